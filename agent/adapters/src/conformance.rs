@@ -1,0 +1,1 @@
+//! One suite that every adapter passes, through the interface alone.

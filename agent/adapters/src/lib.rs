@@ -1,0 +1,62 @@
+//! How a workload becomes real in one runtime.
+//!
+//! An adapter does four things, all idempotent, all cancellable, none of them deciding policy:
+//! *validate* a template, *observe* what it owns, *converge* one workload, *remove* one. Retries with
+//! back-off, time limits, ordering, health checks, local rollback and reporting belong to the
+//! agent's driver, once, for all adapters.
+//!
+//! **Ownership** is marked in the runtime itself, so that a lost cache never orphans or duplicates a
+//! workload, and what Holdfast did not make it never touches.
+//!
+//! To add an adapter: one folder here, one arm in [`validate`], one line in [`run::adapters`].
+//!
+//! Without the feature `run` this crate is pure and only validates; that half is also part of the
+//! coordinator and of `holdfast validate`, so that a bad manifest is refused before it travels.
+
+pub mod failure;
+pub mod process;
+pub mod restart;
+pub mod static_files;
+
+#[cfg(feature = "run")]
+pub mod conformance;
+#[cfg(feature = "run")]
+pub mod run;
+
+/// One thing wrong with a template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where, as a path of keys and indices below `template`: `restart.policy`, `command[0]`.
+    pub path: String,
+    /// What is wrong, and what is expected.
+    pub message: String,
+}
+
+/// What a template may refer to.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// Names of the service's artifacts, each with whether it is unpacked into a directory.
+    pub artifacts: &'a [(holdfast_protocol::name::ArtifactName, bool)],
+}
+
+/// The runtimes that are built in, in the order people should see them.
+pub const RUNTIMES: &[&str] = &["process", "static"];
+
+/// Everything wrong with `template` for `runtime`, and nothing when it is right. Strings may hold
+/// placeholders (`holdfast_protocol::workload::Placeholder`) and, before a release and a target are
+/// known, unrendered `{{ }}` expressions; both count as some text.
+#[must_use]
+pub fn validate(
+    runtime: &str,
+    template: &serde_json::Value,
+    context: &Context<'_>,
+) -> Vec<Problem> {
+    match runtime {
+        "process" => process::spec::validate(template, context),
+        "static" => static_files::spec::validate(template, context),
+        unknown => vec![Problem {
+            path: String::new(),
+            message: format!("unknown runtime {unknown:?}; known are {}", RUNTIMES.join(", ")),
+        }],
+    }
+}

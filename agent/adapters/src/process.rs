@@ -1,0 +1,3 @@
+//! Runtime `process`: a program under supervision, on hosts without anything else.
+
+pub mod spec;

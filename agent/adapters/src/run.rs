@@ -1,0 +1,118 @@
+//! The interface of an adapter, and the registry.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use futures_util::future::BoxFuture;
+use holdfast_protocol::digest::Digest;
+use holdfast_protocol::name::{ArtifactName, ServiceName};
+use holdfast_protocol::stream::LogLine;
+use holdfast_protocol::time::Timestamp;
+use holdfast_protocol::workload::Workload;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::failure::Failure;
+
+/// One runtime on this target. Object safe; every method may be called at any time and cancelled by
+/// dropping its future, after which the next `observe` tells the truth.
+pub trait Adapter: Send + Sync {
+    /// The runtime's name, as in manifests.
+    fn runtime(&self) -> &'static str;
+
+    /// Everything that this adapter owns on this target, found in the runtime itself, whether or not
+    /// it is still wanted.
+    fn observe(&self) -> BoxFuture<'_, Result<Vec<Observed>, Failure>>;
+
+    /// Makes one workload so: starts it, updates it, starts it again. Does nothing when it already is.
+    /// Ends when the runtime has been told and has not refused at once; readiness is observed.
+    fn converge<'a>(
+        &'a self,
+        wanted: &'a Wanted,
+        progress: &'a mpsc::Sender<String>,
+        cancel: &'a CancellationToken,
+    ) -> BoxFuture<'a, Result<(), Failure>>;
+
+    /// Removes all that this adapter made for a service, and nothing else. Done when it is gone.
+    fn remove<'a>(&'a self, service: &'a ServiceName) -> BoxFuture<'a, Result<(), Failure>>;
+
+    /// The runtime's own events from now on: services to look at again. Lost events are repaired by
+    /// the next `observe`. To be called once.
+    fn changes(&self) -> mpsc::Receiver<ServiceName>;
+
+    /// Output of a workload.
+    fn logs<'a>(
+        &'a self,
+        service: &'a ServiceName,
+        request: LogRequest,
+    ) -> BoxFuture<'a, Result<mpsc::Receiver<LogLine>, Failure>>;
+}
+
+/// One workload as it is wanted, with everything it needs at hand.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Digest of the body.
+    pub body: Digest,
+    /// The body.
+    pub workload: Workload,
+    /// Where each artifact lies: the verified blob in the agent's content store, as one file, not
+    /// unpacked.
+    pub artifacts: BTreeMap<ArtifactName, PathBuf>,
+}
+
+/// What was seen of one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    /// The service.
+    pub service: ServiceName,
+    /// Digest of the body it was last converged to, from the adapter's own marker.
+    pub body: Option<Digest>,
+    /// What it does now.
+    pub live: Live,
+}
+
+/// What a workload does now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Live {
+    /// It is as `converge` left it.
+    Running {
+        /// Since when.
+        since: Timestamp,
+        /// The main process, if it has one.
+        pid: Option<u32>,
+    },
+    /// It ended by itself, or was killed.
+    Ended {
+        /// How.
+        exit: Exit,
+        /// When, or when that was first seen.
+        at: Timestamp,
+    },
+    /// Somebody changed it, or a converge was interrupted: what differs, for people.
+    Altered {
+        /// What differs.
+        what: String,
+    },
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// With this exit code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+    /// Nobody saw it.
+    Unknown,
+}
+
+/// Which output.
+#[derive(Debug, Clone, Copy)]
+pub struct LogRequest {
+    /// Only lines after this time.
+    pub since: Option<Timestamp>,
+    /// At most this many lines from the past.
+    pub tail: usize,
+    /// Go on with new lines until the receiver is dropped.
+    pub follow: bool,
+}

@@ -1,0 +1,3 @@
+//! Runtime `static`: an archive unpacked and switched to by one symbolic link.
+
+pub mod spec;

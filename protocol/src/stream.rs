@@ -1,0 +1,79 @@
+//! Streams beside the control stream: artifacts (opened by the agent) and logs (opened by the
+//! coordinator). Each begins with one header frame from the one who opens it and one reply frame
+//! from the other; then artifact bytes follow raw until the stream ends, and log lines as frames.
+
+use bincode::{Decode, Encode};
+
+use crate::digest::Digest;
+use crate::name::ServiceName;
+use crate::time::Timestamp;
+
+/// Longest log line that travels, in bytes; longer ones are cut.
+pub const LOG_LINE_MAX_BYTES: usize = 16 * 1024;
+/// Most lines that one request may ask for from the past.
+pub const LOG_TAIL_MAX_LINES: u32 = 10_000;
+
+/// The first frame of a stream that an agent opens.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum AgentOpens {
+    /// The content of an artifact, from `offset` to its end. Only artifacts that the target's own
+    /// assignment needs are given.
+    Artifact {
+        /// Which.
+        digest: Digest,
+        /// First byte wanted.
+        offset: u64,
+    },
+}
+
+/// The coordinator's reply.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum ArtifactReply {
+    /// The bytes follow.
+    Content {
+        /// Length of the whole artifact in bytes.
+        size: u64,
+    },
+    /// The artifact is not for this target, or is not there. One answer for both, so that a target
+    /// cannot learn what exists.
+    Unavailable,
+}
+
+/// The first frame of a stream that the coordinator opens.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum CoordinatorOpens {
+    /// The output of a workload.
+    Logs {
+        /// Whose.
+        service: ServiceName,
+        /// Only lines after this time.
+        since: Option<Timestamp>,
+        /// At most this many lines from the past; see [`LOG_TAIL_MAX_LINES`].
+        tail: u32,
+        /// Whether to go on with new lines.
+        follow: bool,
+    },
+}
+
+/// The agent's reply, then its lines.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum LogFrame {
+    /// Lines follow.
+    Begins,
+    /// There is no such workload here, or its logs cannot be read.
+    Unavailable {
+        /// Why, for people.
+        message: String,
+    },
+    /// One line.
+    Line(LogLine),
+}
+
+/// One line of a workload's output.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct LogLine {
+    /// When it was seen, if known.
+    pub at: Option<Timestamp>,
+    /// The text without its line end; bytes that are not UTF-8 are replaced.
+    pub text: String,
+}

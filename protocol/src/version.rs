@@ -1,0 +1,44 @@
+//! Versions of the protocol, and how two peers agree on one.
+
+use bincode::{Decode, Encode};
+
+/// ALPN of the control connection: the major version of the whole protocol.
+pub const ALPN_CONTROL: &[u8] = b"holdfast/1";
+/// ALPN of the join exchange, the only one without a client certificate.
+pub const ALPN_JOIN: &[u8] = b"holdfast-join/1";
+/// The name every coordinator's certificate carries beside its addresses, and that agents ask for.
+pub const COORDINATOR_NAME: &str = "coordinator.holdfast.internal";
+
+/// The minor versions that this build speaks.
+pub const SUPPORTED: Range = Range { lowest: 0, highest: 0 };
+
+/// An inclusive range of minor protocol versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Range {
+    /// The oldest minor version that is still understood.
+    pub lowest: u16,
+    /// The newest minor version that is understood.
+    pub highest: u16,
+}
+
+impl Range {
+    /// The highest minor version that both sides understand, if there is one.
+    #[must_use]
+    pub fn common(self, other: Self) -> Option<u16> {
+        let highest = self.highest.min(other.highest);
+        (highest >= self.lowest.max(other.lowest)).then_some(highest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_common_version_is_chosen() {
+        let range = |lowest, highest| Range { lowest, highest };
+        assert_eq!(range(0, 2).common(range(1, 5)), Some(2));
+        assert_eq!(range(1, 5).common(range(0, 2)), Some(2));
+        assert_eq!(range(0, 1).common(range(2, 3)), None);
+    }
+}

@@ -1,0 +1,283 @@
+//! Workload bodies: what the desired state asks one target to run, complete, addressed by digest.
+//!
+//! A body is rendered by the coordinator. Only what the target alone can know is left open in its
+//! template: the paths of artifacts and of the workload's own directory, marked by two characters of
+//! Unicode's private use area that a manifest may not contain (see [`Placeholder`]).
+
+use std::time::Duration;
+
+use bincode::{Decode, Encode};
+use serde::{Deserialize, Serialize};
+
+use crate::codec::{self, CodecError};
+use crate::digest::Digest;
+use crate::name::{ArtifactName, EnvironmentName, ServiceName, Version};
+
+/// Largest encoded workload body, in bytes: four bodies fit one frame.
+pub const BODY_MAX_BYTES: usize = 240 * 1024;
+
+/// A workload body on the wire and on disk. New shapes become new variants.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Body {
+    /// The first shape.
+    V1(Workload),
+}
+
+/// What one target shall run of one service.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Workload {
+    /// The service; also the workload's name on its target.
+    pub service: ServiceName,
+    /// The environment that the target belongs to.
+    pub environment: EnvironmentName,
+    /// The release.
+    pub version: Version,
+    /// The release's place in the order of the service's releases, from 1.
+    pub sequence: u64,
+    /// Digest of the track's configuration that this body was rendered from.
+    pub configuration: Digest,
+    /// The adapter: `process`, `static`, or a later one.
+    pub runtime: String,
+    /// The adapter's template as one JSON object, rendered but for its [`Placeholder`]s.
+    pub template: String,
+    /// The artifacts it needs, sorted by name.
+    pub artifacts: Vec<Artifact>,
+    /// How to tell that it is ready; without one, the runtime's own word counts.
+    pub health: Option<Health>,
+    /// Services that must be ready on the same target before this one starts.
+    pub depends_on: Vec<ServiceName>,
+    /// Who puts the previous release back when this one does not become ready.
+    pub rollback: Rollback,
+    /// How long it may take to become ready, in milliseconds, before it counts as failed.
+    pub progress_deadline_ms: u64,
+}
+
+/// Who puts the previous release back on a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Serialize, Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+pub enum Rollback {
+    /// The coordinator, by a new assignment.
+    #[default]
+    Central,
+    /// The agent itself, at once and also while disconnected; the failure is reported either way.
+    Local,
+}
+
+/// One immutable thing that a workload needs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Artifact {
+    /// The name that templates use: `artifacts.NAME.path`.
+    pub name: ArtifactName,
+    /// SHA-256 of the content.
+    pub digest: Digest,
+    /// Length of the content in bytes.
+    pub size: u64,
+    /// The file's own name, from the manifest; safe as one path component.
+    pub file: String,
+    /// How it is laid down on the target.
+    pub form: Form,
+}
+
+/// How an artifact is laid down on a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub enum Form {
+    /// One file, executable.
+    File,
+    /// A tar archive, unpacked into a directory.
+    Tar,
+    /// A gzip-compressed tar archive.
+    TarGz,
+    /// A Zstandard-compressed tar archive.
+    TarZst,
+    /// A zip archive.
+    Zip,
+}
+
+impl Form {
+    /// The form that a file's name asks for.
+    #[must_use]
+    pub fn of_file(name: &str) -> Self {
+        let name = name.to_ascii_lowercase();
+        let ends = |endings: &[&str]| endings.iter().any(|e| name.ends_with(e));
+        if ends(&[".tar.gz", ".tgz"]) {
+            Self::TarGz
+        } else if ends(&[".tar.zst", ".tzst"]) {
+            Self::TarZst
+        } else if ends(&[".tar"]) {
+            Self::Tar
+        } else if ends(&[".zip"]) {
+            Self::Zip
+        } else {
+            Self::File
+        }
+    }
+}
+
+/// How to tell that a workload is ready. All spans are in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Health {
+    /// What is asked.
+    pub check: Check,
+    /// Time between two checks.
+    pub interval_ms: u64,
+    /// Time one check may take.
+    pub timeout_ms: u64,
+    /// Checks in a row that must pass before it is ready.
+    pub success_threshold: u32,
+    /// Checks in a row that must fail before it is no longer ready.
+    pub failure_threshold: u32,
+    /// Time after a start in which failures do not count.
+    pub start_period_ms: u64,
+}
+
+/// One kind of health check. Texts may hold [`Placeholder`]s.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Check {
+    /// A GET that must answer with a status from 200 to 399, or exactly `expect`.
+    Http {
+        /// `http://HOST:PORT/PATH`
+        url: String,
+        /// The one status that passes, if not the whole range.
+        expect: Option<u16>,
+    },
+    /// A TCP connection that must be accepted.
+    Tcp {
+        /// `HOST:PORT`
+        address: String,
+    },
+    /// A program that must exit with 0.
+    Exec {
+        /// Program and arguments; no shell.
+        command: Vec<String>,
+    },
+}
+
+impl Health {
+    /// Time between two checks.
+    #[must_use]
+    pub const fn interval(&self) -> Duration {
+        Duration::from_millis(self.interval_ms)
+    }
+
+    /// Time one check may take.
+    #[must_use]
+    pub const fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms)
+    }
+}
+
+impl Workload {
+    /// How long it may take to become ready before it counts as failed.
+    #[must_use]
+    pub const fn progress_deadline(&self) -> Duration {
+        Duration::from_millis(self.progress_deadline_ms)
+    }
+
+    /// The canonical bytes of the body and their digest, which is the body's name.
+    #[must_use]
+    pub fn seal(self) -> (Digest, Vec<u8>) {
+        let bytes = codec::encode(&Body::V1(self));
+        (Digest::of(&bytes), bytes)
+    }
+
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`CodecError`] where the bytes are not one canonical body of at most [`BODY_MAX_BYTES`].
+    pub fn open(bytes: &[u8]) -> Result<Self, CodecError> {
+        let Body::V1(workload) = codec::decode::<Body>(bytes, BODY_MAX_BYTES)?;
+        Ok(workload)
+    }
+}
+
+/// Something only the target knows, standing in a rendered template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Placeholder {
+    /// Path of an artifact: its directory when unpacked, else its file.
+    ArtifactPath(ArtifactName),
+    /// The workload's own directory.
+    WorkloadDir,
+}
+
+/// Opens a placeholder in a rendered text. Manifests may not contain this character.
+pub const PLACEHOLDER_OPEN: char = '\u{e000}';
+/// Closes a placeholder in a rendered text. Manifests may not contain this character.
+pub const PLACEHOLDER_CLOSE: char = '\u{e001}';
+
+impl Placeholder {
+    /// The placeholder as it stands in a rendered text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::ArtifactPath(name) => {
+                format!("{PLACEHOLDER_OPEN}artifact:{name}{PLACEHOLDER_CLOSE}")
+            }
+            Self::WorkloadDir => format!("{PLACEHOLDER_OPEN}dir{PLACEHOLDER_CLOSE}"),
+        }
+    }
+
+    fn parse(inner: &str) -> Option<Self> {
+        match inner.split_once(':') {
+            Some(("artifact", name)) => ArtifactName::parse(name).ok().map(Self::ArtifactPath),
+            None if inner == "dir" => Some(Self::WorkloadDir),
+            Some(_) | None => None,
+        }
+    }
+
+    /// Replaces every placeholder of `text` by what `resolve` gives for it.
+    ///
+    /// # Errors
+    /// The inner text of the first placeholder that is malformed or that `resolve` does not know.
+    pub fn fill(
+        text: &str,
+        resolve: &dyn Fn(&Self) -> Option<String>,
+    ) -> Result<String, String> {
+        let mut filled = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once(PLACEHOLDER_OPEN) {
+            filled.push_str(before);
+            let (inner, tail) =
+                after.split_once(PLACEHOLDER_CLOSE).ok_or_else(|| after.to_owned())?;
+            let value = Self::parse(inner).as_ref().and_then(resolve);
+            filled.push_str(&value.ok_or_else(|| inner.to_owned())?);
+            rest = tail;
+        }
+        filled.push_str(rest);
+        Ok(filled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_name_says_how_it_is_laid_down() {
+        for (name, form) in [
+            ("web.tar.gz", Form::TarGz),
+            ("WEB.TGZ", Form::TarGz),
+            ("site.tar.zst", Form::TarZst),
+            ("site.tar", Form::Tar),
+            ("site.zip", Form::Zip),
+            ("server", Form::File),
+            ("notes.txt", Form::File),
+        ] {
+            assert_eq!(Form::of_file(name), form, "{name}");
+        }
+    }
+
+    #[test]
+    fn placeholders_are_filled_and_unknown_ones_named() {
+        let app = Placeholder::ArtifactPath(ArtifactName::parse("app").unwrap());
+        let text = format!("{}/bin/web --dir={}", app.text(), Placeholder::WorkloadDir.text());
+        let known = |p: &Placeholder| match p {
+            Placeholder::ArtifactPath(name) => Some(format!("/store/{name}")),
+            Placeholder::WorkloadDir => Some("/w".to_owned()),
+        };
+        assert_eq!(Placeholder::fill(&text, &known).unwrap(), "/store/app/bin/web --dir=/w");
+        assert_eq!(Placeholder::fill(&text, &|_| None).unwrap_err(), "artifact:app");
+        assert_eq!(Placeholder::fill("\u{e000}what\u{e001}", &known).unwrap_err(), "what");
+        assert_eq!(Placeholder::fill("\u{e000}dir", &known).unwrap_err(), "dir");
+        assert_eq!(Placeholder::fill("plain", &known).unwrap(), "plain");
+    }
+}
