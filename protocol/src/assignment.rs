@@ -21,7 +21,18 @@ pub const SIGNATURE_CONTEXT: &[u8] = b"holdfast assignment v1\0";
 /// A target's assignment number. It only grows; a new epoch is started by an operator and outranks
 /// every number of an earlier one.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode, Serialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Encode,
+    Decode,
+    Serialize,
     Deserialize,
 )]
 pub struct Generation {

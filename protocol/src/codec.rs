@@ -48,7 +48,10 @@ pub fn encode<T: Encode>(value: &T) -> Vec<u8> {
 /// is a digest over the value.
 pub fn decode<T: Decode<()> + Encode>(bytes: &[u8], limit: usize) -> Result<T, CodecError> {
     if bytes.len() > limit {
-        return Err(CodecError::TooLarge { length: bytes.len(), limit });
+        return Err(CodecError::TooLarge {
+            length: bytes.len(),
+            limit,
+        });
     }
     let (value, used) = decode_capped::<T>(bytes, limit).map_err(malformed)?;
     if used < bytes.len() {
@@ -75,8 +78,8 @@ fn decode_capped<T: Decode<()>>(bytes: &[u8], limit: usize) -> Result<(T, usize)
     }
 }
 
-fn limited<const N: usize>()
--> Configuration<config::LittleEndian, config::Varint, config::Limit<N>> {
+fn limited<const N: usize>() -> Configuration<config::LittleEndian, config::Varint, config::Limit<N>>
+{
     config::standard().with_limit::<N>()
 }
 
@@ -88,9 +91,18 @@ mod tests {
     fn a_hostile_length_is_an_error_and_not_the_end_of_the_process() {
         let mut bytes = vec![0xfd];
         bytes.extend((1u64 << 40).to_le_bytes());
-        assert!(matches!(decode::<Vec<u64>>(&bytes, 1024), Err(CodecError::Malformed(_))));
-        assert!(matches!(decode::<Vec<u8>>(&bytes, 1024), Err(CodecError::Malformed(_))));
-        assert!(matches!(decode::<String>(&bytes, 1 << 20), Err(CodecError::Malformed(_))));
+        assert!(matches!(
+            decode::<Vec<u64>>(&bytes, 1024),
+            Err(CodecError::Malformed(_))
+        ));
+        assert!(matches!(
+            decode::<Vec<u8>>(&bytes, 1024),
+            Err(CodecError::Malformed(_))
+        ));
+        assert!(matches!(
+            decode::<String>(&bytes, 1 << 20),
+            Err(CodecError::Malformed(_))
+        ));
     }
 
     #[test]
@@ -103,7 +115,10 @@ mod tests {
     #[test]
     fn a_second_way_to_write_a_value_is_refused() {
         // 7 as a three-byte integer instead of one byte.
-        assert_eq!(decode::<u64>(&[251, 7, 0], 64), Err(CodecError::NotCanonical));
+        assert_eq!(
+            decode::<u64>(&[251, 7, 0], 64),
+            Err(CodecError::NotCanonical)
+        );
     }
 
     #[test]

@@ -39,7 +39,10 @@ impl Decoder {
     /// A decoder that takes frames of up to `limit` bytes.
     #[must_use]
     pub const fn new(limit: usize) -> Self {
-        Self { buffer: Vec::new(), limit }
+        Self {
+            buffer: Vec::new(),
+            limit,
+        }
     }
 
     /// Changes the limit for the frames that follow.
@@ -62,14 +65,21 @@ impl Decoder {
     ///
     /// # Errors
     /// [`FrameError`]: the stream is of no more use.
-    pub fn next<T: Decode<()> + Encode>(&mut self) -> Result<Option<T>, FrameError> {
-        let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
+    pub fn next_message<T: Decode<()> + Encode>(&mut self) -> Result<Option<T>, FrameError> {
+        let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else {
+            return Ok(None);
+        };
         let length = u32::from_be_bytes(*header) as usize;
         if length > self.limit {
-            return Err(FrameError::TooLarge { length, limit: self.limit });
+            return Err(FrameError::TooLarge {
+                length,
+                limit: self.limit,
+            });
         }
         let end = HEADER_BYTES + length;
-        let Some(content) = self.buffer.get(HEADER_BYTES..end) else { return Ok(None) };
+        let Some(content) = self.buffer.get(HEADER_BYTES..end) else {
+            return Ok(None);
+        };
         let message = codec::decode(content, self.limit)?;
         self.buffer.drain(..end);
         Ok(Some(message))
@@ -82,9 +92,14 @@ impl Decoder {
 /// [`FrameError::TooLarge`] when it does not fit [`FRAME_MAX_BYTES`].
 pub fn encode<T: Encode>(message: &T) -> Result<Vec<u8>, FrameError> {
     let content = codec::encode(message);
-    let length = u32::try_from(content.len()).ok().filter(|_| content.len() <= FRAME_MAX_BYTES);
+    let length = u32::try_from(content.len())
+        .ok()
+        .filter(|_| content.len() <= FRAME_MAX_BYTES);
     let Some(length) = length else {
-        return Err(FrameError::TooLarge { length: content.len(), limit: FRAME_MAX_BYTES });
+        return Err(FrameError::TooLarge {
+            length: content.len(),
+            limit: FRAME_MAX_BYTES,
+        });
     };
     let mut frame = Vec::with_capacity(HEADER_BYTES + content.len());
     frame.extend_from_slice(&length.to_be_bytes());
@@ -101,8 +116,11 @@ mod tests {
     fn an_announced_giant_is_refused_at_its_header() {
         let mut decoder = Decoder::new(FRAME_MAX_BYTES);
         decoder.feed(&[0xff; 4]);
-        let refused = decoder.next::<u64>();
-        assert!(matches!(refused, Err(FrameError::TooLarge { .. })), "{refused:?}");
+        let refused = decoder.next_message::<u64>();
+        assert!(
+            matches!(refused, Err(FrameError::TooLarge { .. })),
+            "{refused:?}"
+        );
         assert!(decoder.buffered() < 64);
     }
 
@@ -126,7 +144,7 @@ mod tests {
             for size in pieces.iter().cycle() {
                 let (piece, tail) = rest.split_at((*size).min(rest.len()));
                 decoder.feed(piece);
-                while let Some(message) = decoder.next::<String>().unwrap() {
+                while let Some(message) = decoder.next_message::<String>().unwrap() {
                     seen.push(message);
                 }
                 rest = tail;
@@ -144,7 +162,7 @@ mod tests {
         ) {
             let mut decoder = Decoder::new(FIRST_FRAME_MAX_BYTES);
             decoder.feed(&bytes);
-            while let Ok(Some(_)) = decoder.next::<crate::message::ToCoordinator>() {}
+            while let Ok(Some(_)) = decoder.next_message::<crate::message::ToCoordinator>() {}
             let _ = codec::decode::<crate::message::ToAgent>(&bytes, FRAME_MAX_BYTES);
             let _ = codec::decode::<crate::join::ToJoiner>(&bytes, FRAME_MAX_BYTES);
             let _ = codec::decode::<crate::workload::Body>(&bytes, FRAME_MAX_BYTES);

@@ -20,6 +20,7 @@ pub const EXPORTER_BYTES: usize = 32;
 
 /// From one who asks for a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each join")]
 pub enum ToAuthority {
     /// A new target with a join token.
     Join(JoinRequest),

@@ -11,20 +11,24 @@
 //! ([`api`]).
 //!
 //! *Absent here:* sockets, clocks, files, cryptography, logging. Bytes and time are arguments.
-#![deny(missing_docs, clippy::wildcard_enum_match_arm, clippy::match_wildcard_for_single_variants)]
+#![deny(
+    missing_docs,
+    clippy::wildcard_enum_match_arm,
+    clippy::match_wildcard_for_single_variants
+)]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
-pub mod name;
+pub mod api;
+pub mod assignment;
+pub mod codec;
 pub mod digest;
+pub mod frame;
+pub mod join;
+pub mod message;
+pub mod name;
+pub mod observed;
+pub mod session;
+pub mod stream;
 pub mod time;
 pub mod version;
 pub mod workload;
-pub mod assignment;
-pub mod observed;
-pub mod message;
-pub mod codec;
-pub mod frame;
-pub mod join;
-pub mod stream;
-pub mod session;
-// pub mod api;

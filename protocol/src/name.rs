@@ -178,7 +178,10 @@ fn dns_label(text: &str) -> Result<(), &'static str> {
     if text.len() > LABEL_MAX_BYTES {
         return Err("is longer than 63 characters");
     }
-    if !text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+    if !text
+        .bytes()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    {
         return Err("may hold only lower-case letters, digits and hyphens");
     }
     if text.starts_with('-') || text.ends_with('-') {
@@ -197,7 +200,10 @@ fn version(text: &str) -> Result<(), &'static str> {
     if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
         return Err("must start with a letter or digit");
     }
-    if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(&b)) {
+    if !text
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(&b))
+    {
         return Err("may hold only letters, digits and . _ + -");
     }
     Ok(())
@@ -213,7 +219,10 @@ fn label_key(text: &str) -> Result<(), &'static str> {
     if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
         return Err("must start with a letter or digit");
     }
-    if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b)) {
+    if !text
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b))
+    {
         return Err("may hold only letters, digits and . _ - /");
     }
     Ok(())
@@ -223,7 +232,10 @@ fn label_value(text: &str) -> Result<(), &'static str> {
     if text.len() > LABEL_MAX_BYTES {
         return Err("is longer than 63 characters");
     }
-    if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-+".contains(&b)) {
+    if !text
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"._-+".contains(&b))
+    {
         return Err("may hold only letters, digits and . _ - +");
     }
     Ok(())
@@ -235,9 +247,18 @@ mod tests {
 
     #[test]
     fn names_that_could_be_taken_for_something_else_are_refused() {
-        for text in
-            ["", "--privileged", "a;reboot", "$(id)", "a\nb", "we\u{0431}", "a.b", "A", "a-", "-a"]
-        {
+        for text in [
+            "",
+            "--privileged",
+            "a;reboot",
+            "$(id)",
+            "a\nb",
+            "we\u{0431}",
+            "a.b",
+            "A",
+            "a-",
+            "-a",
+        ] {
             let error = ServiceName::parse(text).unwrap_err();
             assert!(error.to_string().starts_with("service name"), "{error}");
         }

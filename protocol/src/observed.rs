@@ -163,7 +163,10 @@ pub struct Report {
 #[must_use]
 pub fn cut_message(mut text: String) -> String {
     if text.len() > MESSAGE_MAX_BYTES {
-        let end = (0..=MESSAGE_MAX_BYTES - 3).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+        let end = (0..=MESSAGE_MAX_BYTES - 3)
+            .rev()
+            .find(|&i| text.is_char_boundary(i))
+            .unwrap_or(0);
         text.truncate(end);
         text.push('…');
     }

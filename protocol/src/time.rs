@@ -9,7 +9,18 @@ use serde::{Deserialize, Serialize};
 /// A point in time: milliseconds since 1970-01-01T00:00:00Z, without leap seconds. In JSON and for
 /// people it is RFC 3339 in UTC.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode, Serialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Encode,
+    Decode,
+    Serialize,
     Deserialize,
 )]
 #[serde(try_from = "String", into = "String")]
@@ -63,9 +74,16 @@ pub fn friendly(span: Duration) -> String {
         (total / 1000 % 60, "s"),
         (total % 1000, "ms"),
     ];
-    let text: Vec<String> =
-        parts.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect();
-    if text.is_empty() { "0s".to_owned() } else { text.join(" ") }
+    let text: Vec<String> = parts
+        .iter()
+        .filter(|(n, _)| *n > 0)
+        .map(|(n, unit)| format!("{n}{unit}"))
+        .collect();
+    if text.is_empty() {
+        "0s".to_owned()
+    } else {
+        text.join(" ")
+    }
 }
 
 /// Reads a span in the form of [`friendly`]: `90s`, `1h 30m`, `1h30m`, `250ms`.
@@ -73,7 +91,9 @@ pub fn friendly(span: Duration) -> String {
 /// # Errors
 /// A sentence that says what is expected.
 pub fn parse_span(text: &str) -> Result<Duration, String> {
-    let refused = || format!("{text:?} is not a duration: write a number and a unit, such as 90s, 10m, 1h 30m");
+    let refused = || {
+        format!("{text:?} is not a duration: write a number and a unit, such as 90s, 10m, 1h 30m")
+    };
     let mut rest = text.trim();
     let mut total: u64 = 0;
     if rest.is_empty() {
@@ -115,7 +135,9 @@ impl std::str::FromStr for Timestamp {
     fn from_str(text: &str) -> Result<Self, TimestampError> {
         let refused = || TimestampError(text.chars().take(80).collect());
         let time: jiff::Timestamp = text.parse().map_err(|_| refused())?;
-        u64::try_from(time.as_millisecond()).map(Self).map_err(|_| refused())
+        u64::try_from(time.as_millisecond())
+            .map(Self)
+            .map_err(|_| refused())
     }
 }
 
@@ -159,12 +181,25 @@ mod tests {
 
     #[test]
     fn a_span_is_written_as_people_write_it() {
-        for (text, millis) in [("0s", 0), ("250ms", 250), ("1h 30m", 5_400_000), ("2d", 172_800_000)] {
+        for (text, millis) in [
+            ("0s", 0),
+            ("250ms", 250),
+            ("1h 30m", 5_400_000),
+            ("2d", 172_800_000),
+        ] {
             assert_eq!(friendly(Duration::from_millis(millis)), text);
             assert_eq!(parse_span(text), Ok(Duration::from_millis(millis)));
         }
         assert_eq!(parse_span("1h30m"), Ok(Duration::from_secs(5400)));
-        for bad in ["", "10", "m", "10 parsecs", "-1s", "99999999999999999999s", "1.5s"] {
+        for bad in [
+            "",
+            "10",
+            "m",
+            "10 parsecs",
+            "-1s",
+            "99999999999999999999s",
+            "1.5s",
+        ] {
             assert!(parse_span(bad).is_err(), "{bad}");
         }
     }

@@ -10,7 +10,10 @@ pub const ALPN_JOIN: &[u8] = b"holdfast-join/1";
 pub const COORDINATOR_NAME: &str = "coordinator.holdfast.internal";
 
 /// The minor versions that this build speaks.
-pub const SUPPORTED: Range = Range { lowest: 0, highest: 0 };
+pub const SUPPORTED: Range = Range {
+    lowest: 0,
+    highest: 0,
+};
 
 /// An inclusive range of minor protocol versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]

@@ -228,16 +228,14 @@ impl Placeholder {
     ///
     /// # Errors
     /// The inner text of the first placeholder that is malformed or that `resolve` does not know.
-    pub fn fill(
-        text: &str,
-        resolve: &dyn Fn(&Self) -> Option<String>,
-    ) -> Result<String, String> {
+    pub fn fill(text: &str, resolve: &dyn Fn(&Self) -> Option<String>) -> Result<String, String> {
         let mut filled = String::with_capacity(text.len());
         let mut rest = text;
         while let Some((before, after)) = rest.split_once(PLACEHOLDER_OPEN) {
             filled.push_str(before);
-            let (inner, tail) =
-                after.split_once(PLACEHOLDER_CLOSE).ok_or_else(|| after.to_owned())?;
+            let (inner, tail) = after
+                .split_once(PLACEHOLDER_CLOSE)
+                .ok_or_else(|| after.to_owned())?;
             let value = Self::parse(inner).as_ref().and_then(resolve);
             filled.push_str(&value.ok_or_else(|| inner.to_owned())?);
             rest = tail;
@@ -269,14 +267,27 @@ mod tests {
     #[test]
     fn placeholders_are_filled_and_unknown_ones_named() {
         let app = Placeholder::ArtifactPath(ArtifactName::parse("app").unwrap());
-        let text = format!("{}/bin/web --dir={}", app.text(), Placeholder::WorkloadDir.text());
+        let text = format!(
+            "{}/bin/web --dir={}",
+            app.text(),
+            Placeholder::WorkloadDir.text()
+        );
         let known = |p: &Placeholder| match p {
             Placeholder::ArtifactPath(name) => Some(format!("/store/{name}")),
             Placeholder::WorkloadDir => Some("/w".to_owned()),
         };
-        assert_eq!(Placeholder::fill(&text, &known).unwrap(), "/store/app/bin/web --dir=/w");
-        assert_eq!(Placeholder::fill(&text, &|_| None).unwrap_err(), "artifact:app");
-        assert_eq!(Placeholder::fill("\u{e000}what\u{e001}", &known).unwrap_err(), "what");
+        assert_eq!(
+            Placeholder::fill(&text, &known).unwrap(),
+            "/store/app/bin/web --dir=/w"
+        );
+        assert_eq!(
+            Placeholder::fill(&text, &|_| None).unwrap_err(),
+            "artifact:app"
+        );
+        assert_eq!(
+            Placeholder::fill("\u{e000}what\u{e001}", &known).unwrap_err(),
+            "what"
+        );
         assert_eq!(Placeholder::fill("\u{e000}dir", &known).unwrap_err(), "dir");
         assert_eq!(Placeholder::fill("plain", &known).unwrap(), "plain");
     }

@@ -101,7 +101,11 @@ impl AgentSession {
     /// [`SessionError`] ends the conversation.
     pub fn handle(&mut self, bytes: &[u8]) -> Result<(), SessionError> {
         self.decoder.feed(bytes);
-        while let Some(message) = self.decoder.next::<ToAgent>().map_err(SessionError::Frame)? {
+        while let Some(message) = self
+            .decoder
+            .next_message::<ToAgent>()
+            .map_err(SessionError::Frame)?
+        {
             self.message(message)?;
         }
         Ok(())
@@ -176,11 +180,18 @@ impl AgentSession {
         };
         if missing.is_empty() {
             *collecting = None;
-            self.events.push_back(Event::Complete { signed, bodies: BTreeMap::new() });
+            self.events.push_back(Event::Complete {
+                signed,
+                bodies: BTreeMap::new(),
+            });
             return Ok(());
         }
         let wanted: Vec<Digest> = missing.iter().copied().collect();
-        *collecting = Some(Collecting { signed, missing, bodies: BTreeMap::new() });
+        *collecting = Some(Collecting {
+            signed,
+            missing,
+            bodies: BTreeMap::new(),
+        });
         self.send(&ToCoordinator::Want(wanted))
     }
 
@@ -243,7 +254,9 @@ fn collect(
     bodies: Vec<Vec<u8>>,
 ) -> Result<Option<Event>, SessionError> {
     // Bodies of an offer that a newer one has replaced may still be under way: they are dropped.
-    let Some(wanted) = collecting else { return Ok(None) };
+    let Some(wanted) = collecting else {
+        return Ok(None);
+    };
     for body in bodies {
         let digest = Digest::of(&body);
         if wanted.missing.remove(&digest) {
@@ -253,7 +266,8 @@ fn collect(
     if !wanted.missing.is_empty() {
         return Ok(None);
     }
-    Ok(collecting
-        .take()
-        .map(|done| Event::Complete { signed: done.signed, bodies: done.bodies }))
+    Ok(collecting.take().map(|done| Event::Complete {
+        signed: done.signed,
+        bodies: done.bodies,
+    }))
 }

@@ -83,8 +83,10 @@ impl CoordinatorSession {
     /// [`SessionError`] ends the conversation.
     pub fn handle(&mut self, bytes: &[u8]) -> Result<(), SessionError> {
         self.decoder.feed(bytes);
-        while let Some(message) =
-            self.decoder.next::<ToCoordinator>().map_err(SessionError::Frame)?
+        while let Some(message) = self
+            .decoder
+            .next_message::<ToCoordinator>()
+            .map_err(SessionError::Frame)?
         {
             self.message(message)?;
         }
@@ -149,7 +151,11 @@ impl CoordinatorSession {
         };
         self.state = State::Open;
         let coordinator_version = coordinator_version.to_owned();
-        self.send(&ToAgent::Welcome(Welcome { version, coordinator_version, time: now }))
+        self.send(&ToAgent::Welcome(Welcome {
+            version,
+            coordinator_version,
+            time: now,
+        }))
     }
 
     /// Sends the target away for a while; the conversation is over.

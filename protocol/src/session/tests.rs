@@ -37,10 +37,16 @@ impl Pair {
             coordinator: CoordinatorSession::default(),
         };
         pair.drive();
-        assert_eq!(pair.coordinator.poll_event(), Some(coordinator::Event::Hello(hello())));
+        assert_eq!(
+            pair.coordinator.poll_event(),
+            Some(coordinator::Event::Hello(hello()))
+        );
         pair.coordinator.welcome("0.1.0", NOW).unwrap();
         pair.drive();
-        assert!(matches!(pair.agent.poll_event(), Some(agent::Event::Welcomed(_))));
+        assert!(matches!(
+            pair.agent.poll_event(),
+            Some(agent::Event::Welcomed(_))
+        ));
         pair
     }
 
@@ -63,7 +69,10 @@ impl Pair {
 }
 
 fn signed(content: &[u8]) -> SignedAssignment {
-    SignedAssignment { bytes: content.to_vec(), signature: vec![0; 64] }
+    SignedAssignment {
+        bytes: content.to_vec(),
+        signature: vec![0; 64],
+    }
 }
 
 #[test]
@@ -72,17 +81,28 @@ fn only_the_bodies_that_are_lacking_travel() {
     let (one, two) = (vec![1u8; 2_000], vec![2u8; 2_000]);
     pair.coordinator.assign(signed(b"first")).unwrap();
     pair.drive();
-    assert_eq!(pair.agent.poll_event(), Some(agent::Event::Offered(signed(b"first"))));
+    assert_eq!(
+        pair.agent.poll_event(),
+        Some(agent::Event::Offered(signed(b"first")))
+    );
 
-    pair.agent.want(signed(b"first"), BTreeSet::from([Digest::of(&two)])).unwrap();
+    pair.agent
+        .want(signed(b"first"), BTreeSet::from([Digest::of(&two)]))
+        .unwrap();
     pair.drive();
     let wanted = pair.coordinator.poll_event();
-    assert_eq!(wanted, Some(coordinator::Event::Want(vec![Digest::of(&two)])));
+    assert_eq!(
+        wanted,
+        Some(coordinator::Event::Want(vec![Digest::of(&two)]))
+    );
 
     pair.coordinator.bodies([one, two.clone()]).unwrap();
     pair.drive();
     let bodies = BTreeMap::from([(Digest::of(&two), two)]);
-    let complete = agent::Event::Complete { signed: signed(b"first"), bodies };
+    let complete = agent::Event::Complete {
+        signed: signed(b"first"),
+        bodies,
+    };
     assert_eq!(pair.agent.poll_event(), Some(complete));
 }
 
@@ -92,12 +112,17 @@ fn a_newer_offer_replaces_one_that_is_being_collected() {
     pair.coordinator.assign(signed(b"old")).unwrap();
     pair.drive();
     pair.agent.poll_event();
-    pair.agent.want(signed(b"old"), BTreeSet::from([Digest::of(b"x")])).unwrap();
+    pair.agent
+        .want(signed(b"old"), BTreeSet::from([Digest::of(b"x")]))
+        .unwrap();
     pair.coordinator.assign(signed(b"new")).unwrap();
     pair.drive();
     pair.coordinator.bodies([b"x".to_vec()]).unwrap();
     pair.drive();
-    assert_eq!(pair.agent.poll_event(), Some(agent::Event::Offered(signed(b"new"))));
+    assert_eq!(
+        pair.agent.poll_event(),
+        Some(agent::Event::Offered(signed(b"new")))
+    );
     assert_eq!(pair.agent.poll_event(), None);
 }
 
@@ -108,7 +133,12 @@ fn bodies_are_split_over_messages_that_fit_a_frame() {
     pair.coordinator.assign(signed(b"big")).unwrap();
     pair.drive();
     pair.agent.poll_event();
-    pair.agent.want(signed(b"big"), bodies.iter().map(|b| Digest::of(b)).collect()).unwrap();
+    pair.agent
+        .want(
+            signed(b"big"),
+            bodies.iter().map(|b| Digest::of(b)).collect(),
+        )
+        .unwrap();
     pair.drive();
     pair.coordinator.bodies(bodies).unwrap();
     while let Some(message) = pair.coordinator.poll_transmit() {
@@ -126,7 +156,10 @@ fn nobody_speaks_before_hello() {
     let mut coordinator = CoordinatorSession::default();
     let early = frame::encode(&ToCoordinator::Leave).unwrap();
     let refused = coordinator.handle(&early);
-    assert_eq!(refused, Err(SessionError::Unexpected("message before Hello")));
+    assert_eq!(
+        refused,
+        Err(SessionError::Unexpected("message before Hello"))
+    );
     assert_eq!(coordinator.poll_event(), None);
 }
 
@@ -134,7 +167,10 @@ fn nobody_speaks_before_hello() {
 fn a_second_hello_ends_the_session() {
     let mut pair = Pair::open();
     let again = frame::encode(&ToCoordinator::Hello(hello())).unwrap();
-    assert_eq!(pair.coordinator.handle(&again), Err(SessionError::Unexpected("second Hello")));
+    assert_eq!(
+        pair.coordinator.handle(&again),
+        Err(SessionError::Unexpected("second Hello"))
+    );
 }
 
 #[test]
@@ -149,11 +185,20 @@ fn a_large_frame_before_hello_is_refused() {
 
 #[test]
 fn no_common_version_is_said_so() {
-    let stranger = Hello { versions: version::Range { lowest: 7, highest: 9 }, ..hello() };
+    let stranger = Hello {
+        versions: version::Range {
+            lowest: 7,
+            highest: 9,
+        },
+        ..hello()
+    };
     let bytes = frame::encode(&ToCoordinator::Hello(stranger)).unwrap();
     assert_eq!(
         CoordinatorSession::default().handle(&bytes),
-        Err(SessionError::NoCommonVersion { lowest: 7, highest: 9 })
+        Err(SessionError::NoCommonVersion {
+            lowest: 7,
+            highest: 9
+        })
     );
 }
 
@@ -173,7 +218,12 @@ fn a_returning_target_in_an_unchanged_world_costs_under_500_bytes_each_way() {
     coordinator.handle(&up).unwrap();
     coordinator.welcome("0.1.0", NOW).unwrap();
     let down = coordinator.poll_transmit().unwrap();
-    assert!(up.len() < 500 && down.len() < 500, "{} up, {} down", up.len(), down.len());
+    assert!(
+        up.len() < 500 && down.len() < 500,
+        "{} up, {} down",
+        up.len(),
+        down.len()
+    );
     assert!(coordinator.poll_transmit().is_none());
 }
 

@@ -1,0 +1,62 @@
+//! Who asks, and who vouches.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::name::{EnvironmentName, TargetName};
+use crate::time::Timestamp;
+
+/// Who the bearer of a token is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Whoami {
+    /// The user.
+    pub user: String,
+    /// The user's roles.
+    pub roles: Vec<String>,
+    /// The coordinator's release.
+    pub coordinator_version: String,
+    /// Name of the installation's trust domain.
+    pub trust_domain: String,
+}
+
+/// The state of the certificates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CaStatus {
+    /// Name of the trust domain.
+    pub trust_domain: String,
+    /// The root.
+    pub root: Authority,
+    /// One intermediate for each environment.
+    pub environments: Vec<EnvironmentAuthority>,
+}
+
+/// One certificate authority.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Authority {
+    /// SHA-256 of its certificate.
+    pub fingerprint: String,
+    /// Valid from.
+    pub not_before: Timestamp,
+    /// Valid until.
+    pub not_after: Timestamp,
+}
+
+/// The authority of one environment and the certificates that it issued.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EnvironmentAuthority {
+    /// The environment.
+    pub environment: EnvironmentName,
+    /// Its intermediate.
+    #[serde(flatten)]
+    pub authority: Authority,
+    /// Certificates in force.
+    pub certificates: u64,
+    /// Targets whose certificate has expired.
+    pub expired: Vec<TargetName>,
+    /// Targets that were revoked.
+    pub revoked: Vec<TargetName>,
+}

@@ -1,0 +1,65 @@
+//! Releases: immutable, numbered versions of a service.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::digest::Digest;
+use crate::name::{ArtifactName, ServiceName, Version};
+use crate::time::Timestamp;
+
+/// One release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Release {
+    /// The service.
+    pub service: ServiceName,
+    /// Its version.
+    pub version: Version,
+    /// Its place in the order of the service's releases, from 1.
+    pub sequence: u64,
+    /// Its artifacts.
+    pub artifacts: BTreeMap<ArtifactName, ReleaseArtifact>,
+    /// The commit it was built from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// Whatever else its author said of it.
+    #[serde(default)]
+    pub meta: BTreeMap<String, String>,
+    /// When it was registered.
+    pub created_at: Timestamp,
+    /// By whom.
+    pub created_by: String,
+}
+
+/// One artifact of a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReleaseArtifact {
+    /// Where it comes from: `upload`, or the reference that was given.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// SHA-256 of its content.
+    pub digest: Digest,
+    /// Length in bytes.
+    pub size: u64,
+}
+
+/// A release to be registered. Registering the same again changes nothing; the same version with
+/// other content is a conflict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewRelease {
+    /// Its version.
+    pub version: Version,
+    /// Digest of each artifact; its content was uploaded before.
+    #[serde(default)]
+    pub artifacts: BTreeMap<ArtifactName, Digest>,
+    /// The commit it was built from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// Whatever else is to be known of it.
+    #[serde(default)]
+    pub meta: BTreeMap<String, String>,
+}
