@@ -1,0 +1,105 @@
+//! What a step is told: everything it may know besides its own track.
+
+use std::collections::BTreeMap;
+
+use holdfast_protocol::api::deployment::Phase;
+use holdfast_protocol::name::{EnvironmentName, ServiceName, TargetName, Version};
+use holdfast_protocol::time::Timestamp;
+
+use crate::compiled::TrackSpec;
+
+/// The arguments of one step besides track and time.
+#[derive(Debug, Clone)]
+pub struct Inputs<'a> {
+    /// What is declared.
+    pub declared: Declared<'a>,
+    /// The revision in force.
+    pub revision: u64,
+    /// The service's releases that give every artifact the configuration uses, ascending.
+    pub releases: &'a [ReleaseRef],
+    /// The tracks of the same service in the environments that come before, in declared order.
+    pub upstream: Vec<Upstream<'a>>,
+    /// The tracks of the services that this one depends on, in declared order.
+    pub dependencies: Vec<Dependency<'a>>,
+    /// The targets of the environment that the selector matches.
+    pub targets: BTreeMap<TargetName, View>,
+    /// The number that a new deployment gets. The driver advances it whenever one was made.
+    pub next_deployment: u64,
+}
+
+/// What is declared for a track.
+#[derive(Debug, Clone, Copy)]
+pub enum Declared<'a> {
+    /// It shall run like this.
+    Runs(&'a TrackSpec),
+    /// It is declared no more: its workloads shall go.
+    Removed {
+        /// Whether that may happen; otherwise a person has to confirm it.
+        confirmed: bool,
+    },
+}
+
+/// A release by version and place in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReleaseRef {
+    /// Its version.
+    pub version: Version,
+    /// Its place, from 1.
+    pub sequence: u64,
+}
+
+/// The same service in an environment that comes before.
+#[derive(Debug, Clone)]
+pub struct Upstream<'a> {
+    /// That environment.
+    pub environment: &'a EnvironmentName,
+    /// Sequence numbers of the releases that became stable there, ascending.
+    pub proven: &'a [u64],
+    /// Phase of the newest deployment there and the release it brings.
+    pub current: Option<(Phase, &'a Version)>,
+}
+
+/// A service that this one depends on, in the same environment.
+#[derive(Debug, Clone)]
+pub struct Dependency<'a> {
+    /// That service.
+    pub service: &'a ServiceName,
+    /// Its stable release.
+    pub stable: Option<&'a Version>,
+    /// Phase of its newest deployment.
+    pub phase: Option<Phase>,
+}
+
+/// One target as seen from the coordinator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    /// Whether it is connected.
+    pub connected: bool,
+    /// Since when it is connected, or is not.
+    pub since: Timestamp,
+    /// How it does with what this track has placed on it; meaningless where nothing is placed.
+    pub seen: Seen,
+}
+
+/// How a target does with the point that is placed on it. Judged by digest: what is known of an
+/// earlier body is `Unknown` here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// Nothing was heard of it yet.
+    Unknown,
+    /// It is under way.
+    Progressing {
+        /// What it does or waits for.
+        message: String,
+    },
+    /// It is ready.
+    Ready {
+        /// Since when, by the coordinator's clock.
+        since: Timestamp,
+    },
+    /// It failed, or was ready and is not any more.
+    Failed {
+        /// Why.
+        message: String,
+    },
+}

@@ -1,0 +1,207 @@
+//! Tracks and deployments: the state of the engine, as it is stored.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use holdfast_protocol::api::deployment::Trigger;
+use holdfast_protocol::api::wait::Wait;
+use holdfast_protocol::digest::Digest;
+use holdfast_protocol::name::{EnvironmentName, ServiceName, TargetName, Version};
+use holdfast_protocol::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// One service in one environment.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TrackName {
+    /// The service.
+    pub service: ServiceName,
+    /// The environment.
+    pub environment: EnvironmentName,
+}
+
+/// What can be brought onto a track: a release with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Point {
+    /// The release.
+    pub version: Version,
+    /// Its place in the order of the service's releases.
+    pub sequence: u64,
+    /// Digest of the configuration.
+    pub configuration: Digest,
+    /// The revision that the configuration came from, for people.
+    pub revision: u64,
+}
+
+/// The unit that the engine moves, on its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Track {
+    /// Which.
+    pub name: TrackName,
+    /// What has held here.
+    pub stable: Option<Point>,
+    /// What was stable before that, oldest first; at most [`EARLIER_MAX`].
+    pub earlier: Vec<Point>,
+    /// Sequence numbers of the releases that became stable here and were not rolled back since,
+    /// ascending; at most [`PROVEN_MAX`].
+    pub proven: Vec<u64>,
+    /// What failed or was rolled back here: passed over until a person retries it or the
+    /// configuration changes; at most [`PASSED_OVER_MAX`], the oldest forgotten first.
+    pub passed_over: Vec<PassedOver>,
+    /// The newest deployment.
+    pub current: Option<Deployment>,
+    /// Set while a person has paused the track.
+    pub paused: Option<Pause>,
+    /// The waits of the last step, so that each keeps its beginning.
+    pub waits: Vec<Wait>,
+    /// What each target is assigned. Stored row by row (see [`crate::effect::Effect`]), not here.
+    #[serde(skip)]
+    pub placements: BTreeMap<TargetName, Placement>,
+}
+
+/// What one target is assigned on a track.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    /// The release and configuration.
+    pub point: Point,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// A release and configuration that is not to be tried again by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PassedOver {
+    /// The release's sequence number.
+    pub sequence: u64,
+    /// Digest of the configuration.
+    pub configuration: Digest,
+}
+
+/// A person's pause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pause {
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// One attempt to bring a point onto a track.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Deployment {
+    /// Its number, unique in the installation.
+    pub id: u64,
+    /// What is brought.
+    pub point: Point,
+    /// What was stable before.
+    pub previous: Option<Point>,
+    /// Why it was made.
+    pub trigger: Trigger,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Why it stands there, for people.
+    pub reason: String,
+    /// When it was made.
+    pub started_at: Timestamp,
+    /// When it reached a final phase.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// Where a deployment stands, with what only that phase needs.
+///
+/// *Expected flow:* `Waiting` → `Rolling` → `Verifying` → `Stable`; see `engine.md` for the failures.
+/// *Guarantees:* a final phase is never left. *Assumptions:* only `step` and `steer` change it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all = "camelCase")]
+pub enum Phase {
+    /// Gates stand before it.
+    Waiting,
+    /// It is being brought to targets.
+    Rolling {
+        /// The wave under way, from 0.
+        wave: u32,
+        /// When this wave began.
+        since: Timestamp,
+        /// Since when every target of this wave is done and holds, if so.
+        holding_since: Option<Timestamp>,
+    },
+    /// Every wave is done; it has to hold.
+    Verifying {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// It has held.
+    Stable,
+    /// The release before it is being put back.
+    RollingBack {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// The release before it is back.
+    RolledBack,
+    /// The release before it could not be put back everywhere.
+    RollbackFailed,
+    /// It was stopped where it stood.
+    Halted,
+    /// It was not let through.
+    Rejected,
+    /// A newer one took its place before it began.
+    Superseded,
+}
+
+/// Most earlier stable points that a track remembers itself; all are in the history.
+pub const EARLIER_MAX: usize = 20;
+/// Most releases that a track remembers as proven.
+pub const PROVEN_MAX: usize = 256;
+/// Most releases that a track remembers as passed over.
+pub const PASSED_OVER_MAX: usize = 256;
+
+impl Track {
+    /// A track on which nothing has happened yet.
+    #[must_use]
+    pub const fn new(name: TrackName) -> Self {
+        Self {
+            name,
+            stable: None,
+            earlier: Vec::new(),
+            proven: Vec::new(),
+            passed_over: Vec::new(),
+            current: None,
+            paused: None,
+            waits: Vec::new(),
+            placements: BTreeMap::new(),
+        }
+    }
+}
+
+impl Phase {
+    /// The phase's name, without what it holds.
+    #[must_use]
+    pub const fn name(&self) -> holdfast_protocol::api::deployment::Phase {
+        use holdfast_protocol::api::deployment::Phase as Name;
+        match self {
+            Self::Waiting => Name::Waiting,
+            Self::Rolling { .. } => Name::Rolling,
+            Self::Verifying { .. } => Name::Verifying,
+            Self::Stable => Name::Stable,
+            Self::RollingBack { .. } => Name::RollingBack,
+            Self::RolledBack => Name::RolledBack,
+            Self::RollbackFailed => Name::RollbackFailed,
+            Self::Halted => Name::Halted,
+            Self::Rejected => Name::Rejected,
+            Self::Superseded => Name::Superseded,
+        }
+    }
+}
+
+impl fmt::Display for TrackName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.service, self.environment)
+    }
+}
