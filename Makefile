@@ -1,0 +1,48 @@
+# Holdfast. `make demo` and `make test` do their own set-up on a plain Debian machine with Rust 1.95.
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+TARGET  := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+PROGRAMS := holdfast holdfast-coordinator holdfast-agent
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test build lint doc bench install clean
+
+help:  ## list these commands
+	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1#\2/p' $(MAKEFILE_LIST) | column -t -s '#'
+
+demo:  ## build, then show a whole deployment on this machine in under a minute
+	@tests/setup.sh build
+	@echo "building (a few minutes the first time)" >&2
+	@cargo build --quiet $(PROGRAMS:%=-p %) -p holdfast-example-server
+	@$(TARGET)/debug/holdfast demo
+
+test:  ## build, then run every test; the last line says how many passed and failed
+	@tests/setup.sh test
+	@tests/run.sh
+
+build:  ## build the programs for development
+	@tests/setup.sh build
+	@cargo build --workspace --bins
+
+lint:  ## formatting and lints, as CI judges them
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+doc:  ## the API documentation, warnings refused
+	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps
+
+bench:  ## measure; prints tables, and writes every figure to target/bench.json
+	@tests/setup.sh build
+	@tests/bench.sh
+
+install:  ## optimised programs to $(PREFIX)/bin, units and installer to $(PREFIX)/share/holdfast
+	@tests/setup.sh build
+	cargo build --release $(PROGRAMS:%=-p %)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/holdfast/systemd
+	install -m 755 $(PROGRAMS:%=$(TARGET)/release/%) $(DESTDIR)$(PREFIX)/bin
+	install -m 755 deploy/install.sh $(DESTDIR)$(PREFIX)/share/holdfast
+	install -m 644 deploy/systemd/*.service $(DESTDIR)$(PREFIX)/share/holdfast/systemd
+
+clean:  ## remove what was built
+	cargo clean

@@ -1,0 +1,93 @@
+#!/bin/sh
+# Makes a plain Debian machine ready: `tests/setup.sh build` for what compiling needs,
+# `tests/setup.sh test` for the real software that the tests start besides.
+#
+# Only what is missing is installed, and only by root; anybody else is told the exact command.
+# Nothing that is installed here is left running or enabled: the tests start their own copies.
+set -eu
+
+# What must be found, and the Debian package that brings it.
+BUILD_NEEDS="cc:gcc make:make"
+BUILD_FILES="/usr/include/stdlib.h:libc6-dev"
+TEST_NEEDS="ip:iproute2 nsenter:util-linux systemd-nspawn:systemd-container mmdebstrap:mmdebstrap
+    nginx:nginx redis-server:redis-server"
+RUST_NEEDED="1.95"
+
+PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+if [ -d "$HOME/.cargo/bin" ]; then PATH="$PATH:$HOME/.cargo/bin"; fi
+
+fail() {
+    printf 'error: %s\n  help: %s\n' "$1" "$2" >&2
+    exit 1
+}
+
+missing_packages() {
+    for pair in $1; do
+        command -v "${pair%%:*}" >/dev/null 2>&1 || printf ' %s' "${pair#*:}"
+    done
+    for pair in $2; do
+        [ -e "${pair%%:*}" ] || printf ' %s' "${pair#*:}"
+    done
+}
+
+check_rust() {
+    command -v cargo >/dev/null 2>&1 ||
+        fail "cargo is not on the PATH" "install Rust $RUST_NEEDED or newer, then run make again"
+    have=$(rustc --version | cut -d' ' -f2)
+    oldest=$(printf '%s\n%s\n' "$RUST_NEEDED" "$have" | sort -V | head -n 1)
+    [ "$oldest" = "$RUST_NEEDED" ] ||
+        fail "Rust $have is too old" "Holdfast needs Rust $RUST_NEEDED or newer"
+}
+
+# Debian starts a freshly installed service at once; a machine that only wanted to run tests must
+# not find a web server on port 80 afterwards.
+POLICY=/usr/sbin/policy-rc.d
+forbid_starting() {
+    if [ ! -e "$POLICY" ]; then
+        trap 'rm -f "$POLICY"' EXIT
+        trap 'exit 1' INT TERM
+        printf '#!/bin/sh\nexit 101\n' >"$POLICY"
+        chmod 755 "$POLICY"
+    fi
+}
+
+disable_installed() {
+    command -v systemctl >/dev/null 2>&1 || return 0
+    for package in $1; do
+        case "$package" in
+            nginx | redis-server) systemctl disable --quiet "$package" 2>/dev/null || true ;;
+        esac
+    done
+}
+
+install_packages() {
+    packages=$1
+    echo "installing Debian packages:$packages" >&2
+    export DEBIAN_FRONTEND=noninteractive
+    forbid_starting
+    install="apt-get install -y -qq --no-install-recommends"
+    # A machine that was never updated, or whose lists are stale, gets one update.
+    # shellcheck disable=SC2086 # a list of words
+    if ! $install $packages >/dev/null 2>&1 </dev/null; then
+        apt-get update -qq </dev/null
+        $install $packages >/dev/null </dev/null ||
+            fail "apt-get could not install:$packages" "run 'apt-get install$packages' to see why"
+    fi
+    disable_installed "$packages"
+}
+
+case "${1:-}" in
+    build) packages=$(missing_packages "$BUILD_NEEDS" "$BUILD_FILES") ;;
+    test) packages=$(missing_packages "$BUILD_NEEDS $TEST_NEEDS" "$BUILD_FILES") ;;
+    *) fail "setup.sh takes one word: build or test" "make demo and make test call it themselves" ;;
+esac
+
+check_rust
+if [ -n "$packages" ]; then
+    if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
+        install_packages "$packages"
+    else
+        fail "these Debian packages are missing:$packages" \
+            "sudo apt-get install -y --no-install-recommends$packages"
+    fi
+fi
