@@ -9,7 +9,7 @@ PROGRAMS := holdfast holdfast-coordinator holdfast-agent
 .PHONY: help demo test build lint doc bench install clean
 
 help:  ## list these commands
-	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  make \1#\2/p' $(MAKEFILE_LIST) | column -t -s '#'
+	@awk -F ':.*## *' '/^[a-z]+:.*##/ { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo:  ## build, then show a whole deployment on this machine in under a minute
 	@tests/setup.sh build

@@ -36,5 +36,5 @@ awk -v status="$status" '
     END {
         if (status != 0 && failed == 0) failed = 1
         printf "%d passed, %d failed\n", passed, failed
-    }' "$log"
+    }' "$log" | tee "$target/test-summary"
 exit "$status"
