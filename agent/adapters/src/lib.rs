@@ -14,6 +14,7 @@
 //! coordinator and of `holdfast validate`, so that a bad manifest is refused before it travels.
 
 pub mod failure;
+mod fields;
 pub mod process;
 pub mod restart;
 pub mod static_files;
@@ -21,7 +22,13 @@ pub mod static_files;
 #[cfg(feature = "run")]
 pub mod conformance;
 #[cfg(feature = "run")]
+mod durable;
+#[cfg(feature = "run")]
 pub mod run;
+#[cfg(feature = "run")]
+mod unpack;
+#[cfg(feature = "run")]
+mod unpacked;
 
 /// One thing wrong with a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +63,20 @@ pub fn validate(
         "static" => static_files::spec::validate(template, context),
         unknown => vec![Problem {
             path: String::new(),
-            message: format!("unknown runtime {unknown:?}; known are {}", RUNTIMES.join(", ")),
+            message: format!(
+                "unknown runtime {unknown:?}; known are {}",
+                RUNTIMES.join(", ")
+            ),
         }],
     }
+}
+
+/// Problems as one line, for a failure's message.
+#[cfg(feature = "run")]
+pub(crate) fn list(problems: &[Problem]) -> String {
+    let one = |p: &Problem| match p.path.as_str() {
+        "" => p.message.clone(),
+        path => format!("{path}: {}", p.message),
+    };
+    problems.iter().map(one).collect::<Vec<_>>().join("; ")
 }

@@ -27,7 +27,11 @@ pub enum Policy {
 
 impl Default for Restart {
     fn default() -> Self {
-        Self { policy: Policy::Always, initial: Duration::from_secs(1), max: Duration::from_secs(60) }
+        Self {
+            policy: Policy::Always,
+            initial: Duration::from_secs(1),
+            max: Duration::from_secs(60),
+        }
     }
 }
 

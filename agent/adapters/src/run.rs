@@ -1,7 +1,10 @@
 //! The interface of an adapter, and the registry.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use holdfast_protocol::digest::Digest;
@@ -12,7 +15,10 @@ use holdfast_protocol::workload::Workload;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::durable;
 use crate::failure::Failure;
+use crate::process::adapter::Process;
+use crate::static_files::adapter::StaticFiles;
 
 /// One runtime on this target. Object safe; every method may be called at any time and cancelled by
 /// dropping its future, after which the next `observe` tells the truth.
@@ -115,4 +121,66 @@ pub struct LogRequest {
     pub tail: usize,
     /// Go on with new lines until the receiver is dropped.
     pub follow: bool,
+}
+
+/// The adapters could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory that says which agent this is.
+    #[error("cannot open {home}: {source}")]
+    Home {
+        /// The directory.
+        home: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// One adapter's own directory.
+    #[error("cannot open the adapter {runtime} in {home}: {source}")]
+    Adapter {
+        /// The adapter.
+        runtime: &'static str,
+        /// The directory of all adapters.
+        home: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// All adapters of this target, over the directory `home`, which belongs to them alone and to one
+/// agent at a time. `launcher` is an absolute program and the arguments that make it call
+/// [`crate::process::launch::main`]: the agent's own executable and its hidden subcommand.
+///
+/// Nothing is started, stopped or changed by opening.
+///
+/// # Errors
+/// Where a directory cannot be made or read.
+pub fn adapters(home: &Path, launcher: Vec<OsString>) -> Result<Vec<Arc<dyn Adapter>>, OpenError> {
+    let id = identify(home).map_err(|source| OpenError::Home {
+        home: home.to_owned(),
+        source,
+    })?;
+    let refused = |runtime| {
+        move |source| OpenError::Adapter {
+            runtime,
+            home: home.to_owned(),
+            source,
+        }
+    };
+    Ok(vec![
+        Arc::new(Process::open(&home.join("process"), &id, launcher).map_err(refused("process"))?),
+        Arc::new(StaticFiles::open(&home.join("static"), home).map_err(refused("static"))?),
+    ])
+}
+
+/// The id of an agent's directory, by which it knows what is its own in the runtimes. Made of the
+/// directory's path and nothing in it, so that an agent that lost its directory still knows.
+fn identify(home: &Path) -> io::Result<String> {
+    use std::os::unix::ffi::OsStrExt as _;
+    durable::make_directory(home, 0o711)?;
+    let path = std::fs::canonicalize(home)?;
+    Ok(Digest::of(path.as_os_str().as_bytes())
+        .hex()
+        .chars()
+        .take(32)
+        .collect())
 }

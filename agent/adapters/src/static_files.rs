@@ -1,3 +1,10 @@
 //! Runtime `static`: an archive unpacked and switched to by one symbolic link.
 
 pub mod spec;
+
+#[cfg(feature = "run")]
+pub(crate) mod adapter;
+#[cfg(feature = "run")]
+mod owner;
+#[cfg(feature = "run")]
+mod tree;

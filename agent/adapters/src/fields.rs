@@ -1,0 +1,318 @@
+//! Reads a template's JSON field by field and collects everything that is wrong with it, so that a
+//! person mends a manifest once. Pure.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use holdfast_protocol::time::parse_span;
+use holdfast_protocol::workload::{PLACEHOLDER_OPEN, Placeholder};
+use serde_json::{Map, Value};
+
+use crate::{Context, Problem};
+
+/// How far a template has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// As written: any text may still be an unrendered `{{ }}` expression.
+    Manifest,
+    /// As it arrives on a target: everything but placeholders is final.
+    Rendered,
+}
+
+/// One template being read.
+pub(crate) struct Reading<'a> {
+    context: &'a Context<'a>,
+    stage: Stage,
+    problems: RefCell<Vec<Problem>>,
+}
+
+/// One JSON object of a template.
+pub(crate) struct Fields<'a> {
+    reading: &'a Reading<'a>,
+    path: String,
+    map: &'a Map<String, Value>,
+}
+
+impl<'a> Reading<'a> {
+    pub(crate) const fn new(context: &'a Context<'a>, stage: Stage) -> Self {
+        Self {
+            context,
+            stage,
+            problems: RefCell::new(Vec::new()),
+        }
+    }
+
+    pub(crate) const fn context(&self) -> &'a Context<'a> {
+        self.context
+    }
+
+    pub(crate) fn problem(&self, path: impl Into<String>, message: impl Into<String>) {
+        let problem = Problem {
+            path: path.into(),
+            message: message.into(),
+        };
+        self.problems.borrow_mut().push(problem);
+    }
+
+    pub(crate) fn finish(self) -> Vec<Problem> {
+        self.problems.into_inner()
+    }
+
+    /// Opens `value` as an object of the fields `known`; others are problems.
+    pub(crate) fn object(
+        &'a self,
+        value: &'a Value,
+        path: &str,
+        known: &[&str],
+    ) -> Option<Fields<'a>> {
+        let Value::Object(map) = value else {
+            self.problem(path, format!("expected an object, found {}", kind(value)));
+            return None;
+        };
+        for key in map.keys().filter(|key| !known.contains(&key.as_str())) {
+            self.problem(join(path, key), unknown(key, known));
+        }
+        Some(Fields {
+            reading: self,
+            path: path.to_owned(),
+            map,
+        })
+    }
+
+    /// Whether `text` is still to be rendered, so that nothing can be said about it yet.
+    fn is_open(&self, text: &str) -> bool {
+        self.stage == Stage::Manifest && (text.contains("{{") || text.contains(PLACEHOLDER_OPEN))
+    }
+
+    fn text(&self, value: &Value, path: &str) -> Option<String> {
+        let Value::String(text) = value else {
+            self.problem(path, format!("expected text, found {}", kind(value)));
+            return None;
+        };
+        if text.contains('\0') {
+            self.problem(path, "may not hold the character NUL");
+            return None;
+        }
+        if let Err(unknown) = Placeholder::fill(text, &|p| self.stands_for(p)) {
+            self.problem(
+                path,
+                format!("refers to {unknown:?}, which this service does not have"),
+            );
+            return None;
+        }
+        Some(text.clone())
+    }
+
+    fn stands_for(&self, placeholder: &Placeholder) -> Option<String> {
+        match placeholder {
+            Placeholder::WorkloadDir => Some(String::new()),
+            Placeholder::ArtifactPath(name) => self
+                .context
+                .artifacts
+                .iter()
+                .any(|(known, _)| known == name)
+                .then(String::new),
+        }
+    }
+}
+
+impl<'a> Fields<'a> {
+    pub(crate) fn at(&self, key: &str) -> String {
+        join(&self.path, key)
+    }
+
+    pub(crate) fn value(&self, key: &str) -> Option<&'a Value> {
+        self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    pub(crate) fn required(&self, key: &str, expected: &str) -> Option<&'a Value> {
+        let value = self.value(key);
+        if value.is_none() {
+            self.reading
+                .problem(self.at(key), format!("is missing: expected {expected}"));
+        }
+        value
+    }
+
+    pub(crate) fn object(&self, key: &str, known: &[&str]) -> Option<Self> {
+        self.reading.object(self.value(key)?, &self.at(key), known)
+    }
+
+    pub(crate) fn text(&self, key: &str) -> Option<String> {
+        self.reading.text(self.value(key)?, &self.at(key))
+    }
+
+    /// A list of texts; an entry that is none is a problem and left out.
+    pub(crate) fn texts(&self, key: &str, value: &Value) -> Vec<String> {
+        let Value::Array(items) = value else {
+            let message = format!("expected a list of texts, found {}", kind(value));
+            self.reading.problem(self.at(key), message);
+            return Vec::new();
+        };
+        let path = self.at(key);
+        let read = |(i, item)| self.reading.text(item, &format!("{path}[{i}]"));
+        items.iter().enumerate().filter_map(read).collect()
+    }
+
+    /// An object whose values are texts; `check` says what is wrong with a key or a value.
+    pub(crate) fn table(
+        &self,
+        key: &str,
+        check: impl Fn(&str, &Value) -> Result<(), String>,
+    ) -> BTreeMap<String, String> {
+        let Some(value) = self.value(key) else {
+            return BTreeMap::new();
+        };
+        let path = self.at(key);
+        let Value::Object(map) = value else {
+            self.reading
+                .problem(path, format!("expected an object, found {}", kind(value)));
+            return BTreeMap::new();
+        };
+        let read = |(name, value): (&String, &Value)| {
+            let path = join(&path, name);
+            if let Err(message) = check(name, value) {
+                self.reading.problem(path, message);
+                return None;
+            }
+            self.reading
+                .text(value, &path)
+                .map(|text| (name.clone(), text))
+        };
+        map.iter().filter_map(read).collect()
+    }
+
+    /// A text that `parse` understands, or a number in its decimal form.
+    pub(crate) fn parsed<T>(
+        &self,
+        key: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let text = match self.value(key)? {
+            Value::String(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            other @ (Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) => {
+                let message = format!("expected text or a number, found {}", kind(other));
+                self.reading.problem(self.at(key), message);
+                return None;
+            }
+        };
+        if self.reading.is_open(&text) {
+            return None;
+        }
+        parse(&text)
+            .map_err(|message| self.reading.problem(self.at(key), message))
+            .ok()
+    }
+
+    pub(crate) fn span(&self, key: &str) -> Option<Duration> {
+        self.parsed(key, parse_span)
+    }
+}
+
+/// A number of bytes as people write it: `512MiB`, `1.5GB`, `4096`.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let refused =
+        || format!("{text:?} is not a size: write a number and a unit, such as 512MiB or 2GB");
+    let trimmed = text.trim();
+    let digits = trimmed.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = trimmed.split_at(digits);
+    let scale: u64 = match unit.trim() {
+        "" | "B" => 1,
+        "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "KiB" | "Ki" => 1 << 10,
+        "MiB" | "Mi" => 1 << 20,
+        "GiB" | "Gi" => 1 << 30,
+        _ => return Err(refused()),
+    };
+    let number: u64 = number.parse().map_err(|_| refused())?;
+    number.checked_mul(scale).ok_or_else(refused)
+}
+
+/// What JSON calls a value, for messages.
+pub(crate) const fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// A path one step deeper.
+pub(crate) fn join(path: &str, key: &str) -> String {
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
+}
+
+/// Why `word` is refused where only `known` are words, with the nearest of them.
+pub(crate) fn unknown(word: &str, known: &[&str]) -> String {
+    match nearest(word, known) {
+        Some(near) => format!("unknown field; did you mean {near:?}?"),
+        None => format!("unknown field; known are {}", known.join(", ")),
+    }
+}
+
+fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+    let near = known
+        .iter()
+        .map(|k| (distance(&word.to_lowercase(), &k.to_lowercase()), *k))
+        .min();
+    near.filter(|(steps, k)| *steps <= 1 + k.len() / 4)
+        .map(|(_, k)| k)
+}
+
+/// Levenshtein distance in characters.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        if let Some(first) = row.first_mut() {
+            *first = left;
+        }
+        for (cell, y) in row.iter_mut().skip(1).zip(&b) {
+            let above = *cell;
+            left = (diagonal + usize::from(x != *y))
+                .min(above + 1)
+                .min(left + 1);
+            diagonal = above;
+            *cell = left;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_word_is_answered_with_the_nearest_one() {
+        let known = ["command", "environment", "files"];
+        assert_eq!(
+            unknown("comand", &known),
+            "unknown field; did you mean \"command\"?"
+        );
+        assert!(unknown("xyz", &known).contains("known are command"));
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+
+    #[test]
+    fn a_size_is_read_with_its_unit() {
+        assert_eq!(parse_bytes("512MiB"), Ok(512 << 20));
+        assert_eq!(parse_bytes("4096"), Ok(4096));
+        for bad in ["", "MiB", "-1", "1 parsec", "99999999999GiB"] {
+            assert!(parse_bytes(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,550 @@
+//! The adapter of runtime `process`: what the trait asks, in terms of records, launchers, signals.
+//!
+//! All of it is file and process work, so each operation runs whole on a blocking thread, one a
+//! service at a time, and looks often at whether it is still wanted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use holdfast_protocol::digest::Digest;
+use holdfast_protocol::name::ServiceName;
+use holdfast_protocol::stream::LogLine;
+use holdfast_protocol::workload::Form;
+use tokio::sync::{Mutex as Turn, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::Context;
+use crate::durable::{self, failed};
+use crate::failure::Failure;
+use crate::process::record::{Need, Place, Placed, Record};
+use crate::process::spec::{self, Stop, Template};
+use crate::process::start::{self, Plan, Started};
+use crate::process::stop::{self, Family};
+use crate::process::supervisor::Supervisor;
+use crate::process::table::{self, Marked};
+use crate::process::{files, logs};
+use crate::run::{Adapter, Exit, Live, LogRequest, Observed, Wanted};
+use crate::unpacked::Store;
+
+/// Programs under supervision.
+pub(crate) struct Process {
+    inner: Arc<Inner>,
+    changes: Mutex<Option<mpsc::Receiver<ServiceName>>>,
+    /// One operation a service at a time, also while an abandoned one finds its end.
+    turns: Mutex<BTreeMap<ServiceName, Arc<Turn<()>>>>,
+}
+
+struct Inner {
+    services: PathBuf,
+    /// The id of this agent's directory, in the mark of every process.
+    home: String,
+    store: Store,
+    launcher: Vec<OsString>,
+    supervisor: Supervisor,
+}
+
+/// How often a start is tried again when another launcher was faster.
+const STARTS_MAX: usize = 3;
+/// How long the note of an end may take to be written after the end was seen.
+const NOTE_MAX: Duration = Duration::from_secs(1);
+
+impl Process {
+    /// Opens the adapter over `root`, which belongs to it alone, for the agent directory with the id
+    /// `home`. `launcher` is an absolute program with the arguments that lead to
+    /// [`crate::process::launch::main`].
+    pub(crate) fn open(root: &Path, home: &str, launcher: Vec<OsString>) -> std::io::Result<Self> {
+        let services = root.join("services");
+        durable::make_directory(&services, 0o711)?;
+        for name in durable::names(&services)?
+            .iter()
+            .filter(|name| name.starts_with('.'))
+        {
+            durable::remove_all(&services.join(name))?;
+        }
+        let (supervisor, changes) = Supervisor::start()?;
+        let store = Store::open(root.join("unpacked"))?;
+        let inner = Inner {
+            services,
+            home: home.to_owned(),
+            store,
+            launcher,
+            supervisor,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+            changes: Mutex::new(Some(changes)),
+            turns: Mutex::new(BTreeMap::new()),
+        })
+    }
+
+    fn turn(&self, service: &ServiceName) -> Arc<Turn<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(turns.entry(service.clone()).or_default())
+    }
+
+    /// Runs one operation on one service; it learns from `cancelled` when its future was dropped.
+    async fn operate<T: Send + 'static>(
+        &self,
+        service: &ServiceName,
+        cancel: &CancellationToken,
+        operation: impl FnOnce(&Inner, &dyn Fn() -> bool) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let turn = self.turn(service).lock_owned().await;
+        let inner = Arc::clone(&self.inner);
+        let token = cancel.child_token();
+        let _abandoned = token.clone().drop_guard();
+        let run = move || {
+            let _turn = turn;
+            operation(&inner, &|| token.is_cancelled())
+        };
+        tokio::task::spawn_blocking(run).await.map_err(ended)?
+    }
+}
+
+impl Adapter for Process {
+    fn runtime(&self) -> &'static str {
+        "process"
+    }
+
+    fn observe(&self) -> BoxFuture<'_, Result<Vec<Observed>, Failure>> {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move {
+            tokio::task::spawn_blocking(move || inner.observe())
+                .await
+                .map_err(ended)?
+        })
+    }
+
+    fn converge<'a>(
+        &'a self,
+        wanted: &'a Wanted,
+        progress: &'a mpsc::Sender<String>,
+        cancel: &'a CancellationToken,
+    ) -> BoxFuture<'a, Result<(), Failure>> {
+        let (wanted, progress) = (wanted.clone(), progress.clone());
+        Box::pin(async move {
+            let service = wanted.workload.service.clone();
+            let operation = move |inner: &Inner, cancelled: &dyn Fn() -> bool| {
+                // Progress that nobody takes in time is not worth waiting for.
+                let say = |text: String| drop(progress.try_send(text));
+                inner.converge(&wanted, &say, cancelled)
+            };
+            self.operate(&service, cancel, operation).await
+        })
+    }
+
+    fn remove<'a>(&'a self, service: &'a ServiceName) -> BoxFuture<'a, Result<(), Failure>> {
+        let owned = service.clone();
+        Box::pin(async move {
+            let operation =
+                move |inner: &Inner, cancelled: &dyn Fn() -> bool| inner.remove(&owned, cancelled);
+            self.operate(service, &CancellationToken::new(), operation)
+                .await
+        })
+    }
+
+    fn changes(&self) -> mpsc::Receiver<ServiceName> {
+        let taken = self
+            .changes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        taken.unwrap_or_else(|| mpsc::channel(1).1)
+    }
+
+    fn logs<'a>(
+        &'a self,
+        service: &'a ServiceName,
+        request: LogRequest,
+    ) -> BoxFuture<'a, Result<mpsc::Receiver<LogLine>, Failure>> {
+        let place = self.inner.place(service);
+        Box::pin(async move {
+            if !place.root.is_dir() {
+                return Err(Failure::Permanent(format!(
+                    "there is no workload {service} here"
+                )));
+            }
+            Ok(logs::read(&place, request))
+        })
+    }
+}
+
+impl Inner {
+    fn place(&self, service: &ServiceName) -> Place {
+        Place::new(&self.services, service)
+    }
+
+    fn converge(
+        &self,
+        wanted: &Wanted,
+        say: &dyn Fn(String),
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<(), Failure> {
+        let service = &wanted.workload.service;
+        let template = parse(wanted)?;
+        let place = self.place(service);
+        durable::make_directory(&place.root, 0o711)
+            .map_err(failed(format!("cannot make the directory of {service}")))?;
+        // All that can be refused is refused before anything that runs is touched.
+        let plan = start::plan(wanted, &template, &place, &self.store, &self.home)?;
+        let found = self.running(service, &place, &self.marked()?)?;
+        if found
+            .as_ref()
+            .is_some_and(|record| record.body == wanted.body)
+        {
+            return self.repair(wanted, &template, &place, &plan, say);
+        }
+        self.lay_artifacts(wanted, &place, found.as_ref(), say, cancelled)?;
+        self.stop(service, &place, found.as_ref(), say, cancelled)?;
+        if cancelled() {
+            return Err(Failure::Cancelled);
+        }
+        self.lay_files(wanted, &template, &place, &plan)?;
+        say(format!("starting version {}", wanted.workload.version));
+        self.start(wanted, &place, &plan, cancelled)?;
+        place
+            .write_needs(&place.needs().settled())
+            .map_err(failed("cannot note what is no longer needed"))?;
+        self.store.sweep(|| self.needed());
+        Ok(())
+    }
+
+    /// It runs: only its files may differ.
+    fn repair(
+        &self,
+        wanted: &Wanted,
+        template: &Template,
+        place: &Place,
+        plan: &Plan,
+        say: &dyn Fn(String),
+    ) -> Result<(), Failure> {
+        let expected = placed(wanted, template, plan);
+        let before = place.placed();
+        let drifted = files::drift(&place.directory(), &expected.files).is_some();
+        if before.as_ref() != Some(&expected) || drifted {
+            for path in self.lay_files(wanted, template, place, plan)? {
+                say(format!("restored file {path}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn lay_artifacts(
+        &self,
+        wanted: &Wanted,
+        place: &Place,
+        running: Option<&Record>,
+        say: &dyn Fn(String),
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<(), Failure> {
+        let keys = wanted.workload.artifacts.iter().map(Store::key).collect();
+        let need = Need {
+            body: wanted.body,
+            artifacts: keys,
+        };
+        let needs = place.needs().with(need, running.map(|record| record.body));
+        place
+            .write_needs(&needs)
+            .map_err(failed("cannot note the artifacts it needs"))?;
+        for artifact in &wanted.workload.artifacts {
+            let blob = wanted.artifacts.get(&artifact.name).ok_or_else(|| {
+                Failure::Retryable(format!("artifact {} is not here yet", artifact.name))
+            })?;
+            if self.store.lay(artifact, blob, cancelled)? {
+                say(format!(
+                    "laid down artifact {} ({})",
+                    artifact.name, artifact.file
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn stop(
+        &self,
+        service: &ServiceName,
+        place: &Place,
+        running: Option<&Record>,
+        say: &dyn Fn(String),
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<(), Failure> {
+        let how = place
+            .placed()
+            .map_or_else(Stop::default, |placed| placed.stop());
+        if running.is_some() {
+            say("stopping what runs".to_owned());
+        }
+        let record = running.cloned().or_else(|| place.record());
+        let family = Family {
+            home: &self.home,
+            service,
+            record: record.as_ref(),
+        };
+        stop::stop(family, how, cancelled)
+    }
+
+    fn lay_files(
+        &self,
+        wanted: &Wanted,
+        template: &Template,
+        place: &Place,
+        plan: &Plan,
+    ) -> Result<Vec<String>, Failure> {
+        let directory = place.directory();
+        let before = place
+            .placed()
+            .map(|placed| placed.files)
+            .unwrap_or_default();
+        let user = plan.user.as_ref();
+        let changed = files::make_directory(&directory, user)
+            .and_then(|()| files::lay(&directory, &plan.files, &before, user))
+            .map_err(failed("cannot lay down its files"))?;
+        place
+            .write_placed(&placed(wanted, template, plan))
+            .map_err(failed("cannot note what was laid down"))?;
+        Ok(changed)
+    }
+
+    fn start(
+        &self,
+        wanted: &Wanted,
+        place: &Place,
+        plan: &Plan,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<(), Failure> {
+        let service = &wanted.workload.service;
+        let watch = |record: &Record| {
+            self.supervisor
+                .watch(service, place, &record.process)
+                .map_err(failed("cannot watch the program"))
+        };
+        for _ in 0..STARTS_MAX {
+            match start::start(&self.launcher, &plan.order)? {
+                Started::Now(record) => return watch(&record),
+                Started::Already(record) if record.body == wanted.body => return watch(&record),
+                // A launcher of an agent that was killed came first, with an older body.
+                Started::Already(record) => {
+                    self.stop(service, place, Some(&record), &|_| (), cancelled)?;
+                }
+            }
+        }
+        Err(Failure::Retryable(
+            "another agent keeps starting this workload".to_owned(),
+        ))
+    }
+
+    fn remove(&self, service: &ServiceName, cancelled: &dyn Fn() -> bool) -> Result<(), Failure> {
+        let place = self.place(service);
+        let running = self.running(service, &place, &self.marked()?)?;
+        self.stop(service, &place, running.as_ref(), &|_| (), cancelled)?;
+        if place.root.is_dir() {
+            let gone = self.services.join(format!(".gone-{service}"));
+            let attempt = || format!("cannot remove the files of {service}");
+            let _lock = place.lock().map_err(failed(attempt()))?;
+            durable::remove_all(&gone).map_err(failed(attempt()))?;
+            std::fs::rename(&place.root, &gone).map_err(failed(attempt()))?;
+            durable::sync_directory(&self.services).map_err(failed(attempt()))?;
+            durable::remove_all(&gone).map_err(failed(attempt()))?;
+        }
+        self.store.sweep(|| self.needed());
+        Ok(())
+    }
+
+    fn observe(&self) -> Result<Vec<Observed>, Failure> {
+        let marked = self.marked()?;
+        let mut services: BTreeSet<ServiceName> =
+            marked.iter().map(|found| found.service.clone()).collect();
+        services.extend(self.known()?);
+        let mut seen = Vec::with_capacity(services.len());
+        for service in services {
+            seen.extend(self.look(service, &marked)?);
+        }
+        Ok(seen)
+    }
+
+    /// What there is of one service; nothing where it was removed while this looked.
+    fn look(&self, service: ServiceName, marked: &[Marked]) -> Result<Option<Observed>, Failure> {
+        let place = self.place(&service);
+        let running = self.running(&service, &place, marked)?;
+        let recorded = running.clone().or_else(|| place.record());
+        let live = match (&running, &recorded) {
+            (Some(record), _) => {
+                logs::note(&place);
+                Self::live(&place, record)
+            }
+            (None, Some(record)) => self.ended(&service, &place, record),
+            (None, None) if !place.root.is_dir() => return Ok(None),
+            (None, None) => Live::Altered {
+                what: "it was not started".to_owned(),
+            },
+        };
+        let body = recorded.map(|record| record.body);
+        Ok(Some(Observed {
+            service,
+            body,
+            live,
+        }))
+    }
+
+    fn live(place: &Place, record: &Record) -> Live {
+        let placed = place
+            .placed()
+            .map(|placed| placed.files)
+            .unwrap_or_default();
+        match files::drift(&place.directory(), &placed) {
+            Some(what) => Live::Altered { what },
+            None => Live::Running {
+                since: record.started_at,
+                pid: u32::try_from(record.process.pid).ok(),
+            },
+        }
+    }
+
+    fn ended(&self, service: &ServiceName, place: &Place, record: &Record) -> Live {
+        // Its end may be seen here before the supervisor has written it down, or nobody watched.
+        let mut note = place.ended(&record.process);
+        if note.is_none()
+            && self
+                .supervisor
+                .watch(service, place, &record.process)
+                .is_ok()
+        {
+            for _ in 0..NOTE_MAX.as_millis() / 5 {
+                note = place.ended(&record.process);
+                if note.is_some() || !self.supervisor.watches(&record.process) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            note = note.or_else(|| place.ended(&record.process));
+        }
+        note.map_or_else(
+            || Live::Ended {
+                exit: Exit::Unknown,
+                at: durable::now(),
+            },
+            |note| Live::Ended {
+                exit: note.exit(),
+                at: note.at,
+            },
+        )
+    }
+
+    /// The process that is this workload, if it lives; it is watched from now on. One that no record
+    /// names is known by its mark, and written down again.
+    fn running(
+        &self,
+        service: &ServiceName,
+        place: &Place,
+        marked: &[Marked],
+    ) -> Result<Option<Record>, Failure> {
+        let recorded = place.record().filter(|record| record.process.lives());
+        let record = match recorded {
+            Some(record) => Some(record),
+            None => self.adopt(service, place, marked)?,
+        };
+        if let Some(record) = &record {
+            self.supervisor
+                .watch(service, place, &record.process)
+                .map_err(failed(format!("cannot watch {service}")))?;
+        }
+        Ok(record)
+    }
+
+    fn adopt(
+        &self,
+        service: &ServiceName,
+        place: &Place,
+        marked: &[Marked],
+    ) -> Result<Option<Record>, Failure> {
+        let leads = |found: &&Marked| found.stat.session == found.stat.pid;
+        let own = marked
+            .iter()
+            .filter(|found| found.service == *service)
+            .filter(leads);
+        let Some(oldest) = own.min_by_key(|found| found.stat.start) else {
+            return Ok(None);
+        };
+        let attempt = || format!("cannot adopt {service}");
+        durable::make_directory(&place.root, 0o711).map_err(failed(attempt()))?;
+        let _lock = place.lock().map_err(failed(attempt()))?;
+        if let Some(record) = place.record().filter(|record| record.process.lives()) {
+            return Ok(Some(record));
+        }
+        let process = oldest.stat.identity();
+        if !process.lives() {
+            return Ok(None);
+        }
+        let record = Record {
+            process,
+            body: oldest.body,
+            started_at: oldest.stat.started_at(),
+        };
+        place.write_record(&record).map_err(failed(attempt()))?;
+        tracing::info!(%service, pid = record.process.pid, "adopted by its mark");
+        Ok(Some(record))
+    }
+
+    fn marked(&self) -> Result<Vec<Marked>, Failure> {
+        table::marked(&self.home).map_err(failed("cannot read /proc"))
+    }
+
+    fn known(&self) -> Result<Vec<ServiceName>, Failure> {
+        let names = durable::names(&self.services).map_err(failed("cannot list the workloads"))?;
+        Ok(names
+            .iter()
+            .filter_map(|name| ServiceName::parse(name).ok())
+            .collect())
+    }
+
+    /// Keys of all unpacked artifacts that are still needed; nothing where that is not certain.
+    fn needed(&self) -> Option<BTreeSet<String>> {
+        let mut keys = BTreeSet::new();
+        for service in self.known().ok()? {
+            let place = self.place(&service);
+            let needs = place.needs().0;
+            let runs: Option<Digest> = place.record().map(|record| record.body);
+            if runs.is_some_and(|body| !needs.iter().any(|need| need.body == body)) {
+                return None;
+            }
+            keys.extend(needs.into_iter().flat_map(|need| need.artifacts));
+        }
+        Some(keys)
+    }
+}
+
+fn parse(wanted: &Wanted) -> Result<Template, Failure> {
+    let refused = |why: String| Failure::Permanent(format!("the template is refused: {why}"));
+    let template: serde_json::Value =
+        serde_json::from_str(&wanted.workload.template).map_err(|e| refused(e.to_string()))?;
+    let artifacts: Vec<_> = wanted
+        .workload
+        .artifacts
+        .iter()
+        .map(|artifact| (artifact.name.clone(), artifact.form != Form::File))
+        .collect();
+    spec::parse(
+        &template,
+        &Context {
+            artifacts: &artifacts,
+        },
+    )
+    .map_err(|problems| refused(crate::list(&problems)))
+}
+
+fn placed(wanted: &Wanted, template: &Template, plan: &Plan) -> Placed {
+    Placed {
+        body: wanted.body,
+        files: files::digests(&plan.files),
+        signal: template.stop.signal.name().to_owned(),
+        grace_ms: holdfast_protocol::time::millis(template.stop.grace),
+    }
+}
+
+fn ended(error: tokio::task::JoinError) -> Failure {
+    Failure::Retryable(format!("the operation was cut off: {error}"))
+}

@@ -1,0 +1,516 @@
+//! The adapter of runtime `static`: versions beside a link, and one rename to switch.
+//!
+//! *Guarantees*: whoever follows the link finds one whole version at any moment, also while it is
+//! switched and after a power cut. What is not marked as this agent's is never replaced or removed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::future::BoxFuture;
+use holdfast_protocol::name::ServiceName;
+use holdfast_protocol::stream::LogLine;
+use holdfast_protocol::workload::{Artifact, Form};
+use tokio::sync::{Mutex as Turn, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::Context;
+use crate::durable::{self, failed};
+use crate::failure::Failure;
+use crate::run::{Adapter, Live, LogRequest, Observed, Wanted};
+use crate::static_files::owner::{Known, Owner, Site, Version};
+use crate::static_files::spec::{self, Template};
+use crate::static_files::tree;
+use crate::unpacked;
+
+/// Archives behind links.
+pub(crate) struct StaticFiles {
+    inner: Arc<Inner>,
+    turns: Mutex<BTreeMap<ServiceName, Arc<Turn<()>>>>,
+    /// Nothing announces a change of files: the sender lives as long as this, and says nothing. The
+    /// driver's regular observation finds what was changed.
+    silence: Mutex<Vec<mpsc::Sender<ServiceName>>>,
+}
+
+struct Inner {
+    /// Where it is remembered which links there are.
+    root: PathBuf,
+    /// Directory of the agent.
+    home: PathBuf,
+}
+
+impl StaticFiles {
+    pub(crate) fn open(root: &Path, home: &Path) -> io::Result<Self> {
+        durable::make_directory(root, 0o700)?;
+        let inner = Inner {
+            root: root.to_owned(),
+            home: fs::canonicalize(home)?,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+            turns: Mutex::new(BTreeMap::new()),
+            silence: Mutex::new(Vec::new()),
+        })
+    }
+
+    async fn operate<T: Send + 'static>(
+        &self,
+        service: &ServiceName,
+        cancel: &CancellationToken,
+        operation: impl FnOnce(&Inner, &dyn Fn() -> bool) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(turns.entry(service.clone()).or_default())
+        };
+        let turn = turn.lock_owned().await;
+        let inner = Arc::clone(&self.inner);
+        let token = cancel.child_token();
+        let _abandoned = token.clone().drop_guard();
+        let run = move || {
+            let _turn = turn;
+            operation(&inner, &|| token.is_cancelled())
+        };
+        tokio::task::spawn_blocking(run).await.map_err(ended)?
+    }
+}
+
+impl Adapter for StaticFiles {
+    fn runtime(&self) -> &'static str {
+        "static"
+    }
+
+    fn observe(&self) -> BoxFuture<'_, Result<Vec<Observed>, Failure>> {
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move {
+            tokio::task::spawn_blocking(move || inner.observe())
+                .await
+                .map_err(ended)?
+        })
+    }
+
+    fn converge<'a>(
+        &'a self,
+        wanted: &'a Wanted,
+        progress: &'a mpsc::Sender<String>,
+        cancel: &'a CancellationToken,
+    ) -> BoxFuture<'a, Result<(), Failure>> {
+        let (wanted, progress) = (wanted.clone(), progress.clone());
+        Box::pin(async move {
+            let service = wanted.workload.service.clone();
+            let operation = move |inner: &Inner, cancelled: &dyn Fn() -> bool| {
+                // Progress that nobody takes in time is not worth waiting for.
+                let say = |text: String| drop(progress.try_send(text));
+                inner.converge(&wanted, &say, cancelled)
+            };
+            self.operate(&service, cancel, operation).await
+        })
+    }
+
+    fn remove<'a>(&'a self, service: &'a ServiceName) -> BoxFuture<'a, Result<(), Failure>> {
+        let owned = service.clone();
+        Box::pin(async move {
+            let operation = move |inner: &Inner, _: &dyn Fn() -> bool| inner.remove(&owned);
+            self.operate(service, &CancellationToken::new(), operation)
+                .await
+        })
+    }
+
+    fn changes(&self) -> mpsc::Receiver<ServiceName> {
+        let (sender, receiver) = mpsc::channel(1);
+        self.silence
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(sender);
+        receiver
+    }
+
+    fn logs<'a>(
+        &'a self,
+        service: &'a ServiceName,
+        _request: LogRequest,
+    ) -> BoxFuture<'a, Result<mpsc::Receiver<LogLine>, Failure>> {
+        let why = format!("{service} is files, which have no output");
+        Box::pin(async move { Err(Failure::Permanent(why)) })
+    }
+}
+
+impl Inner {
+    fn converge(
+        &self,
+        wanted: &Wanted,
+        say: &dyn Fn(String),
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<(), Failure> {
+        let service = &wanted.workload.service;
+        let (template, artifact) = parse(wanted)?;
+        let site = Site::new(&template.path);
+        let mut owner = self.own(service, &site)?;
+        let name: String = artifact.digest.hex().chars().take(16).collect();
+        if self.look(&site, &owner).is_ok()
+            && owner
+                .current
+                .as_ref()
+                .is_some_and(|c| c.body == wanted.body && c.name == name)
+        {
+            return self.forget_earlier_link(service, &site);
+        }
+        self.remember(service, &site)?;
+        make_versions(&site)?;
+        // The marker comes first: what lies there without one is nobody's.
+        site.write_owner(&owner)
+            .map_err(failed("cannot mark what is to be made"))?;
+        let digest = self.lay(&site, &name, &owner, artifact, wanted, say, cancelled)?;
+        if cancelled() {
+            return Err(Failure::Cancelled);
+        }
+        let moved = switch(&site, &name)?;
+        if moved {
+            say(format!(
+                "switched {} to version {}",
+                site.link.display(),
+                wanted.workload.version
+            ));
+        }
+        let same = owner
+            .current
+            .as_ref()
+            .filter(|current| current.name == name && !moved);
+        let since = same.map_or_else(durable::now, |current| current.since);
+        let version = Version {
+            name,
+            body: wanted.body,
+            tree: digest,
+            since,
+        };
+        let dropped = owner.switch(version, template.keep);
+        site.write_owner(&owner)
+            .map_err(failed("cannot mark what was made"))?;
+        sweep(&site, &owner, &dropped);
+        self.forget_earlier_link(service, &site)
+    }
+
+    /// The marker of a place that is this service's, or that is nobody's yet.
+    fn own(&self, service: &ServiceName, site: &Site) -> Result<Owner, Failure> {
+        let link = site.link.display();
+        let fresh = Owner {
+            service: service.clone(),
+            home: self.home.clone(),
+            current: None,
+            earlier: Vec::new(),
+        };
+        match site.owner() {
+            Some(owner) if owner.service != *service => Err(Failure::Permanent(format!(
+                "{link} belongs to service {}",
+                owner.service
+            ))),
+            Some(owner) if owner.home != self.home && owner.home.is_dir() => {
+                Err(Failure::Permanent(format!(
+                    "{link} belongs to the agent in {}",
+                    owner.home.display()
+                )))
+            }
+            Some(owner) => {
+                refuse_foreign(site, true)?;
+                Ok(Owner {
+                    home: self.home.clone(),
+                    ..owner
+                })
+            }
+            None => {
+                let ours = self
+                    .known(service)
+                    .is_some_and(|known| known.link == site.link);
+                refuse_foreign(site, ours)?;
+                Ok(fresh)
+            }
+        }
+    }
+
+    /// Whether all is as `converge` left it, or what differs.
+    fn look(&self, site: &Site, owner: &Owner) -> Result<(), String> {
+        let Some(current) = &owner.current else {
+            return Err("it was not switched to yet".to_owned());
+        };
+        match fs::read_link(&site.link) {
+            Ok(target) if target == site.target(&current.name) => {}
+            Ok(target) => {
+                return Err(format!("the link leads to {} instead", target.display()));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err("the link was removed".to_owned());
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                return Err(format!("{} is no longer a link", site.link.display()));
+            }
+            Err(error) => return Err(format!("the link cannot be read: {error}")),
+        }
+        match tree::digest(&site.versions.join(&current.name)) {
+            Ok(found) if found == current.tree => Ok(()),
+            Ok(_) => Err("files were changed".to_owned()),
+            Err(error) => Err(format!("files cannot be read: {error}")),
+        }
+    }
+
+    /// Unpacks a version, unless it lies there unchanged. Gives the digest of its tree.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one step of converge, with all that it has"
+    )]
+    fn lay(
+        &self,
+        site: &Site,
+        name: &str,
+        owner: &Owner,
+        artifact: &Artifact,
+        wanted: &Wanted,
+        say: &dyn Fn(String),
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<holdfast_protocol::digest::Digest, Failure> {
+        let place = site.versions.join(name);
+        let known = owner
+            .current
+            .iter()
+            .chain(&owner.earlier)
+            .find(|v| v.name == name);
+        if let Some(known) = known
+            && tree::digest(&place).is_ok_and(|found| found == known.tree)
+        {
+            return Ok(known.tree);
+        }
+        let blob = wanted.artifacts.get(&artifact.name).ok_or_else(|| {
+            Failure::Retryable(format!("artifact {} is not here yet", artifact.name))
+        })?;
+        let fresh = site.versions.join(format!(".{name}"));
+        unpacked::lay_fresh(artifact, blob, &fresh, cancelled).inspect_err(|_| {
+            let _ = durable::remove_all(&fresh);
+        })?;
+        let digest = tree::digest(&fresh).map_err(failed("cannot read what was unpacked"))?;
+        exchange(&fresh, &place)
+            .and_then(|()| durable::sync_directory(&site.versions))
+            .map_err(failed(format!("cannot lay down {}", place.display())))?;
+        say(format!(
+            "unpacked artifact {} ({})",
+            artifact.name, artifact.file
+        ));
+        Ok(digest)
+    }
+
+    fn remove(&self, service: &ServiceName) -> Result<(), Failure> {
+        let Some(known) = self.known(service) else {
+            return Ok(());
+        };
+        for link in known.moved_from.iter().chain([&known.link]) {
+            self.remove_site(service, &Site::new(link))
+                .map_err(failed(format!("cannot remove {}", link.display())))?;
+        }
+        durable::remove_all(&self.path(service)).map_err(failed("cannot forget the link"))
+    }
+
+    /// Removes a link and its versions, where they are this service's.
+    fn remove_site(&self, service: &ServiceName, site: &Site) -> io::Result<()> {
+        let ours = |owner: &Owner| owner.service == *service && owner.home == self.home;
+        if !site.owner().as_ref().is_some_and(ours) {
+            return Ok(());
+        }
+        let below = site.target("");
+        if fs::read_link(&site.link).is_ok_and(|target| target.starts_with(&below)) {
+            fs::remove_file(&site.link)?;
+        }
+        durable::remove_all(&site.versions)?;
+        durable::sync_directory(site.parent())
+    }
+
+    /// Writes down where the link will be, before anything is made there.
+    fn remember(&self, service: &ServiceName, site: &Site) -> Result<(), Failure> {
+        let before = self.known(service);
+        let moved_from = before.and_then(|known| {
+            if known.link == site.link {
+                known.moved_from
+            } else {
+                Some(known.link)
+            }
+        });
+        let moved_from = moved_from.filter(|link| *link != site.link);
+        let known = Known {
+            service: service.clone(),
+            link: site.link.clone(),
+            moved_from,
+        };
+        durable::replace_json(&self.path(service), &known)
+            .map_err(failed("cannot note where the link is"))
+    }
+
+    /// Once a service's new link leads somewhere, the one before it goes.
+    fn forget_earlier_link(&self, service: &ServiceName, site: &Site) -> Result<(), Failure> {
+        let Some(known) = self.known(service) else {
+            return self.remember(service, site);
+        };
+        let Some(link) = known.moved_from else {
+            return Ok(());
+        };
+        self.remove_site(service, &Site::new(&link))
+            .map_err(failed(format!("cannot remove {}", link.display())))?;
+        let known = Known {
+            moved_from: None,
+            ..known
+        };
+        durable::replace_json(&self.path(service), &known)
+            .map_err(failed("cannot note where the link is"))
+    }
+
+    fn observe(&self) -> Result<Vec<Observed>, Failure> {
+        let names = durable::names(&self.root).map_err(failed("cannot list the links"))?;
+        let services = names
+            .iter()
+            .filter_map(|name| ServiceName::parse(name.strip_suffix(".json")?).ok());
+        Ok(services
+            .filter_map(|service| self.observe_one(service))
+            .collect())
+    }
+
+    fn observe_one(&self, service: ServiceName) -> Option<Observed> {
+        let known = self.known(&service)?;
+        let site = Site::new(&known.link);
+        let owner = site.owner().filter(|owner| owner.service == service);
+        let Some(owner) = owner else {
+            let what = format!("{} was removed", site.versions.display());
+            return Some(Observed {
+                service,
+                body: None,
+                live: Live::Altered { what },
+            });
+        };
+        let looked = self.look(&site, &owner);
+        let body = owner.current.as_ref().map(|current| current.body);
+        let since = owner
+            .current
+            .map(|current| current.since)
+            .unwrap_or_default();
+        let live = match looked {
+            Ok(()) if known.moved_from.is_some() => Live::Altered {
+                what: "its earlier link is still there".to_owned(),
+            },
+            Ok(()) => Live::Running { since, pid: None },
+            Err(what) => Live::Altered { what },
+        };
+        Some(Observed {
+            service,
+            body,
+            live,
+        })
+    }
+
+    fn known(&self, service: &ServiceName) -> Option<Known> {
+        durable::read_json(&self.path(service))
+    }
+
+    fn path(&self, service: &ServiceName) -> PathBuf {
+        self.root.join(format!("{service}.json"))
+    }
+}
+
+/// Refuses to touch a link's place when something is there that is not ours. `ours` says that a
+/// link there was ours once: somebody who pointed it elsewhere is put right.
+fn refuse_foreign(site: &Site, ours: bool) -> Result<(), Failure> {
+    let link = site.link.display();
+    match fs::symlink_metadata(&site.link) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Failure::Retryable(format!(
+            "cannot look at {link}: {error}"
+        ))),
+        Ok(found) if !found.is_symlink() => Err(Failure::Permanent(format!(
+            "{link} is there already and is not a link of Holdfast's; move it away first"
+        ))),
+        Ok(_) if ours => Ok(()),
+        Ok(_) => Err(Failure::Permanent(format!(
+            "{link} is a link that Holdfast did not make; move it away first"
+        ))),
+    }
+}
+
+fn make_versions(site: &Site) -> Result<(), Failure> {
+    let attempt = format!("cannot make {}", site.versions.display());
+    durable::make_directory(&site.versions, 0o755)
+        .and_then(|()| fs::set_permissions(&site.versions, fs::Permissions::from_mode(0o755)))
+        .map_err(failed(attempt))
+}
+
+/// Puts a fresh directory in the place of another one, which may be there.
+fn exchange(fresh: &Path, place: &Path) -> io::Result<()> {
+    if !place.exists() {
+        return fs::rename(fresh, place);
+    }
+    let root = rustix::fs::CWD;
+    rustix::fs::renameat_with(root, fresh, root, place, rustix::fs::RenameFlags::EXCHANGE)?;
+    durable::remove_all(fresh)
+}
+
+/// Makes the link lead to a version; gives whether it did not before.
+fn switch(site: &Site, name: &str) -> Result<bool, Failure> {
+    let target = site.target(name);
+    if fs::read_link(&site.link).is_ok_and(|now| now == target) {
+        return Ok(false);
+    }
+    let fresh = site.versions.join(".link");
+    let attempt = format!("cannot switch {}", site.link.display());
+    durable::remove_all(&fresh)
+        .and_then(|()| std::os::unix::fs::symlink(&target, &fresh))
+        .and_then(|()| fs::rename(&fresh, &site.link))
+        .and_then(|()| durable::sync_directory(site.parent()))
+        .map_err(failed(attempt))?;
+    Ok(true)
+}
+
+/// Removes versions that need not stay, and what an interrupted step left.
+fn sweep(site: &Site, owner: &Owner, dropped: &[String]) {
+    let kept = |name: &str| {
+        name == "owner.json"
+            || owner
+                .current
+                .iter()
+                .chain(&owner.earlier)
+                .any(|v| v.name == name)
+    };
+    for name in durable::names(&site.versions).unwrap_or_default() {
+        if !kept(&name) {
+            if let Err(error) = durable::remove_all(&site.versions.join(&name)) {
+                tracing::warn!(%name, ?dropped, %error, "an earlier version could not be removed");
+            }
+        }
+    }
+}
+
+fn parse(wanted: &Wanted) -> Result<(Template, &Artifact), Failure> {
+    let refused = |why: String| Failure::Permanent(format!("the template is refused: {why}"));
+    let template: serde_json::Value =
+        serde_json::from_str(&wanted.workload.template).map_err(|e| refused(e.to_string()))?;
+    let artifacts: Vec<_> = wanted
+        .workload
+        .artifacts
+        .iter()
+        .map(|artifact| (artifact.name.clone(), artifact.form != Form::File))
+        .collect();
+    let template = spec::parse(
+        &template,
+        &Context {
+            artifacts: &artifacts,
+        },
+    )
+    .map_err(|problems| refused(crate::list(&problems)))?;
+    let named = wanted
+        .workload
+        .artifacts
+        .iter()
+        .find(|a| a.name == template.artifact);
+    let artifact =
+        named.ok_or_else(|| refused("its artifact is not in the workload".to_owned()))?;
+    Ok((template, artifact))
+}
+
+fn ended(error: tokio::task::JoinError) -> Failure {
+    Failure::Retryable(format!("the operation was cut off: {error}"))
+}

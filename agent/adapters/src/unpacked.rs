@@ -1,0 +1,185 @@
+//! Artifacts laid down for workloads, by content: each once, whole or not at all, never changed.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use holdfast_protocol::digest::{Digest, Hasher};
+use holdfast_protocol::workload::{Artifact, Form};
+
+use crate::durable::{self, failed};
+use crate::failure::Failure;
+use crate::unpack;
+
+/// The directory of unpacked artifacts.
+pub(crate) struct Store {
+    root: PathBuf,
+    /// Held while something is laid down or removed, so that the two do not meet.
+    turn: Mutex<()>,
+}
+
+impl Store {
+    /// Opens the store and removes what an interrupted unpacking left.
+    pub(crate) fn open(root: PathBuf) -> io::Result<Self> {
+        durable::make_directory(&root, 0o755)?;
+        for name in durable::names(&root)?
+            .iter()
+            .filter(|name| name.starts_with('.'))
+        {
+            durable::remove_all(&root.join(name))?;
+        }
+        Ok(Self {
+            root,
+            turn: Mutex::new(()),
+        })
+    }
+
+    /// The name under which an artifact lies in the store.
+    pub(crate) fn key(artifact: &Artifact) -> String {
+        let what = match artifact.form {
+            Form::File => format!("{} {:?} {}", artifact.digest, artifact.form, artifact.file),
+            Form::Tar | Form::TarGz | Form::TarZst | Form::Zip => {
+                format!("{} {:?}", artifact.digest, artifact.form)
+            }
+        };
+        Digest::of(what.as_bytes()).hex()
+    }
+
+    /// Where an artifact lies once [`Store::lay`] has laid it down: its directory, or its file.
+    pub(crate) fn path(&self, artifact: &Artifact) -> PathBuf {
+        let directory = self.root.join(Self::key(artifact));
+        match artifact.form {
+            Form::File => directory.join(&artifact.file),
+            Form::Tar | Form::TarGz | Form::TarZst | Form::Zip => directory,
+        }
+    }
+
+    /// Lays an artifact down, unless it already lies there. Gives whether it had to.
+    pub(crate) fn lay(
+        &self,
+        artifact: &Artifact,
+        blob: &Path,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<bool, Failure> {
+        let _turn = self.turn();
+        let place = self.root.join(Self::key(artifact));
+        if place.is_dir() {
+            return Ok(false);
+        }
+        let fresh = self.root.join(format!(".{}", Self::key(artifact)));
+        lay_fresh(artifact, blob, &fresh, cancelled).inspect_err(|_| {
+            let _ = durable::remove_all(&fresh);
+        })?;
+        fs::rename(&fresh, &place)
+            .and_then(|()| durable::sync_directory(&self.root))
+            .map_err(failed(format!(
+                "cannot lay down artifact {}",
+                artifact.name
+            )))?;
+        Ok(true)
+    }
+
+    /// Removes everything but the artifacts that `needed` names. It is asked while nothing can be
+    /// laid down, and gives nothing when it does not know.
+    pub(crate) fn sweep(&self, needed: impl FnOnce() -> Option<BTreeSet<String>>) {
+        let _turn = self.turn();
+        let Some(needed) = needed() else { return };
+        for name in durable::names(&self.root).unwrap_or_default() {
+            if !name.starts_with('.') && !needed.contains(&name) {
+                // Renamed first, so that a half removed one is never taken for a whole one.
+                let gone = self.root.join(format!(".gone-{name}"));
+                let removed = fs::rename(self.root.join(&name), &gone)
+                    .and_then(|()| durable::remove_all(&gone));
+                if let Err(error) = removed {
+                    tracing::warn!(%name, %error, "an unused artifact could not be removed");
+                }
+            }
+        }
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lays an artifact down as the new directory `fresh`, verified and synced.
+pub(crate) fn lay_fresh(
+    artifact: &Artifact,
+    blob: &Path,
+    fresh: &Path,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<(), Failure> {
+    let attempt = || format!("cannot lay down artifact {}", artifact.name);
+    verify(artifact, blob, cancelled)?;
+    durable::remove_all(fresh).map_err(failed(attempt()))?;
+    fs::create_dir(fresh)
+        .and_then(|()| fs::set_permissions(fresh, fs::Permissions::from_mode(0o755)))
+        .map_err(failed(attempt()))?;
+    match artifact.form {
+        Form::File => {
+            let path = fresh.join(&artifact.file);
+            fs::copy(blob, &path)
+                .and_then(|_| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
+                .map_err(failed(attempt()))?;
+        }
+        Form::Tar | Form::TarGz | Form::TarZst | Form::Zip => {
+            unpack::unpack(blob, artifact.form, fresh, cancelled).map_err(|error| {
+                match Failure::from(error) {
+                    Failure::Permanent(why) => {
+                        Failure::Permanent(format!("artifact {}: {why}", artifact.name))
+                    }
+                    Failure::Retryable(why) => {
+                        Failure::Retryable(format!("artifact {}: {why}", artifact.name))
+                    }
+                    Failure::Cancelled => Failure::Cancelled,
+                }
+            })?;
+        }
+    }
+    sync_tree(fresh).map_err(failed(attempt()))
+}
+
+/// Refuses a blob that is not what the workload names, however it came here.
+fn verify(artifact: &Artifact, blob: &Path, cancelled: &dyn Fn() -> bool) -> Result<(), Failure> {
+    let unreadable = |error: io::Error| {
+        Failure::Retryable(format!("cannot read artifact {}: {error}", artifact.name))
+    };
+    let mut file = File::open(blob).map_err(unreadable)?;
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        if cancelled() {
+            return Err(Failure::Cancelled);
+        }
+        match file.read(&mut buffer).map_err(unreadable)? {
+            0 => break,
+            read => hasher.update(buffer.get(..read).unwrap_or_default()),
+        }
+    }
+    let found = hasher.finish();
+    if found == artifact.digest {
+        return Ok(());
+    }
+    // Retryable: another copy of it may be whole.
+    Err(Failure::Retryable(format!(
+        "artifact {} is damaged: its digest is {found}, expected {}",
+        artifact.name, artifact.digest
+    )))
+}
+
+/// Syncs every file and directory below `path`.
+fn sync_tree(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            sync_tree(&entry.path())?;
+        } else if kind.is_file() {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    durable::sync_directory(path)
+}
