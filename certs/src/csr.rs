@@ -44,19 +44,44 @@ pub fn requested_key(request: &[u8]) -> Result<PublicKey, RequestError> {
     let content = &parsed.certification_request_info;
     // The kind is checked before the signature, so that no caller can choose an expensive check.
     let key = PublicKey::from_spki(content.subject_pki.raw).map_err(|_| RequestError::Key)?;
-    let wanted = match key.kind() {
-        Kind::P256 => ECDSA_WITH_SHA256,
-        Kind::Ed25519 => ED25519,
-    };
-    if parsed.signature_algorithm.algorithm.to_id_string() != wanted {
-        return Err(RequestError::Possession);
+    let signature = &parsed.signature_value.data;
+    if written(content.raw, key.kind(), signature) != request {
+        return Err(RequestError::Malformed);
     }
-    key.verify(content.raw, &parsed.signature_value.data)
+    key.verify(content.raw, signature)
         .map_err(|_| RequestError::Possession)?;
     Ok(key)
 }
 
-/// `ecdsa-with-SHA256` (RFC 5758, section 3.2).
-const ECDSA_WITH_SHA256: &str = "1.2.840.10045.4.3.2";
-/// `id-Ed25519` (RFC 8410, section 3).
-const ED25519: &str = "1.3.101.112";
+/// The one way to write a request (X.690, section 10). The reader lets several pass, and what is
+/// beside the signed part could be changed on the way.
+fn written(content: &[u8], kind: Kind, signature: &[u8]) -> Vec<u8> {
+    let algorithm = match kind {
+        Kind::P256 => ECDSA_WITH_SHA256,
+        Kind::Ed25519 => ED25519,
+    };
+    let signature = element(BIT_STRING, &[&[0], signature].concat());
+    element(SEQUENCE, &[content, algorithm, &signature].concat())
+}
+
+/// One DER element, shorter than 64 KiB.
+fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+    let [.., high, low] = content.len().to_be_bytes();
+    let head = match (high, low) {
+        (0, low) if low < 0x80 => vec![tag, low],
+        (0, low) => vec![tag, 0x81, low],
+        (high, low) => vec![tag, 0x82, high, low],
+    };
+    [&head, content].concat()
+}
+
+/// `ecdsa-with-SHA256` (RFC 5758, section 3.2) as an algorithm identifier.
+const ECDSA_WITH_SHA256: &[u8] = &[
+    SEQUENCE, 10, 0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02,
+];
+/// `id-Ed25519` (RFC 8410, section 3) as an algorithm identifier.
+const ED25519: &[u8] = &[SEQUENCE, 5, 0x06, 3, 0x2b, 0x65, 0x70];
+/// Tag of a `SEQUENCE`.
+const SEQUENCE: u8 = 0x30;
+/// Tag of a `BIT STRING`.
+const BIT_STRING: u8 = 0x03;

@@ -175,3 +175,117 @@ pub fn open(
     }
     signed.open_unverified().map_err(OpenError::Content)
 }
+
+#[cfg(test)]
+mod tests {
+    use holdfast_protocol::assignment::Generation;
+    use holdfast_protocol::name::{EnvironmentName, TargetName};
+    use holdfast_protocol::time::Timestamp;
+
+    use super::*;
+
+    fn assignment() -> Assignment {
+        Assignment {
+            generation: Generation {
+                epoch: 1,
+                number: 7,
+            },
+            environment: EnvironmentName::parse("staging").unwrap(),
+            target: TargetName::parse("web-1").unwrap(),
+            workloads: Vec::new(),
+            issued_at: Timestamp::from_millis(1_795_329_360_250),
+        }
+    }
+
+    #[test]
+    fn an_assignment_is_signed_and_opened() {
+        let key = AssignmentKey::generate().unwrap();
+        let other = AssignmentKey::generate().unwrap().verifier();
+        let signed = key.sign(&assignment());
+        assert_eq!(open(&signed, &[key.verifier()]), Ok(assignment()));
+        // While keys are rotated there are two.
+        assert_eq!(open(&signed, &[other, key.verifier()]), Ok(assignment()));
+    }
+
+    #[test]
+    fn another_environments_signature_is_refused() {
+        let staging = AssignmentKey::generate().unwrap();
+        let production = AssignmentKey::generate().unwrap();
+        let signed = staging.sign(&assignment());
+        assert_eq!(
+            open(&signed, &[production.verifier()]),
+            Err(OpenError::Signature)
+        );
+        assert_eq!(open(&signed, &[]), Err(OpenError::Signature));
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_is_refused() {
+        let key = AssignmentKey::generate().unwrap();
+        let signed = key.sign(&assignment());
+        let keys = [key.verifier()];
+        for bit in 0..signed.bytes.len() * 8 {
+            let mut spoilt = signed.clone();
+            spoilt.bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(open(&spoilt, &keys), Err(OpenError::Signature), "bit {bit}");
+        }
+        for bit in 0..signed.signature.len() * 8 {
+            let mut spoilt = signed.clone();
+            spoilt.signature[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(open(&spoilt, &keys), Err(OpenError::Signature), "bit {bit}");
+        }
+        for length in [0, 63] {
+            let signature = signed.signature[..length].to_vec();
+            let spoilt = SignedAssignment {
+                signature,
+                ..signed.clone()
+            };
+            assert_eq!(open(&spoilt, &keys), Err(OpenError::Signature));
+        }
+    }
+
+    #[test]
+    fn a_signature_made_for_another_purpose_is_refused() {
+        let key = AssignmentKey::generate().unwrap();
+        let bytes = assignment().encode();
+        for context in [
+            &b""[..],
+            b"holdfast assignment v2\0",
+            b"holdfast renewal v1\0",
+        ] {
+            let signature = key.0.sign(&[context, &bytes].concat()).as_ref().to_vec();
+            let signed = SignedAssignment {
+                bytes: bytes.clone(),
+                signature,
+            };
+            assert_eq!(open(&signed, &[key.verifier()]), Err(OpenError::Signature));
+        }
+    }
+
+    #[test]
+    fn signed_bytes_that_are_no_assignment_are_refused() {
+        let key = AssignmentKey::generate().unwrap();
+        let mut signed = SignedAssignment {
+            bytes: vec![1, 2, 3],
+            signature: Vec::new(),
+        };
+        signed.signature = key.0.sign(&signed.signed_bytes()).as_ref().to_vec();
+        assert!(matches!(
+            open(&signed, &[key.verifier()]),
+            Err(OpenError::Content(_))
+        ));
+    }
+
+    #[test]
+    fn a_key_is_written_and_read_back_and_shows_its_public_half_only() {
+        let key = AssignmentKey::generate().unwrap();
+        let pem = key.to_pem().unwrap();
+        let again = AssignmentKey::from_pem(&pem).unwrap();
+        assert_eq!(again.verifier(), key.verifier());
+        let hex = key.verifier().hex();
+        assert_eq!(AssignmentVerifier::from_hex(&hex).unwrap(), key.verifier());
+        assert_eq!(format!("{key:?}"), format!("AssignmentKey({hex})"));
+        assert!(AssignmentKey::from_pem("nothing").is_err());
+        assert!(AssignmentVerifier::from_bytes(&[0; 31]).is_err());
+    }
+}

@@ -193,3 +193,122 @@ const ID_BYTES: usize = 8;
 const SECRET_BYTES: usize = 32;
 /// Parts of a hostile text that are counted for the error, at most.
 const PARTS_COUNTED_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn token() -> Token {
+        Token::generate(Digest::of(b"root")).unwrap()
+    }
+
+    #[test]
+    fn a_token_is_written_and_read_back() {
+        let token = token();
+        let text = token.reveal();
+        assert_eq!(text.parse::<Token>().unwrap(), token);
+        assert_eq!(format!(" {}\n", *text).parse::<Token>().unwrap(), token);
+        assert_eq!(token.secret().len(), 32);
+        assert!(text.ends_with(&Digest::of(b"root").hex()), "{}", *text);
+    }
+
+    #[test]
+    fn only_the_right_secret_matches_what_is_stored() {
+        let (one, two) = (token(), token());
+        assert_ne!(one.secret(), two.secret());
+        let stored = one.secret_hash();
+        assert!(secret_matches(one.secret(), &stored));
+        assert!(!secret_matches(two.secret(), &stored));
+        assert!(!secret_matches(&[], &stored));
+        assert!(!secret_matches(&one.secret()[1..], &stored));
+        // The stored form is no secret: it does not open anything itself.
+        assert!(!secret_matches(stored.as_bytes(), &stored));
+    }
+
+    #[test]
+    fn the_secret_is_in_no_debug_form_and_in_no_error() {
+        let token = token();
+        let text = token.reveal();
+        let secret = text.split('.').nth(2).unwrap();
+        assert!(!format!("{token:?}").contains(secret));
+        assert!(format!("{token:?}").contains(token.id().as_str()));
+        for spoilt in [
+            text.replace("hf1.", "hf2."),
+            text.replace('.', ":"),
+            format!("{}.x", *text),
+            text[..text.len() - 1].to_owned(),
+            format!("hf1.x{secret}.{secret}"),
+        ] {
+            let error = spoilt.parse::<Token>().unwrap_err();
+            assert!(
+                !format!("{error} {error:?}").contains(&secret[..8]),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_fault_is_named() {
+        let token = token();
+        let text = token.reveal();
+        let parts: Vec<&str> = text.split('.').collect();
+        let joined = |id: &str, secret: &str, pin: &str| format!("hf1.{id}.{secret}.{pin}");
+        let (id, secret, pin) = (parts[1], parts[2], parts[3]);
+        for (spoilt, error) in [
+            (String::new(), TokenError::Prefix),
+            ("hf1".to_owned(), TokenError::Prefix),
+            (format!("hf2{}", &text[3..]), TokenError::Prefix),
+            (format!("hf1.{id}.{secret}"), TokenError::Parts(3)),
+            (format!("{}.x", *text), TokenError::Parts(5)),
+            (
+                ".".repeat(1 << 20).replacen('.', "hf1.", 1),
+                TokenError::Parts(17),
+            ),
+            (joined("", secret, pin), TokenError::Id),
+            (joined("00112233/etc/x00", secret, pin), TokenError::Id),
+            (joined(id, &secret[1..], pin), TokenError::Secret),
+            (joined(id, &secret.to_uppercase(), pin), TokenError::Secret),
+            (joined(id, secret, &pin[1..]), TokenError::Pin),
+            (joined(id, secret, ""), TokenError::Pin),
+        ] {
+            assert_eq!(spoilt.parse::<Token>().unwrap_err(), error);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_read_as_a_token_that_is_written_otherwise(
+            text in prop_oneof![
+                ".{0,200}",
+                "hf1\\.[0-9a-f]{15,17}\\.[0-9a-f]{63,65}\\.[0-9a-f]{64}",
+            ]
+        ) {
+            if let Ok(token) = text.parse::<Token>() {
+                prop_assert_eq!(&*token.reveal(), text.trim());
+            }
+        }
+
+        #[test]
+        fn a_token_with_another_character_anywhere_is_another_or_none(
+            place in 0usize..150, other in "[0-9a-zA-Z.]"
+        ) {
+            let token = token();
+            let text = token.reveal();
+            let place = place % text.len();
+            let spoilt = format!("{}{other}{}", &text[..place], &text[place + 1..]);
+            prop_assume!(spoilt != *text);
+            if let Ok(read) = spoilt.parse::<Token>() {
+                prop_assert_ne!(&read, &token);
+                prop_assert_eq!(&*read.reveal(), &spoilt);
+            }
+        }
+
+        #[test]
+        fn every_truncation_is_refused(cut in 0usize..149) {
+            let text = token().reveal();
+            prop_assert!(text[..cut % text.len()].parse::<Token>().is_err());
+        }
+    }
+}
