@@ -1,0 +1,232 @@
+//! `history`, `show`, `events`, `audit`: the memory of everything.
+
+use std::fmt::Write as _;
+
+use holdfast_protocol::api::deployment::Deployment;
+use holdfast_protocol::api::event::{Audit, Event};
+
+use super::{Outcome, Session};
+use crate::args::observe;
+use crate::client::Lines;
+use crate::clock;
+use crate::error::{Exit, Failure};
+use crate::output::row::record::trigger;
+use crate::output::text;
+
+/// `history [SERVICE]`.
+///
+/// # Errors
+/// The coordinator does not answer.
+pub async fn run(session: &mut Session<'_>, args: &observe::History) -> Outcome {
+    let query = [
+        ("service", args.service.as_ref().map(ToString::to_string)),
+        (
+            "environment",
+            args.environment.as_ref().map(ToString::to_string),
+        ),
+    ];
+    let items: Vec<Deployment> = session.client.items(&["history"], &query).await?;
+    session.screen.list(&items, "nothing was deployed yet")?;
+    Ok(Exit::Done)
+}
+
+/// `show DEPLOYMENT`.
+///
+/// # Errors
+/// The coordinator does not answer, or there is no such deployment.
+pub async fn show(session: &mut Session<'_>, args: &observe::Show) -> Outcome {
+    show_one(session, args.deployment).await
+}
+
+/// Tells all about one deployment.
+///
+/// # Errors
+/// As [`show`].
+pub async fn show_one(session: &mut Session<'_>, id: u64) -> Outcome {
+    let path = ["deployments", &id.to_string()];
+    let items: Vec<Deployment> = session.client.items(&path, &[]).await?;
+    let deployment = items.into_iter().next().ok_or_else(|| {
+        Failure::not_found(format!("no deployment {id}")).help("`holdfast history` lists them")
+    })?;
+    session.screen.object(&deployment, |_| told(&deployment))?;
+    Ok(Exit::Done)
+}
+
+/// A deployment for a person.
+fn told(deployment: &Deployment) -> String {
+    let now = clock::now();
+    let targets = deployment.targets;
+    let mut fields = vec![
+        ("deployment", deployment.id.to_string()),
+        (
+            "track",
+            format!("{} in {}", deployment.service, deployment.environment),
+        ),
+        ("release", deployment.version.to_string()),
+        ("revision", deployment.revision.to_string()),
+        ("phase", format!("{:?}", deployment.phase)),
+        ("reason", deployment.reason.clone()),
+        ("trigger", trigger(&deployment.trigger)),
+        (
+            "started",
+            format!(
+                "{} ({} ago)",
+                deployment.started_at,
+                text::age(now, deployment.started_at)
+            ),
+        ),
+    ];
+    if let Some(finished) = deployment.finished_at {
+        let took = text::span(finished.since(deployment.started_at));
+        fields.push(("finished", format!("{finished} (after {took})")));
+    }
+    if let Some(previous) = &deployment.previous {
+        fields.push(("previous", previous.to_string()));
+    }
+    fields.push((
+        "targets",
+        format!(
+            "{} ready of {}, {} updated, {} failed, {} not connected",
+            targets.ready, targets.total, targets.updated, targets.failed, targets.disconnected
+        ),
+    ));
+    fields.push((
+        "wave",
+        format!("{} of {}", deployment.waves.current, deployment.waves.total),
+    ));
+    let mut told = text::fields(&fields);
+    for result in &deployment.protections {
+        let _ = writeln!(
+            told,
+            "protection  {} ({}): {}: {}",
+            result.name, result.when, result.result, result.output
+        );
+    }
+    for skipped in &deployment.skipped {
+        let _ = writeln!(
+            told,
+            "skipped     {} by {}: {}",
+            skipped.name, skipped.by, skipped.reason
+        );
+    }
+    if !deployment.waits.is_empty() {
+        told.push_str("\nwaits for\n");
+    }
+    for wait in &deployment.waits {
+        let _ = write!(told, "  {}", text::wait(wait, now));
+    }
+    told
+}
+
+/// `events [-f]`.
+///
+/// # Errors
+/// The coordinator does not answer, or the stream breaks for good.
+pub async fn events(session: &mut Session<'_>, args: &observe::Events) -> Outcome {
+    let after = args.after.unwrap_or(0);
+    if args.follow {
+        return follow(session, after).await;
+    }
+    let query = [("after", Some(after.to_string()))];
+    let items: Vec<Event> = session.client.items(&["events"], &query).await?;
+    session.screen.list(&items, "nothing happened yet")?;
+    Ok(Exit::Done)
+}
+
+/// Prints events as they come; after a break, goes on behind the last one printed.
+async fn follow(session: &mut Session<'_>, mut after: u64) -> Outcome {
+    let mut connected_once = false;
+    loop {
+        let broken = match subscribe(session, after).await {
+            Ok(mut lines) => {
+                connected_once = true;
+                pump(session, &mut lines, &mut after).await
+            }
+            Err(failure) => Err(failure),
+        };
+        match broken {
+            Ok(()) => {}
+            Err(failure) if failure.passing && connected_once => {
+                session.screen.note(&format!("{failure}; trying again"));
+            }
+            Err(failure) => return Err(failure),
+        }
+        tokio::time::sleep(RECONNECT_PAUSE).await;
+    }
+}
+
+async fn subscribe(session: &Session<'_>, after: u64) -> Result<Lines, Failure> {
+    let query = [
+        ("after", Some(after.to_string())),
+        ("follow", Some("true".to_owned())),
+    ];
+    session
+        .client
+        .lines(&["events"], &query, "text/event-stream")
+        .await
+}
+
+/// Reads a server-sent event stream (HTML Living Standard, section 9.2) until it ends. Only the
+/// `data` lines matter, each a whole event.
+async fn pump(
+    session: &mut Session<'_>,
+    lines: &mut Lines,
+    after: &mut u64,
+) -> Result<(), Failure> {
+    while let Some(line) = lines.next().await? {
+        let Some(json) = line.strip_prefix("data:") else {
+            continue;
+        };
+        let event: Event = serde_json::from_str(json.trim_start())
+            .map_err(|error| Failure::failed(format!("an event is not understood: {error}")))?;
+        if event.sequence > *after {
+            *after = event.sequence;
+            session.screen.change(&event)?;
+        }
+    }
+    Ok(())
+}
+
+/// `audit [--verify]`.
+///
+/// # Errors
+/// The coordinator does not answer, or the chain is broken.
+pub async fn audit(session: &mut Session<'_>, args: &observe::Audit) -> Outcome {
+    if !args.verify {
+        let all = observe::Events {
+            follow: false,
+            after: None,
+        };
+        return events(session, &all).await;
+    }
+    let audit: Audit = session.client.fetch(&["audit"], &[]).await?;
+    session.screen.object(&audit, |_| {
+        let head = audit.head.map(|head| format!(", head {head}"));
+        format!(
+            "{} {} {}{}\n",
+            if audit.valid { "valid:" } else { "BROKEN:" },
+            audit.entries,
+            if audit.entries == 1 {
+                "entry"
+            } else {
+                "entries"
+            },
+            head.unwrap_or_default()
+        )
+    })?;
+    if audit.valid {
+        return Ok(Exit::Done);
+    }
+    let place = audit
+        .broken_at
+        .map(|number| format!(" at entry {number}"))
+        .unwrap_or_default();
+    Err(Failure::failed(format!(
+        "the record's hash chain is broken{place}: {}",
+        audit.message
+    ))
+    .help("somebody changed the record: compare it with a backup"))
+}
+
+/// Pause before an event stream is asked for again.
+const RECONNECT_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);

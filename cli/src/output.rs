@@ -1,0 +1,225 @@
+//! Results on standard output, everything else on standard error, in the form that was asked for.
+
+pub mod row;
+pub mod table;
+pub mod text;
+
+use std::io::{IsTerminal as _, Write};
+
+use clap::ValueEnum;
+use holdfast_protocol::api::Items;
+use serde::Serialize;
+
+use crate::error::Failure;
+use row::Row;
+use table::Table;
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns for people, within 100 characters
+    Table,
+    /// More columns, nothing cut
+    Wide,
+    /// One JSON object; a list is {"items": […]}
+    Json,
+    /// The same as YAML
+    Yaml,
+    /// Names alone, one a line
+    Name,
+}
+
+/// When colour is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Colour {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// Where and how this program prints.
+pub struct Screen {
+    /// The form of results.
+    pub format: Format,
+    /// Whether results have colour.
+    pub colour: bool,
+    /// Whether progress may be drawn on standard error.
+    pub progress: bool,
+    out: Box<dyn Write + Send>,
+    err: Box<dyn Write + Send>,
+}
+
+impl Screen {
+    /// The real streams.
+    #[must_use]
+    pub fn standard(format: Format, colour: Colour) -> Self {
+        let colour = match colour {
+            Colour::Always => true,
+            Colour::Never => false,
+            Colour::Auto => {
+                anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never
+            }
+        };
+        Self {
+            format,
+            colour,
+            progress: std::io::stderr().is_terminal(),
+            out: Box::new(std::io::stdout()),
+            err: Box::new(std::io::stderr()),
+        }
+    }
+
+    /// Whether results are for a program.
+    #[must_use]
+    pub const fn structured(&self) -> bool {
+        match self.format {
+            Format::Json | Format::Yaml => true,
+            Format::Table | Format::Wide | Format::Name => false,
+        }
+    }
+
+    /// One line of the result.
+    ///
+    /// # Errors
+    /// The reader has gone, or the disk is full.
+    pub fn line(&mut self, text: &str) -> Result<(), Failure> {
+        self.write(&format!("{text}\n"))
+    }
+
+    /// A piece of the result as it is.
+    ///
+    /// # Errors
+    /// As [`Self::line`].
+    pub fn write(&mut self, text: &str) -> Result<(), Failure> {
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()?;
+        Ok(())
+    }
+
+    /// One line beside the result. That nobody reads it is no failure.
+    pub fn note(&mut self, text: &str) {
+        let _ = writeln!(self.err, "{text}");
+    }
+
+    /// A failure, in the form that was asked for.
+    pub fn failure(&mut self, failure: &Failure) {
+        let text = if self.structured() {
+            failure.json()
+        } else {
+            failure.text()
+        };
+        let _ = self.err.write_all(text.as_bytes());
+    }
+
+    /// One object, for a program; `text` is the same for a person.
+    ///
+    /// # Errors
+    /// As [`Self::line`].
+    pub fn object<T: Serialize>(
+        &mut self,
+        object: &T,
+        text: impl FnOnce(bool) -> String,
+    ) -> Result<(), Failure> {
+        match self.format {
+            Format::Json => self.write(&json(object)),
+            Format::Yaml => self.write(&yaml(object)?),
+            Format::Table | Format::Wide | Format::Name => {
+                let text = text(self.colour);
+                self.write(&text)
+            }
+        }
+    }
+
+    /// A list.
+    ///
+    /// # Errors
+    /// As [`Self::line`].
+    pub fn list<T: Row + Serialize>(&mut self, rows: &[T], empty: &str) -> Result<(), Failure> {
+        match self.format {
+            Format::Json => self.write(&json(&Items::from(rows.iter().collect::<Vec<_>>()))),
+            Format::Yaml => {
+                let text = yaml(&Items::from(rows.iter().collect::<Vec<_>>()))?;
+                self.write(&text)
+            }
+            Format::Name => rows.iter().try_for_each(|row| self.line(&row.name())),
+            Format::Table | Format::Wide if rows.is_empty() => {
+                self.note(empty);
+                Ok(())
+            }
+            Format::Table => {
+                let text = Table::of(rows, false).text(Some(TABLE_MAX_CHARS), self.colour);
+                self.write(&text)
+            }
+            Format::Wide => {
+                let text = Table::of(rows, true).text(None, self.colour);
+                self.write(&text)
+            }
+        }
+    }
+
+    /// One row of a list that goes on: a line, or a JSON line.
+    ///
+    /// # Errors
+    /// As [`Self::line`].
+    pub fn change<T: Row + Serialize>(&mut self, row: &T) -> Result<(), Failure> {
+        match self.format {
+            Format::Json => self.json_line(row),
+            Format::Yaml => {
+                let text = yaml(row)?;
+                self.write(&format!("---\n{text}"))
+            }
+            Format::Name => self.line(&row.name()),
+            Format::Table | Format::Wide => {
+                let table = Table::of(std::slice::from_ref(row), self.format == Format::Wide);
+                self.write(&table.lines_without_header(self.colour))
+            }
+        }
+    }
+
+    /// One JSON object on one line.
+    ///
+    /// # Errors
+    /// As [`Self::line`].
+    pub fn json_line<T: Serialize>(&mut self, object: &T) -> Result<(), Failure> {
+        let text = serde_json::to_string(object).expect("API bodies become JSON");
+        self.line(&text)
+    }
+}
+
+/// `text` without anything that commands a terminal; what others wrote is shown through this.
+#[must_use]
+pub fn clean(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c.is_control() && c != '\n' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
+fn json<T: Serialize>(object: &T) -> String {
+    let text = serde_json::to_string_pretty(object).expect("API bodies become JSON");
+    format!("{text}\n")
+}
+
+fn yaml<T: Serialize>(object: &T) -> Result<String, Failure> {
+    let value = serde_json::to_value(object).expect("API bodies become JSON");
+    let mut text = serde_saphyr::to_string(&value)
+        .map_err(|e| Failure::failed(format!("cannot write YAML: {e}")))?;
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// Widest line of a table, in characters.
+pub const TABLE_MAX_CHARS: usize = 100;
+
+#[cfg(test)]
+pub mod tests;

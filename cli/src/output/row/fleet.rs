@@ -1,0 +1,276 @@
+//! Rows of what is declared and what runs: environments, services, targets, status, whereabouts,
+//! join tokens, waits.
+
+use holdfast_protocol::api::deployment::TargetCounts;
+use holdfast_protocol::api::environment::Environment;
+use holdfast_protocol::api::service::Service;
+use holdfast_protocol::api::status::Status;
+use holdfast_protocol::api::target::Target;
+use holdfast_protocol::api::token::Token;
+use holdfast_protocol::api::wait::Wait;
+use holdfast_protocol::api::whereabouts::Whereabouts;
+use holdfast_protocol::time::Timestamp;
+
+use super::{Cell, Row, Tone, or_dash, several};
+use crate::output::text::{age, tone, until, wait_kind};
+
+impl Row for Environment {
+    const HEADER: &'static [&'static str] = &["NAME", "AFTER", "PROMOTION", "WAVES", "CONNECTED"];
+    const WIDE: &'static [&'static str] = &["OWNER"];
+
+    fn name(&self) -> String {
+        self.name.to_string()
+    }
+
+    fn cells(&self, _now: Timestamp) -> Vec<Cell> {
+        vec![
+            Cell::from(&self.name),
+            several(&self.after),
+            Cell::from(&self.promotion),
+            several(&self.waves),
+            Cell::from(format!("{}/{}", self.connected, self.targets)),
+        ]
+    }
+
+    fn wide(&self, _now: Timestamp) -> Vec<Cell> {
+        vec![Cell::from(&self.owner)]
+    }
+}
+
+impl Row for Service {
+    const HEADER: &'static [&'static str] =
+        &["NAME", "RUNTIME", "LATEST", "DEPENDS ON", "ENVIRONMENTS"];
+    const WIDE: &'static [&'static str] = &["ARTIFACTS", "OWNER"];
+
+    fn name(&self) -> String {
+        self.name.to_string()
+    }
+
+    fn cells(&self, _now: Timestamp) -> Vec<Cell> {
+        vec![
+            Cell::from(&self.name),
+            Cell::from(&self.runtime),
+            or_dash(self.latest.as_ref()),
+            several(&self.depends_on),
+            several(&self.environments),
+        ]
+    }
+
+    fn wide(&self, _now: Timestamp) -> Vec<Cell> {
+        vec![several(&self.artifacts), Cell::from(&self.owner)]
+    }
+}
+
+impl Row for Target {
+    const HEADER: &'static [&'static str] = &[
+        "NAME",
+        "ENVIRONMENT",
+        "CONNECTED",
+        "SINCE",
+        "CONVERGED",
+        "CONDITIONS",
+    ];
+    const WIDE: &'static [&'static str] = &["AGENT", "CERTIFICATE", "LABELS"];
+
+    fn name(&self) -> String {
+        self.name.to_string()
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Cell> {
+        let connected = match (self.revoked, self.connected) {
+            (true, _) => Cell::toned("revoked", Tone::Bad),
+            (false, true) => Cell::toned("yes", Tone::Good),
+            (false, false) => Cell::toned("no", Tone::Busy),
+        };
+        let behind = self.converged_generation < self.generation;
+        vec![
+            Cell::from(&self.name),
+            Cell::from(&self.environment),
+            connected,
+            Cell::from(age(now, self.since)),
+            Cell::toned(
+                format!("{}/{}", self.converged_generation, self.generation),
+                if behind { Tone::Busy } else { Tone::Plain },
+            ),
+            several(self.conditions.iter().map(|condition| &condition.message)),
+        ]
+    }
+
+    fn wide(&self, now: Timestamp) -> Vec<Cell> {
+        vec![
+            Cell::from(&self.agent_version),
+            Cell::from(until(now, self.certificate_expires)),
+            several(pairs(&self.labels)),
+        ]
+    }
+}
+
+impl Row for Status {
+    const HEADER: &'static [&'static str] = &[
+        "SERVICE",
+        "ENVIRONMENT",
+        "STABLE",
+        "CURRENT",
+        "PHASE",
+        "READY",
+        "WAITS FOR",
+    ];
+    const WIDE: &'static [&'static str] = &["DEPLOYMENT", "WANTED", "UPDATED", "FAILED", "AWAY"];
+
+    fn name(&self) -> String {
+        format!("{}/{}", self.service, self.environment)
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Cell> {
+        let phase = self.current.as_ref().map_or_else(
+            || Cell::from("-"),
+            |current| Cell::toned(format!("{:?}", current.phase), tone(current.phase)),
+        );
+        vec![
+            Cell::from(&self.service),
+            Cell::from(&self.environment),
+            or_dash(self.stable.as_ref().map(|stable| &stable.version)),
+            or_dash(self.current.as_ref().map(|current| &current.version)),
+            phase,
+            ready(self.targets),
+            waits(&self.waits, now),
+        ]
+    }
+
+    fn wide(&self, _now: Timestamp) -> Vec<Cell> {
+        let wanted = self
+            .wanted
+            .as_ref()
+            .map(|wanted| format!("{} ({})", wanted.version, wanted.rule));
+        vec![
+            or_dash(self.current.as_ref().map(|current| &current.deployment)),
+            or_dash(wanted.as_ref()),
+            Cell::from(&self.targets.updated),
+            Cell::from(&self.targets.failed),
+            Cell::from(&self.targets.disconnected),
+        ]
+    }
+}
+
+impl Row for Whereabouts {
+    const HEADER: &'static [&'static str] = &[
+        "SERVICE",
+        "VERSION",
+        "ENVIRONMENT",
+        "TARGET",
+        "READY",
+        "SINCE",
+    ];
+    const WIDE: &'static [&'static str] = &[];
+
+    fn name(&self) -> String {
+        format!("{}/{}", self.target, self.service)
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Cell> {
+        vec![
+            Cell::from(&self.service),
+            Cell::from(&self.version),
+            Cell::from(&self.environment),
+            Cell::from(&self.target),
+            if self.ready {
+                Cell::toned("yes", Tone::Good)
+            } else {
+                Cell::toned("no", Tone::Bad)
+            },
+            Cell::from(age(now, self.since)),
+        ]
+    }
+
+    fn wide(&self, _now: Timestamp) -> Vec<Cell> {
+        Vec::new()
+    }
+}
+
+impl Row for Token {
+    const HEADER: &'static [&'static str] = &["ID", "ENVIRONMENT", "USED", "ENDS", "LABELS"];
+    const WIDE: &'static [&'static str] = &["MADE BY", "MADE"];
+
+    fn name(&self) -> String {
+        self.id.clone()
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Cell> {
+        vec![
+            Cell::from(&self.id),
+            Cell::from(&self.environment),
+            Cell::from(format!("{}/{}", self.used, self.uses)),
+            if self.revoked {
+                Cell::toned("revoked", Tone::Bad)
+            } else {
+                Cell::from(until(now, self.expires_at))
+            },
+            several(pairs(&self.labels)),
+        ]
+    }
+
+    fn wide(&self, now: Timestamp) -> Vec<Cell> {
+        vec![
+            Cell::from(&self.created_by),
+            Cell::from(age(now, self.created_at)),
+        ]
+    }
+}
+
+impl Row for Wait {
+    const HEADER: &'static [&'static str] = &["KIND", "SUBJECT", "SINCE", "MESSAGE", "ENDED BY"];
+    const WIDE: &'static [&'static str] = &["UNTIL"];
+
+    fn name(&self) -> String {
+        format!("{}/{}", wait_kind(self.kind), self.subject)
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Cell> {
+        vec![
+            Cell::from(wait_kind(self.kind)),
+            Cell::from(&self.subject),
+            Cell::from(age(now, self.since)),
+            Cell::from(&self.message),
+            several(&self.ends_by),
+        ]
+    }
+
+    fn wide(&self, _now: Timestamp) -> Vec<Cell> {
+        vec![or_dash(self.until.as_ref())]
+    }
+}
+
+/// `2/3`: ready of all.
+pub(super) fn ready(targets: TargetCounts) -> Cell {
+    let tone = if targets.failed > 0 {
+        Tone::Bad
+    } else if targets.ready < targets.total {
+        Tone::Busy
+    } else {
+        Tone::Plain
+    };
+    Cell::toned(format!("{}/{}", targets.ready, targets.total), tone)
+}
+
+/// `KEY=VALUE` of each.
+pub(super) fn pairs(
+    map: &std::collections::BTreeMap<String, String>,
+) -> impl Iterator<Item = String> {
+    map.iter().map(|(key, value)| format!("{key}={value}"))
+}
+
+/// The first wait with its age, and how many more there are.
+fn waits(waits: &[Wait], now: Timestamp) -> Cell {
+    let Some(first) = waits.first() else {
+        return Cell::from("-");
+    };
+    let more = match waits.len() - 1 {
+        0 => String::new(),
+        more => format!(" (+{more} more)"),
+    };
+    let (kind, since) = (wait_kind(first.kind), age(now, first.since));
+    Cell::toned(
+        format!("{kind} {since}: {}{more}", first.message),
+        Tone::Busy,
+    )
+}

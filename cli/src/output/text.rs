@@ -1,0 +1,115 @@
+//! Small texts that several commands share: ages, marks, blocks of waits.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use holdfast_protocol::api::deployment::Phase;
+use holdfast_protocol::api::wait::{Wait, WaitKind};
+use holdfast_protocol::time::{Timestamp, millis};
+
+use super::clean;
+use super::row::Tone;
+
+/// How long ago `then` was, in its largest unit: `45s`, `3m`, `2h`, `9d`.
+#[must_use]
+pub fn age(now: Timestamp, then: Timestamp) -> String {
+    span(now.since(then))
+}
+
+/// How long until `then`, or that it has passed.
+#[must_use]
+pub fn until(now: Timestamp, then: Timestamp) -> String {
+    if then <= now {
+        return "passed".to_owned();
+    }
+    format!("in {}", span(then.since(now)))
+}
+
+/// A span in its largest unit; below ten seconds with tenths.
+#[must_use]
+pub fn span(span: Duration) -> String {
+    let total_millis = millis(span);
+    match total_millis / 1000 {
+        0..10 => format!("{}.{}s", total_millis / 1000, total_millis % 1000 / 100),
+        seconds @ 10..120 => format!("{seconds}s"),
+        seconds @ 120..7_200 => format!("{}m", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{}h", seconds / 3_600),
+        seconds => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// `1 target`, `2 targets`.
+#[must_use]
+pub fn count(number: usize, noun: &str) -> String {
+    if number == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{number} {noun}s")
+    }
+}
+
+/// The mood of a phase.
+#[must_use]
+pub const fn tone(phase: Phase) -> Tone {
+    match phase {
+        Phase::Stable => Tone::Good,
+        Phase::Waiting | Phase::Rolling | Phase::Verifying => Tone::Busy,
+        Phase::RollingBack
+        | Phase::RolledBack
+        | Phase::RollbackFailed
+        | Phase::Halted
+        | Phase::Rejected => Tone::Bad,
+        Phase::Superseded => Tone::Plain,
+    }
+}
+
+/// The word of a kind of wait, as in JSON.
+#[must_use]
+pub const fn wait_kind(kind: WaitKind) -> &'static str {
+    match kind {
+        WaitKind::Order => "order",
+        WaitKind::Dependency => "dependency",
+        WaitKind::Policy => "policy",
+        WaitKind::Protection => "protection",
+        WaitKind::Approval => "approval",
+        WaitKind::Window => "window",
+        WaitKind::Pause => "pause",
+        WaitKind::Freeze => "freeze",
+        WaitKind::Removal => "removal",
+        WaitKind::Hold => "hold",
+        WaitKind::Capacity => "capacity",
+        WaitKind::Target => "target",
+        WaitKind::Failed => "failed",
+    }
+}
+
+/// A wait for a person: what, since when, how it ends.
+#[must_use]
+pub fn wait(wait: &Wait, now: Timestamp) -> String {
+    let mut text = format!(
+        "{} {}: {}\n",
+        wait_kind(wait.kind),
+        clean(&wait.subject),
+        clean(&wait.message)
+    );
+    let _ = writeln!(text, "    since {} ago", age(now, wait.since));
+    if let Some(then) = wait.until {
+        let _ = writeln!(text, "    ends by itself {}", until(now, then));
+    }
+    for way in &wait.ends_by {
+        let _ = writeln!(text, "    ended by: {}", clean(way));
+    }
+    text
+}
+
+/// Lines `name   value`, the values under each other.
+#[must_use]
+pub fn fields(fields: &[(&str, String)]) -> String {
+    let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    fields
+        .iter()
+        .fold(String::new(), |mut text, (name, value)| {
+            let _ = writeln!(text, "{name:width$}  {}", clean(value));
+            text
+        })
+}
