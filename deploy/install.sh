@@ -16,7 +16,7 @@ UNITS=/etc/systemd/system
 SETTINGS=/etc/holdfast
 AGENT_DATA=/var/lib/holdfast-agent
 # What `holdfast-agent join` writes once the host has a certificate; the unit's condition names it.
-AGENT_IDENTITY=$AGENT_DATA/identity
+AGENT_IDENTITY=$AGENT_DATA/identity/identity.pem
 COORDINATOR_DATA=/var/lib/holdfast-coordinator
 # How long a freshly started program may take until it is connected, or ready: tenths of a second.
 PATIENCE=300
