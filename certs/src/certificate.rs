@@ -144,6 +144,9 @@ impl TargetCertificate {
 
 /// One certificate that fills `der` exactly.
 pub(crate) fn parse(der: &[u8]) -> Option<X509Certificate<'_>> {
+    if der.len() > CERTIFICATE_MAX_BYTES {
+        return None;
+    }
     let (rest, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
     rest.is_empty().then_some(certificate)
 }
@@ -212,5 +215,7 @@ fn seconds(seconds: i64) -> Timestamp {
     Timestamp::from_millis(millis(Duration::from_secs(seconds)))
 }
 
+/// Largest certificate that is looked at, in bytes; ours have about 700.
+const CERTIFICATE_MAX_BYTES: usize = 8 * 1024;
 /// Bytes of a serial number: 128 bits.
 const SERIAL_BYTES: usize = 16;

@@ -55,16 +55,21 @@ pub(super) fn replace(path: &Path, content: &str, access: Access) -> Result<(), 
 fn write_temporary(path: &Path, content: &str, access: Access) -> io::Result<PathBuf> {
     let temporary = temporary_beside(path);
     remove(&temporary)?;
-    // Created closed and opened to others only when complete, whatever the process's umask is.
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary)?;
+    let mut file = create_closed(&temporary)?;
     file.write_all(content.as_bytes())?;
     file.set_permissions(Permissions::from_mode(access.mode()))?;
     file.sync_all()?;
     Ok(temporary)
+}
+
+/// A new file that only its owner can open, from the first instant and whatever the process's umask
+/// is; it is opened to others when it is complete.
+fn create_closed(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
 }
 
 /// The content of a public file; nothing where there is none.
@@ -203,6 +208,11 @@ mod tests {
     fn a_private_file_is_closed_from_its_creation_on() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("key.pem");
+        let empty = dir.path().join("empty");
+        create_closed(&empty).unwrap();
+        assert_eq!(mode(&empty), 0o600);
+        // Never through a name that is there already, such as a link to somewhere else.
+        assert!(create_closed(&empty).is_err());
         let temporary = write_temporary(&path, "secret", Access::Owner).unwrap();
         assert_eq!(mode(&temporary), 0o600);
         replace(&path, "secret", Access::Owner).unwrap();

@@ -3,15 +3,15 @@
 use std::io::Write as _;
 use std::sync::Arc;
 
-use holdfast_certs::authority::Root;
+use holdfast_certs::authority::{Root, SERVER_VALIDITY};
 use holdfast_certs::clock::Clock;
 use holdfast_certs::identity::TrustDomain;
-use holdfast_certs::tls;
+use holdfast_certs::tls::{self, CurrentLeaf};
 use holdfast_protocol::version::{ALPN_CONTROL, ALPN_JOIN, COORDINATOR_NAME};
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair};
 use rustls::server::ResolvesServerCert;
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, Error, ServerConfig};
+use rustls::{ClientConfig, Error, RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::handshake::{Broken, Pair};
@@ -170,5 +170,69 @@ fn a_server_without_the_usage_or_the_name_of_a_coordinator_is_told_nothing() {
         let server = impostor(vec![leaf, world.root.certificate().clone()], &key);
         assert_eq!(learns(&joining(&world), &server), Err(vec![]));
         assert_eq!(learns(&joined(&world), &server), Err(vec![]));
+    }
+}
+
+/// A client of the API as others write it: the root's certificate and the library's own verifier.
+fn api_client(world: &World) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(world.root.certificate().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+/// The API's server with the coordinator's certificate for these hosts.
+fn api_server(world: &World, hosts: &[&str]) -> Arc<ServerConfig> {
+    let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+    let leaf = world
+        .root
+        .server_leaf(&hosts, world.now, SERVER_VALIDITY)
+        .unwrap();
+    let leaf = CurrentLeaf::new(leaf).unwrap();
+    Arc::new(tls::api_server_config(leaf, Arc::new(Clock::default())).unwrap())
+}
+
+#[test]
+fn the_api_is_reached_by_any_of_its_names_with_the_root_alone() {
+    let world = now();
+    let server = api_server(&world, &["deploy.example.com", "10.1.2.3"]);
+    let hosts = [
+        "localhost",
+        "127.0.0.1",
+        "::1",
+        "deploy.example.com",
+        "10.1.2.3",
+    ];
+    for host in hosts {
+        Pair::dial(host, &api_client(&world), &server)
+            .run()
+            .unwrap();
+    }
+    for host in ["example.com", "10.1.2.4"] {
+        let broken = Pair::dial(host, &api_client(&world), &server)
+            .run()
+            .unwrap_err();
+        assert!(
+            matches!(broken, Broken::Client(Error::InvalidCertificate(_))),
+            "{broken:?}"
+        );
+    }
+}
+
+#[test]
+fn an_environments_authority_cannot_pass_for_the_api() {
+    let world = now();
+    for (authority, allowed) in [(world.root.to_pem(), true), (world.staging.to_pem(), false)] {
+        let mut params = coordinator_params(&world);
+        params.subject_alt_names = vec![dns("localhost")];
+        let (leaf, key) = forge(&params, &stolen(&authority));
+        let chain = vec![leaf, world.staging.certificate().clone()];
+        let answer = Pair::dial("localhost", &api_client(&world), &impostor(chain, &key)).run();
+        assert_eq!(answer.is_ok(), allowed, "{answer:?}");
     }
 }

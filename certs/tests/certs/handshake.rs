@@ -33,7 +33,11 @@ pub(crate) enum Broken {
 
 impl Pair {
     pub(crate) fn new(client: &Arc<ClientConfig>, server: &Arc<ServerConfig>) -> Self {
-        let name = COORDINATOR_NAME.try_into().unwrap();
+        Self::dial(COORDINATOR_NAME, client, server)
+    }
+
+    pub(crate) fn dial(host: &str, client: &Arc<ClientConfig>, server: &Arc<ServerConfig>) -> Self {
+        let name = host.to_owned().try_into().unwrap();
         Self {
             client: ClientConnection::new(client.clone(), name).unwrap(),
             server: ServerConnection::new(server.clone()).unwrap(),

@@ -80,6 +80,8 @@ fn only_the_old_key_on_this_very_connection_proves_a_renewal() {
     // Recorded on another connection, as one in the middle could.
     let replayed = request(&web.issued, &web.key, &next, &[8; EXPORTER_BYTES]);
     assert!(matches!(judge(&replayed), Err(RenewalRefused::Proof)));
+    let elsewhere = verify_renewal(&honest, &[8; EXPORTER_BYTES], &world.registry, now);
+    assert!(matches!(elsewhere, Err(RenewalRefused::Proof)));
     // An honest proof, with another's request put in its place.
     let mut swapped = honest.clone();
     swapped.request = thief.request().unwrap();

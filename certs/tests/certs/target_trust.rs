@@ -8,7 +8,10 @@ use holdfast_certs::registry::Registry;
 use holdfast_certs::verify::{Peer, Refused, peer_identity};
 use holdfast_protocol::time::Timestamp;
 use holdfast_protocol::version::{ALPN_CONTROL, ALPN_JOIN};
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair,
+};
 use rustls_pki_types::CertificateDer;
 
 use crate::world::{World, dns, environment, forge, stolen, uri};
@@ -309,4 +312,17 @@ fn damaged_certificates_are_refused() {
     let longer = [&web.chain[0][..], &[0]].concat();
     assert!(judge(&world, &CertificateDer::from(longer)).is_err());
     assert!(judge(&world, &CertificateDer::from(Vec::new())).is_err());
+    // Honest but for its size, which nobody need read.
+    let huge = spoilt(&world, |params| {
+        let content = vec![0; 8 * 1024];
+        params.custom_extensions = vec![CustomExtension::from_oid_content(&[1, 2, 3], content)];
+    });
+    let judged = judge(&world, &huge);
+    assert!(
+        matches!(
+            judged,
+            Err(Refused::Certificate(CertificateError::Malformed))
+        ),
+        "{judged:?}"
+    );
 }
