@@ -3,23 +3,22 @@
 //! Nothing is taken from whoever asks but the public key: names, usages and times come from the
 //! arguments, and each certificate's end never outlives its authority's. No files, no clock.
 
+mod signer;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::{EnvironmentName, TargetName};
-use holdfast_protocol::time::{Timestamp, millis};
+use holdfast_protocol::time::Timestamp;
 use holdfast_protocol::version::COORDINATOR_NAME;
-use rcgen::string::Ia5String;
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
-};
+use rcgen::{ExtendedKeyUsagePurpose, KeyPair, SanType};
 use rustls_pki_types::{CertificateDer, DnsName, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
 
+use self::signer::{Signer, Window, authority_params, leaf_params, text, title};
 use crate::armor::{self, ArmorError};
-use crate::certificate::{self, CertificateError, Serial, TargetCertificate};
+use crate::certificate::{CertificateError, Serial, TargetCertificate};
 use crate::identity::{Identity, TrustDomain};
 use crate::key::PublicKey;
 use crate::random::RandomError;
@@ -123,7 +122,12 @@ impl Root {
     /// [`AuthorityError`] where the system has no random numbers.
     pub fn create(domain: TrustDomain, now: Timestamp) -> Result<Self, AuthorityError> {
         let window = Window::new(now, ROOT_VALIDITY);
-        let mut params = authority_params(&format!("{domain} root"), &domain.uri(), 1, window)?;
+        let mut params = authority_params(
+            title(&domain, None, "Holdfast root"),
+            &domain.uri(),
+            1,
+            window,
+        )?;
         params.use_authority_key_identifier_extension = false;
         let key = KeyPair::generate().map_err(AuthorityError::Make)?;
         let certificate = params.self_signed(&key).map_err(AuthorityError::Make)?;
@@ -192,9 +196,9 @@ impl Root {
         now: Timestamp,
     ) -> Result<EnvironmentAuthority, AuthorityError> {
         let window = self.signer.window_within(now, ENVIRONMENT_VALIDITY)?;
-        let title = format!("{} environment {environment}", self.domain);
+        let title = title(&self.domain, Some(environment), "Holdfast environment");
         let uri = self.domain.environment_uri(environment);
-        let mut params = authority_params(&title, &uri, 0, window)?;
+        let mut params = authority_params(title, &uri, 0, window)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().map_err(AuthorityError::Make)?;
         let certificate = self.signer.sign(&params, &key)?;
@@ -218,7 +222,7 @@ impl Root {
     ) -> Result<ServerLeaf, AuthorityError> {
         let window = self.signer.window_within(now, validity)?;
         let mut params = leaf_params(window)?;
-        params.distinguished_name = title(COORDINATOR_NAME);
+        params.distinguished_name = title(&self.domain, None, COORDINATOR_NAME);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.subject_alt_names = server_names(hosts)?;
         let key = KeyPair::generate().map_err(AuthorityError::Make)?;
@@ -302,7 +306,7 @@ impl EnvironmentAuthority {
         };
         let mut params = leaf_params(self.signer.window_within(now, validity)?)?;
         params.serial_number = Some(rcgen::SerialNumber::from_slice(serial.as_bytes()));
-        params.distinguished_name = title(&who.to_string());
+        params.distinguished_name = title(&self.domain, Some(&self.environment), target.as_str());
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.subject_alt_names = vec![SanType::URI(text(&who.uri(&self.domain))?)];
         let leaf = self.signer.sign(&params, key.parts())?;
@@ -311,155 +315,6 @@ impl EnvironmentAuthority {
             chain: vec![leaf, self.signer.certificate.clone()],
         })
     }
-}
-
-/// A span of validity.
-#[derive(Debug, Clone, Copy)]
-struct Window {
-    not_before: Timestamp,
-    not_after: Timestamp,
-}
-
-impl Window {
-    fn new(now: Timestamp, validity: Duration) -> Self {
-        Self {
-            not_before: before(now, CLOCK_SKEW),
-            not_after: now.after(validity),
-        }
-    }
-}
-
-/// A certificate that may sign others, with its key.
-struct Signer {
-    certificate: CertificateDer<'static>,
-    window: Window,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Signer {
-    /// Reads name and key identifier back from the certificate, new or old, so that both take the
-    /// same way.
-    fn new(certificate: CertificateDer<'static>, key: KeyPair) -> Result<Self, AuthorityError> {
-        let parsed = certificate::parse(&certificate).ok_or(CertificateError::Malformed)?;
-        if parsed.public_key().raw != key.subject_public_key_info() || !parsed.is_ca() {
-            return Err(AuthorityError::Mismatch);
-        }
-        let window = Window {
-            not_before: certificate::not_before(&parsed),
-            not_after: certificate::not_after(&parsed),
-        };
-        drop(parsed);
-        let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(AuthorityError::Make)?;
-        Ok(Self {
-            certificate,
-            window,
-            issuer,
-        })
-    }
-
-    fn from_pem(pem: &str) -> Result<Self, AuthorityError> {
-        let key = armor::key_from_pem(pem)?;
-        let algorithm = &rcgen::PKCS_ECDSA_P256_SHA256;
-        let key =
-            KeyPair::from_pkcs8_der_and_sign_algo(&key, algorithm).map_err(AuthorityError::Key)?;
-        let certificate = armor::certificates_from_pem(pem)?.swap_remove(0);
-        Self::new(certificate, key)
-    }
-
-    fn to_pem(&self) -> Zeroizing<String> {
-        let mut pem = armor::key_to_pem(self.issuer.key().serialized_der());
-        pem.push_str(&armor::certificates_to_pem(std::slice::from_ref(
-            &self.certificate,
-        )));
-        pem
-    }
-
-    /// The one URI in the certificate.
-    fn name(&self) -> Result<String, AuthorityError> {
-        let parsed = certificate::parse(&self.certificate).ok_or(CertificateError::Malformed)?;
-        Ok(certificate::only_uri(&parsed)?)
-    }
-
-    /// `validity` from `now`, cut to this authority's own.
-    fn window_within(&self, now: Timestamp, validity: Duration) -> Result<Window, AuthorityError> {
-        let Window {
-            not_before,
-            not_after,
-        } = self.window;
-        if now < not_before || now >= not_after {
-            return Err(AuthorityError::OutOfTime {
-                now,
-                not_before,
-                not_after,
-            });
-        }
-        let wanted = Window::new(now, validity);
-        Ok(Window {
-            not_before: wanted.not_before.max(not_before),
-            not_after: wanted.not_after.min(not_after),
-        })
-    }
-
-    fn sign(
-        &self,
-        params: &CertificateParams,
-        key: &impl PublicKeyData,
-    ) -> Result<CertificateDer<'static>, AuthorityError> {
-        let made = params
-            .signed_by(key, &self.issuer)
-            .map_err(AuthorityError::Make)?;
-        Ok(made.der().clone())
-    }
-}
-
-impl std::fmt::Debug for Signer {
-    /// The public part only.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Signer")
-            .field("window", &self.window)
-            .finish_non_exhaustive()
-    }
-}
-
-fn authority_params(
-    name: &str,
-    uri: &str,
-    path_length: u8,
-    window: Window,
-) -> Result<CertificateParams, AuthorityError> {
-    let mut params = params(window)?;
-    params.distinguished_name = title(name);
-    params.subject_alt_names = vec![SanType::URI(text(uri)?)];
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(path_length));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    Ok(params)
-}
-
-fn leaf_params(window: Window) -> Result<CertificateParams, AuthorityError> {
-    let mut params = params(window)?;
-    params.is_ca = IsCa::ExplicitNoCa;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    Ok(params)
-}
-
-fn params(window: Window) -> Result<CertificateParams, AuthorityError> {
-    let serial = Serial::generate()?;
-    let mut params = CertificateParams::default();
-    params.serial_number = Some(rcgen::SerialNumber::from_slice(serial.as_bytes()));
-    params.use_authority_key_identifier_extension = true;
-    // The maker's time type is reached from the epoch, so that its crate need not be named here.
-    let epoch = rcgen::date_time_ymd(1970, 1, 1);
-    params.not_before = epoch + whole_seconds(window.not_before);
-    params.not_after = epoch + whole_seconds(window.not_after);
-    Ok(params)
-}
-
-/// Names that no verifier of ours reads: they are for people with other tools.
-fn title(name: &str) -> DistinguishedName {
-    let mut title = DistinguishedName::new();
-    title.push(DnType::OrganizationName, "Holdfast");
-    title.push(DnType::CommonName, name);
-    title
 }
 
 fn server_names(hosts: &[String]) -> Result<Vec<SanType>, AuthorityError> {
@@ -483,21 +338,6 @@ fn server_name(host: &str) -> Result<SanType, AuthorityError> {
     Ok(SanType::DnsName(text(name.as_ref())?))
 }
 
-fn text(text: &str) -> Result<Ia5String, AuthorityError> {
-    Ia5String::try_from(text).map_err(AuthorityError::Make)
-}
-
-fn before(time: Timestamp, span: Duration) -> Timestamp {
-    Timestamp::from_millis(time.as_millis().saturating_sub(millis(span)))
-}
-
-/// X.509 counts whole seconds and ends with the year 9999.
-fn whole_seconds(time: Timestamp) -> Duration {
-    Duration::from_secs((time.as_millis() / 1000).min(X509_END_SECONDS))
-}
-
 const DAY_SECONDS: u64 = 24 * 60 * 60;
-/// 9999-12-31T23:59:59Z, the last time that a certificate can name (RFC 5280, section 4.1.2.5).
-const X509_END_SECONDS: u64 = 253_402_300_799;
 /// Longest DNS name, in characters (RFC 1035, section 2.3.4): what an error repeats of a host.
 const HOST_MAX_CHARS: usize = 253;

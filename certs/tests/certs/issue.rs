@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use holdfast_certs::authority::{AuthorityError, CLOCK_SKEW, EnvironmentAuthority, Root};
 use holdfast_certs::certificate::{Serial, TargetCertificate};
 use holdfast_certs::csr::{REQUEST_MAX_BYTES, RequestError, requested_key};
+use holdfast_certs::identity::TrustDomain;
 use holdfast_certs::key::TargetKey;
 use holdfast_protocol::time::Timestamp;
 use rcgen::{
@@ -211,6 +212,36 @@ fn an_authority_is_not_read_as_that_of_another_environment_or_with_anothers_key(
         read(key_of_production),
         Err(AuthorityError::Armor(_))
     ));
+}
+
+#[test]
+fn the_longest_names_fit_what_other_tools_allow() {
+    let long = "n".repeat(63);
+    let now = World::fixed().now;
+    let root = Root::create(TrustDomain::parse(&long).unwrap(), now).unwrap();
+    let authority = root.create_environment(&environment(&long), now).unwrap();
+    let key = TargetKey::generate().unwrap();
+    let serial = Serial::generate().unwrap();
+    let issued = authority
+        .issue(&target(&long), key.public(), serial, now, DAY)
+        .unwrap();
+    let leaf = root
+        .server_leaf(&[], now, DAY)
+        .unwrap()
+        .chain
+        .swap_remove(0);
+    for der in issued.chain.iter().chain([root.certificate(), &leaf]) {
+        let (_, certificate) = x509_parser::parse_x509_certificate(der).unwrap();
+        for part in certificate.subject().iter_attributes() {
+            // X.520 allows 64 characters for each part of a name.
+            assert!(
+                part.as_str().unwrap().len() <= 64,
+                "{}",
+                certificate.subject()
+            );
+        }
+    }
+    assert_eq!(issued.certificate.identity.target, target(&long));
 }
 
 #[test]
