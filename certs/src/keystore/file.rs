@@ -27,16 +27,23 @@ impl Access {
     }
 }
 
-/// Makes `path` and what leads to it, for the owner alone; one that exists stays as it is.
+/// Makes `path` and what leads to it, durably and for the owner alone; what exists stays as it is.
 pub(super) fn make_directory(path: &Path) -> Result<(), KeystoreError> {
-    DirBuilder::new()
-        .recursive(true)
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = parent_of(path);
+    if parent != path {
+        make_directory(parent)?;
+    }
+    let made = DirBuilder::new()
         .mode(0o700)
         .create(path)
-        .map_err(|source| KeystoreError::Directory {
-            path: path.to_owned(),
-            source,
-        })
+        .and_then(|()| sync(parent));
+    made.map_err(|source| KeystoreError::Directory {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Replaces `path` by `content`: temporary file beside it, fsync, rename, fsync of the directory.
@@ -47,7 +54,7 @@ pub(super) fn replace(path: &Path, content: &str, access: Access) -> Result<(), 
     };
     let temporary = write_temporary(path, content, access).map_err(failed)?;
     fs::rename(&temporary, path).map_err(failed)?;
-    sync_directory(path).map_err(failed)
+    sync(parent_of(path)).map_err(failed)
 }
 
 /// The new content, durable, under a name that nothing reads. There is one such name for each file,
@@ -116,7 +123,7 @@ pub(super) fn delete(path: &Path) -> Result<(), KeystoreError> {
         source,
     };
     remove(path).map_err(failed)?;
-    sync_directory(path).map_err(failed)
+    sync(parent_of(path)).map_err(failed)
 }
 
 /// Names of the files in a directory; none where there is no such directory.
@@ -150,11 +157,18 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-fn sync_directory(path: &Path) -> io::Result<()> {
+/// The directory that `path` is in; of a bare name, the one that the process is in.
+fn parent_of(path: &Path) -> &Path {
     match path.parent() {
-        Some(directory) => File::open(directory)?.sync_all(),
-        None => Ok(()),
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => path,
     }
+}
+
+/// Makes the names in a directory durable.
+fn sync(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 fn read_text(file: File) -> io::Result<String> {
@@ -239,6 +253,23 @@ mod tests {
         }
         fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
         assert_eq!(*read_private(&path).unwrap().unwrap(), "secret");
+    }
+
+    #[test]
+    fn a_path_may_be_a_bare_name_and_its_directory_may_exist() {
+        assert_eq!(parent_of(Path::new("data")), Path::new("."));
+        assert_eq!(parent_of(Path::new("data/ca")), Path::new("data"));
+        assert_eq!(parent_of(Path::new("/")), Path::new("/"));
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+        make_directory(dir.path()).unwrap();
+        assert_eq!(mode(dir.path()), 0o755);
+        let file = dir.path().join("file");
+        replace(&file, "", Access::Everyone).unwrap();
+        assert!(matches!(
+            make_directory(&file.join("below")),
+            Err(KeystoreError::Directory { .. })
+        ));
     }
 
     #[test]
