@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use holdfast_protocol::api::deployment::Trigger;
+use holdfast_protocol::api::deployment::{Trigger, TriggerKind};
 use holdfast_protocol::api::wait::Wait;
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::{EnvironmentName, ServiceName, TargetName, Version};
@@ -69,12 +69,15 @@ pub struct Placement {
     pub since: Timestamp,
 }
 
-/// A release and configuration that is not to be tried again by itself.
+/// Releases that are not to be tried again by themselves with one configuration. A range, because
+/// a rollback by hand passes over everything that is newer, however much that is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PassedOver {
-    /// The release's sequence number.
-    pub sequence: u64,
+    /// Sequence number of the first release.
+    pub first: u64,
+    /// Sequence number of the last release, never before the first.
+    pub last: u64,
     /// Digest of the configuration.
     pub configuration: Digest,
 }
@@ -126,15 +129,17 @@ pub enum Phase {
     Rolling {
         /// The wave under way, from 0.
         wave: u32,
-        /// When this wave began.
+        /// When this wave began, or when it last stopped holding.
         since: Timestamp,
         /// Since when every target of this wave is done and holds, if so.
         holding_since: Option<Timestamp>,
     },
-    /// Every wave is done; it has to hold.
+    /// Every wave is done; it has to hold. This is the soak of the last wave.
     Verifying {
-        /// Since when.
+        /// Since when the targets under way have had time to become ready again.
         since: Timestamp,
+        /// Since when every target is done and holds; none while one is not.
+        holding_since: Option<Timestamp>,
     },
     /// It has held.
     Stable,
@@ -177,6 +182,29 @@ impl Track {
             waits: Vec::new(),
             placements: BTreeMap::new(),
         }
+    }
+}
+
+impl Point {
+    /// Whether both bring the same release with the same configuration, whatever revision that
+    /// configuration was first seen in.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.sequence == other.sequence && self.configuration == other.configuration
+    }
+}
+
+impl Deployment {
+    /// Whether a person asked for an earlier release. That is urgent: no gates, one wave, no soak.
+    #[must_use]
+    pub fn is_manual_rollback(&self) -> bool {
+        self.trigger.kind == TriggerKind::Rollback
+    }
+
+    /// Whether it will never leave its phase.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        self.phase.name().is_final()
     }
 }
 

@@ -1,0 +1,128 @@
+//! What a failure leads to: to what the track goes back, and what is not tried again by itself.
+
+use crate::compiled::OnFailure;
+use crate::step::{Turn, spec};
+use crate::track::{Deployment, PASSED_OVER_MAX, PassedOver, Phase, Point, Track};
+use crate::wanted;
+
+/// Ends the current deployment as failed. Its point is passed over from now on.
+pub(crate) fn fail(turn: &mut Turn<'_>, reason: String) {
+    let Some(deployment) = turn.track.current.clone() else {
+        return;
+    };
+    if deployment.is_manual_rollback() {
+        // What it went back from is what a person did not want: there is nothing to put back.
+        turn.enter(Phase::RollbackFailed, "deployment.rollbackFailed", reason);
+        return;
+    }
+    pass_over_failed(&mut turn.track, &deployment.point);
+    let on_failure = spec(turn.inputs).map(|spec| spec.rollout.on_failure);
+    match on_failure.unwrap_or_default() {
+        OnFailure::Rollback => go_back(turn, reason, None),
+        OnFailure::Halt => {
+            stop(turn, &deployment.point);
+            turn.enter(Phase::Halted, "deployment.halted", reason);
+        }
+    }
+}
+
+/// Puts the stable release back, because of a failure or because a person asked.
+pub(crate) fn go_back(turn: &mut Turn<'_>, reason: String, by: Option<String>) {
+    let since = turn.now;
+    turn.enter_for(
+        Phase::RollingBack { since },
+        "deployment.failed",
+        reason,
+        by,
+    );
+}
+
+/// Passes over what failed; and its configuration for the stable release, too, or going back to the
+/// release with the configuration it was stable with would at once be followed by the other one.
+pub(crate) fn pass_over_failed(track: &mut Track, point: &Point) {
+    pass_over(track, point.sequence, point);
+    if let Some(stable) = &track.stable
+        && stable.configuration != point.configuration
+    {
+        let sequence = stable.sequence;
+        let stable_too = Point {
+            sequence,
+            ..point.clone()
+        };
+        pass_over(track, sequence, &stable_too);
+    }
+}
+
+/// Passes over `point` and every release that is newer than the stable one now: after a stop, none
+/// of them may start instead before a person, a new release or a new configuration says so.
+pub(crate) fn stop(turn: &mut Turn<'_>, point: &Point) {
+    pass_over(&mut turn.track, point.sequence, point);
+    let Some(spec) = spec(turn.inputs) else {
+        return;
+    };
+    let stable = turn
+        .track
+        .stable
+        .as_ref()
+        .map_or(0, |stable| stable.sequence);
+    let newest = turn.inputs.releases.last();
+    if let Some(newest) = newest.filter(|newest| newest.sequence > stable) {
+        let last = wanted::point(spec, turn.inputs, newest);
+        pass_over(&mut turn.track, stable.saturating_add(1), &last);
+    }
+}
+
+/// Passes over the releases from `first` to that of `last`, with its configuration.
+pub(crate) fn pass_over(track: &mut Track, first: u64, last: &Point) {
+    let passed = PassedOver {
+        first,
+        last: last.sequence.max(first),
+        configuration: last.configuration,
+    };
+    let covered = |old: &PassedOver| {
+        old.configuration == passed.configuration
+            && passed.first <= old.first
+            && old.last <= passed.last
+    };
+    track.passed_over.retain(|old| !covered(old));
+    track.passed_over.push(passed);
+    let surplus = track.passed_over.len().saturating_sub(PASSED_OVER_MAX);
+    track.passed_over.drain(..surplus);
+}
+
+/// Lets a point be tried again.
+pub(crate) fn let_again(track: &mut Track, point: &Point) {
+    let mut kept = Vec::with_capacity(track.passed_over.len() + 1);
+    for passed in track.passed_over.drain(..) {
+        let meant = passed.configuration == point.configuration
+            && (passed.first..=passed.last).contains(&point.sequence);
+        if !meant {
+            kept.push(passed);
+            continue;
+        }
+        if passed.first < point.sequence {
+            kept.push(PassedOver {
+                last: point.sequence - 1,
+                ..passed.clone()
+            });
+        }
+        if passed.last > point.sequence {
+            kept.push(PassedOver {
+                first: point.sequence + 1,
+                ..passed
+            });
+        }
+    }
+    track.passed_over = kept;
+}
+
+/// What a failed deployment went back to, for people.
+pub(crate) fn restored(track: &Track, deployment: &Deployment) -> String {
+    match &track.stable {
+        Some(stable) => format!("{} is back after: {}", stable.version, deployment.reason),
+        None => format!(
+            "no earlier release, so it was removed after: {}",
+            deployment.reason
+        ),
+    }
+}

@@ -1,0 +1,146 @@
+//! Which tracks a change touches, in the order in which they should be stepped: what others wait for
+//! comes first, so that those see it under way.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use holdfast_protocol::name::{EnvironmentName, ServiceName};
+
+use crate::compiled::Compiled;
+use crate::track::TrackName;
+
+/// What has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change<'c> {
+    /// Anything: a new revision, or a start.
+    Everything,
+    /// A service has a new release.
+    Release(&'c ServiceName),
+    /// A target of this environment joined, left, connected, went away or was given other labels.
+    Targets(&'c EnvironmentName),
+    /// A target reported on one track's workload, or a person steered it.
+    Track(&'c TrackName),
+    /// A track's stable release, proven releases or phase are not what they were.
+    Progress(&'c TrackName),
+}
+
+/// Finds the tracks that a change touches. Made once for each revision.
+#[derive(Debug, Clone, Default)]
+pub struct Index {
+    /// Every declared track, what others wait for first.
+    order: Vec<TrackName>,
+    /// The place of each in `order`.
+    places: BTreeMap<TrackName, usize>,
+    /// The tracks of each service.
+    services: BTreeMap<ServiceName, Vec<usize>>,
+    /// The tracks of each environment.
+    environments: BTreeMap<EnvironmentName, Vec<usize>>,
+    /// The tracks that read something of this one.
+    readers: BTreeMap<usize, Vec<usize>>,
+}
+
+impl Index {
+    /// The index of a revision.
+    #[must_use]
+    pub fn of(compiled: &Compiled) -> Self {
+        let order = ordered(compiled);
+        let mut index = Self {
+            places: order
+                .iter()
+                .cloned()
+                .enumerate()
+                .map(|(place, name)| (name, place))
+                .collect(),
+            ..Self::default()
+        };
+        for (place, name) in order.iter().enumerate() {
+            index
+                .services
+                .entry(name.service.clone())
+                .or_default()
+                .push(place);
+            index
+                .environments
+                .entry(name.environment.clone())
+                .or_default()
+                .push(place);
+            for before in reads(compiled, name) {
+                if let Some(read) = index.places.get(&before) {
+                    index.readers.entry(*read).or_default().push(place);
+                }
+            }
+        }
+        index.order = order;
+        index
+    }
+
+    /// The declared tracks that `change` touches, in the order in which to step them.
+    #[must_use]
+    pub fn touched(&self, change: Change<'_>) -> Vec<&TrackName> {
+        let none = Vec::new();
+        let at = |name| self.places.get(name);
+        match change {
+            Change::Everything => self.order.iter().collect(),
+            Change::Release(service) => self.named(self.services.get(service).unwrap_or(&none)),
+            Change::Targets(environment) => {
+                self.named(self.environments.get(environment).unwrap_or(&none))
+            }
+            Change::Track(name) => at(name)
+                .map(|place| self.named(&[*place]))
+                .unwrap_or_default(),
+            Change::Progress(name) => {
+                let readers = at(name).and_then(|place| self.readers.get(place));
+                self.named(readers.unwrap_or(&none))
+            }
+        }
+    }
+
+    /// The place of a track in the order of steps; those that are not declared come last.
+    #[must_use]
+    pub fn place(&self, name: &TrackName) -> usize {
+        self.places.get(name).copied().unwrap_or(usize::MAX)
+    }
+
+    fn named(&self, places: &[usize]) -> Vec<&TrackName> {
+        places
+            .iter()
+            .filter_map(|place| self.order.get(*place))
+            .collect()
+    }
+}
+
+/// The tracks that `name` reads something of.
+fn reads(compiled: &Compiled, name: &TrackName) -> Vec<TrackName> {
+    let Some(spec) = compiled.tracks.get(name) else {
+        return Vec::new();
+    };
+    let upstream = spec.after.iter().map(|environment| TrackName {
+        service: name.service.clone(),
+        environment: environment.clone(),
+    });
+    let dependencies = spec.depends_on.iter().map(|service| TrackName {
+        service: service.clone(),
+        environment: name.environment.clone(),
+    });
+    upstream.chain(dependencies).collect()
+}
+
+/// Every track after all that it reads. A compiled revision has no cycles; were there one, its
+/// tracks would still come, in the order of their names.
+fn ordered(compiled: &Compiled) -> Vec<TrackName> {
+    let mut order = Vec::with_capacity(compiled.tracks.len());
+    let mut seen = BTreeSet::new();
+    for first in compiled.tracks.keys() {
+        // A stack of its own, so that no depth of manifests can exhaust the thread's.
+        let mut stack = vec![(first.clone(), false)];
+        while let Some((name, done)) = stack.pop() {
+            if done {
+                order.push(name);
+            } else if compiled.tracks.contains_key(&name) && seen.insert(name.clone()) {
+                let before = reads(compiled, &name);
+                stack.push((name, true));
+                stack.extend(before.into_iter().map(|before| (before, false)));
+            }
+        }
+    }
+    order
+}

@@ -1,0 +1,235 @@
+//! Which targets next: waves, counts and shares, how many may be unavailable, who is away.
+//!
+//! A wave says how many targets may have the new point. Targets take their places in the order of
+//! their names, so that a person can tell who is next. A place that was taken is kept; a target that
+//! leaves, or is away for longer than [`RETURN_GRACE`](crate::verify::RETURN_GRACE), gives it up. With
+//! `disconnected: skip` shares are of the targets that are here, so that a wave always holds targets
+//! that can prove something; those that are away converge when the deployment is stable.
+
+use holdfast_protocol::name::TargetName;
+use holdfast_protocol::time::Timestamp;
+
+use crate::compiled::{Disconnected, Extent, Rollout, TrackSpec};
+use crate::input::{Seen, View};
+use crate::step::Turn;
+use crate::track::Deployment;
+use crate::verify::{Standing, Terms, standing};
+
+/// The targets of a deployment that is being brought to them.
+#[derive(Debug)]
+pub(crate) struct Survey<'t> {
+    /// Those that have the new point, by name.
+    pub(crate) holders: Vec<Holder<'t>>,
+    /// Those that may be given it, in their order.
+    pub(crate) candidates: Vec<Candidate<'t>>,
+    /// How many count, for a wave's share.
+    pub(crate) members: usize,
+    /// How many of the holders count.
+    pub(crate) places_taken: usize,
+    /// Connected targets that are not ready.
+    pub(crate) unavailable: usize,
+    /// Connected holders that are not done.
+    pub(crate) in_flight: usize,
+    /// Targets that may be unavailable at a time.
+    pub(crate) budget: usize,
+    /// Whether targets that are away hold a wave.
+    pub(crate) waits_for_away: bool,
+}
+
+/// A target that has the new point.
+#[derive(Debug)]
+pub(crate) struct Holder<'t> {
+    /// Its name.
+    pub(crate) name: &'t TargetName,
+    /// How it does.
+    pub(crate) standing: Standing,
+    /// Since when it is connected and has the point, both.
+    pub(crate) since: Timestamp,
+}
+
+/// A target that does not have the new point yet.
+#[derive(Debug)]
+pub(crate) struct Candidate<'t> {
+    /// Its name.
+    pub(crate) name: &'t TargetName,
+    /// Whether it is connected.
+    connected: bool,
+    /// Whether it serves nobody now, so that it loses nothing.
+    unavailable: bool,
+    /// Whether it has nothing at all of this track.
+    empty: bool,
+}
+
+/// The waves of a deployment. A rollback by hand is urgent and has one.
+pub(crate) fn extents<'s>(spec: &'s TrackSpec, deployment: &Deployment) -> &'s [Extent] {
+    if deployment.is_manual_rollback() || spec.rollout.waves.is_empty() {
+        &EVERY_TARGET
+    } else {
+        &spec.rollout.waves
+    }
+}
+
+/// Looks at every target of a deployment under way.
+pub(crate) fn survey<'t>(
+    turn: &'t Turn<'_>,
+    rollout: &Rollout,
+    deployment: &Deployment,
+    since: Timestamp,
+) -> Survey<'t> {
+    let terms = Terms::of(rollout, deployment, since);
+    let connected = turn
+        .inputs
+        .targets
+        .values()
+        .filter(|view| view.connected)
+        .count();
+    let waits_for_away = rollout.disconnected == Disconnected::Wait;
+    let mut survey = Survey {
+        holders: Vec::new(),
+        candidates: Vec::new(),
+        members: 0,
+        places_taken: 0,
+        unavailable: 0,
+        in_flight: 0,
+        budget: budget(rollout, deployment, connected),
+        waits_for_away,
+    };
+    let everyone = waits_for_away || deployment.is_manual_rollback();
+    for (name, view) in &turn.inputs.targets {
+        let placement = turn.track.placements.get(name);
+        match placement.filter(|placement| placement.point.is(&deployment.point)) {
+            Some(placement) => survey.hold(Holder {
+                name,
+                standing: standing(turn, name, view, placement, terms),
+                since: placement.since.max(view.since),
+            }),
+            None if view.connected || everyone => {
+                survey.consider(name, view, placement.is_none());
+            }
+            None => {}
+        }
+    }
+    survey
+}
+
+impl<'t> Survey<'t> {
+    /// How many targets may have the new point in this wave.
+    pub(crate) fn reach(&self, extents: &[Extent], wave: u32) -> usize {
+        let wave = wave as usize;
+        match extents.get(wave) {
+            Some(extent) if wave + 1 < extents.len() => extent.of(self.members).max(1),
+            // The last one reaches every target, whatever it is called.
+            Some(_) | None => self.members,
+        }
+    }
+
+    /// The next wave that reaches somebody new, if there is one.
+    pub(crate) fn next_wave(&self, extents: &[Extent], wave: u32) -> Option<u32> {
+        let last = u32::try_from(extents.len()).unwrap_or(u32::MAX);
+        (wave.saturating_add(1)..last).find(|next| self.reach(extents, *next) > self.places_taken)
+    }
+
+    /// The targets that are to be given the new point now. `joiners_wait` where a target that has
+    /// nothing has to take its turn like all others, because nothing else can be given to it.
+    pub(crate) fn picks(&self, reach: usize, joiners_wait: bool) -> Vec<&'t TargetName> {
+        let mut room = reach.saturating_sub(self.places_taken);
+        let (mut in_flight, mut unavailable) = (self.in_flight, self.unavailable);
+        let mut picks = Vec::new();
+        for candidate in &self.candidates {
+            let free = !candidate.connected || (candidate.empty && !joiners_wait);
+            let affordable = candidate.unavailable || unavailable < self.budget;
+            if room == 0 || !(free || (in_flight < self.budget && affordable)) {
+                continue;
+            }
+            room -= 1;
+            in_flight += usize::from(candidate.connected);
+            let newly = !candidate.unavailable || candidate.empty;
+            unavailable += usize::from(candidate.connected && newly);
+            picks.push(candidate.name);
+        }
+        picks
+    }
+
+    /// The holders that failed.
+    pub(crate) fn failures(&self) -> Vec<(&'t TargetName, &str)> {
+        let failed = |holder: &'_ Holder<'t>| matches!(holder.standing, Standing::Failed { .. });
+        let mut failures = Vec::new();
+        for holder in self.holders.iter().filter(|holder| failed(holder)) {
+            if let Standing::Failed { message } = &holder.standing {
+                failures.push((holder.name, message.as_str()));
+            }
+        }
+        failures
+    }
+
+    /// Whether a holder is connected and done.
+    pub(crate) fn any_done(&self) -> bool {
+        self.holders
+            .iter()
+            .any(|holder| holder.standing == Standing::Done)
+    }
+
+    /// Whether nobody holds the wave: every holder is done, tolerated, or excused. Who came after
+    /// `holding_since` is: it takes its place without starting the wave again.
+    pub(crate) fn holds(&self, holding_since: Option<Timestamp>) -> bool {
+        self.holders.iter().all(|holder| match holder.standing {
+            Standing::Done | Standing::Failed { .. } => true,
+            Standing::Away { .. } => !self.waits_for_away,
+            Standing::UnderWay { .. } | Standing::Settling { .. } => {
+                holding_since.is_some_and(|since| holder.since > since)
+            }
+        })
+    }
+
+    /// Whether a holder that is away may be back any moment.
+    pub(crate) fn any_returning(&self) -> bool {
+        self.holders.iter().any(|holder| {
+            matches!(
+                holder.standing,
+                Standing::Away {
+                    returning_until: Some(_)
+                }
+            )
+        })
+    }
+
+    fn hold(&mut self, holder: Holder<'t>) {
+        let (here, not_done) = match holder.standing {
+            Standing::Away { returning_until } => {
+                (self.waits_for_away || returning_until.is_some(), false)
+            }
+            Standing::UnderWay { .. } | Standing::Settling { .. } => (true, true),
+            // A failure that is tolerated must not use up what may be unavailable, or the rollout
+            // that tolerates it could never go on.
+            Standing::Done | Standing::Failed { .. } => (true, false),
+        };
+        self.members += usize::from(here);
+        self.places_taken += usize::from(here);
+        self.in_flight += usize::from(not_done);
+        self.unavailable += usize::from(not_done);
+        self.holders.push(holder);
+    }
+
+    fn consider(&mut self, name: &'t TargetName, view: &View, empty: bool) {
+        let ready = view.connected && !empty && matches!(view.seen, Seen::Ready { .. });
+        self.members += 1;
+        self.unavailable += usize::from(view.connected && !ready && !empty);
+        self.candidates.push(Candidate {
+            name,
+            connected: view.connected,
+            unavailable: !ready,
+            empty,
+        });
+    }
+}
+
+/// How many targets may be unavailable at a time. A rollback by hand does not count.
+fn budget(rollout: &Rollout, deployment: &Deployment, connected: usize) -> usize {
+    if deployment.is_manual_rollback() {
+        usize::MAX
+    } else {
+        rollout.max_unavailable.of(connected).max(1)
+    }
+}
+
+const EVERY_TARGET: [Extent; 1] = [Extent::Percent(100)];
