@@ -39,6 +39,17 @@ pub struct Environment {
     pub after: Vec<EnvironmentName>,
     /// Its guardrails.
     pub rollout: Rollout,
+    /// How much one revision may remove here before a person has to confirm it.
+    pub removal_limit: RemovalLimit,
+}
+
+/// The bounds of the removal guard; the larger of the two holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RemovalLimit {
+    /// So many services of the environment.
+    pub services: u32,
+    /// Such a share of its workloads in percent, rounded down.
+    pub workloads_percent: u8,
 }
 
 /// A service as declared, across environments.
