@@ -26,6 +26,8 @@ mod durable;
 #[cfg(feature = "run")]
 pub mod run;
 #[cfg(feature = "run")]
+mod turns;
+#[cfg(feature = "run")]
 mod unpack;
 #[cfg(feature = "run")]
 mod unpacked;

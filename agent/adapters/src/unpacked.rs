@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use holdfast_protocol::digest::{Digest, Hasher};
 use holdfast_protocol::workload::{Artifact, Form};
@@ -17,24 +16,23 @@ use crate::unpack;
 /// The directory of unpacked artifacts.
 pub(crate) struct Store {
     root: PathBuf,
-    /// Held while something is laid down or removed, so that the two do not meet.
-    turn: Mutex<()>,
+    /// Locked while something is laid down or removed, so that the two do not meet.
+    turn: PathBuf,
 }
 
 impl Store {
     /// Opens the store and removes what an interrupted unpacking left.
     pub(crate) fn open(root: PathBuf) -> io::Result<Self> {
         durable::make_directory(&root, 0o755)?;
+        let turn = root.with_extension("lock");
+        let _turn = durable::lock(&turn)?;
         for name in durable::names(&root)?
             .iter()
             .filter(|name| name.starts_with('.'))
         {
             durable::remove_all(&root.join(name))?;
         }
-        Ok(Self {
-            root,
-            turn: Mutex::new(()),
-        })
+        Ok(Self { root, turn })
     }
 
     /// The name under which an artifact lies in the store.
@@ -64,7 +62,7 @@ impl Store {
         blob: &Path,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<bool, Failure> {
-        let _turn = self.turn();
+        let _turn = durable::lock(&self.turn).map_err(failed("cannot lock the artifacts"))?;
         let place = self.root.join(Self::key(artifact));
         if place.is_dir() {
             return Ok(false);
@@ -85,7 +83,9 @@ impl Store {
     /// Removes everything but the artifacts that `needed` names. It is asked while nothing can be
     /// laid down, and gives nothing when it does not know.
     pub(crate) fn sweep(&self, needed: impl FnOnce() -> Option<BTreeSet<String>>) {
-        let _turn = self.turn();
+        let Ok(_turn) = durable::lock(&self.turn) else {
+            return;
+        };
         let Some(needed) = needed() else { return };
         for name in durable::names(&self.root).unwrap_or_default() {
             if !name.starts_with('.') && !needed.contains(&name) {
@@ -98,10 +98,6 @@ impl Store {
                 }
             }
         }
-    }
-
-    fn turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -3,7 +3,7 @@
 //! All of it is file and process work, so each operation runs whole on a blocking thread, one a
 //! service at a time, and looks often at whether it is still wanted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::ServiceName;
 use holdfast_protocol::stream::LogLine;
 use holdfast_protocol::workload::Form;
-use tokio::sync::{Mutex as Turn, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::Context;
@@ -28,14 +28,14 @@ use crate::process::supervisor::Supervisor;
 use crate::process::table::{self, Marked};
 use crate::process::{files, logs};
 use crate::run::{Adapter, Exit, Live, LogRequest, Observed, Wanted};
+use crate::turns::{self, Turns};
 use crate::unpacked::Store;
 
 /// Programs under supervision.
 pub(crate) struct Process {
     inner: Arc<Inner>,
     changes: Mutex<Option<mpsc::Receiver<ServiceName>>>,
-    /// One operation a service at a time, also while an abandoned one finds its end.
-    turns: Mutex<BTreeMap<ServiceName, Arc<Turn<()>>>>,
+    turns: Turns,
 }
 
 struct Inner {
@@ -77,31 +77,8 @@ impl Process {
         Ok(Self {
             inner: Arc::new(inner),
             changes: Mutex::new(Some(changes)),
-            turns: Mutex::new(BTreeMap::new()),
+            turns: Turns::open(root.join("turns"))?,
         })
-    }
-
-    fn turn(&self, service: &ServiceName) -> Arc<Turn<()>> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(turns.entry(service.clone()).or_default())
-    }
-
-    /// Runs one operation on one service; it learns from `cancelled` when its future was dropped.
-    async fn operate<T: Send + 'static>(
-        &self,
-        service: &ServiceName,
-        cancel: &CancellationToken,
-        operation: impl FnOnce(&Inner, &dyn Fn() -> bool) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, Failure> {
-        let turn = self.turn(service).lock_owned().await;
-        let inner = Arc::clone(&self.inner);
-        let token = cancel.child_token();
-        let _abandoned = token.clone().drop_guard();
-        let run = move || {
-            let _turn = turn;
-            operation(&inner, &|| token.is_cancelled())
-        };
-        tokio::task::spawn_blocking(run).await.map_err(ended)?
     }
 }
 
@@ -112,11 +89,7 @@ impl Adapter for Process {
 
     fn observe(&self) -> BoxFuture<'_, Result<Vec<Observed>, Failure>> {
         let inner = Arc::clone(&self.inner);
-        Box::pin(async move {
-            tokio::task::spawn_blocking(move || inner.observe())
-                .await
-                .map_err(ended)?
-        })
+        Box::pin(async move { turns::blocking(move || inner.observe()).await })
     }
 
     fn converge<'a>(
@@ -126,23 +99,25 @@ impl Adapter for Process {
         cancel: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<(), Failure>> {
         let (wanted, progress) = (wanted.clone(), progress.clone());
+        let inner = Arc::clone(&self.inner);
         Box::pin(async move {
             let service = wanted.workload.service.clone();
-            let operation = move |inner: &Inner, cancelled: &dyn Fn() -> bool| {
+            let operation = move |cancelled: &dyn Fn() -> bool| {
                 // Progress that nobody takes in time is not worth waiting for.
                 let say = |text: String| drop(progress.try_send(text));
                 inner.converge(&wanted, &say, cancelled)
             };
-            self.operate(&service, cancel, operation).await
+            self.turns.take(&service, cancel, operation).await
         })
     }
 
     fn remove<'a>(&'a self, service: &'a ServiceName) -> BoxFuture<'a, Result<(), Failure>> {
         let owned = service.clone();
+        let inner = Arc::clone(&self.inner);
         Box::pin(async move {
-            let operation =
-                move |inner: &Inner, cancelled: &dyn Fn() -> bool| inner.remove(&owned, cancelled);
-            self.operate(service, &CancellationToken::new(), operation)
+            let operation = move |cancelled: &dyn Fn() -> bool| inner.remove(&owned, cancelled);
+            self.turns
+                .take(service, &CancellationToken::new(), operation)
                 .await
         })
     }
@@ -543,8 +518,4 @@ fn placed(wanted: &Wanted, template: &Template, plan: &Plan) -> Placed {
         signal: template.stop.signal.name().to_owned(),
         grace_ms: holdfast_protocol::time::millis(template.stop.grace),
     }
-}
-
-fn ended(error: tokio::task::JoinError) -> Failure {
-    Failure::Retryable(format!("the operation was cut off: {error}"))
 }

@@ -14,7 +14,6 @@ use std::time::Duration;
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::ServiceName;
 use holdfast_protocol::time::Timestamp;
-use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use crate::durable;
@@ -127,12 +126,7 @@ impl Place {
 
     /// Takes the lock; waits for whoever holds it, which is never longer than a start takes.
     pub(crate) fn lock(&self) -> io::Result<Lock> {
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(self.root.join("lock"))?;
-        rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+        let file = durable::lock(&self.root.join("lock"))?;
         // The records may have been removed while this waited: the lock of a removed file locks
         // nothing.
         if rustix::fs::fstat(&file)?.st_nlink == 0 {

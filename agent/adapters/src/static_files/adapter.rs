@@ -3,7 +3,6 @@
 //! *Guarantees*: whoever follows the link finds one whole version at any moment, also while it is
 //! switched and after a power cut. What is not marked as this agent's is never replaced or removed.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,7 +13,7 @@ use futures_util::future::BoxFuture;
 use holdfast_protocol::name::ServiceName;
 use holdfast_protocol::stream::LogLine;
 use holdfast_protocol::workload::{Artifact, Form};
-use tokio::sync::{Mutex as Turn, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::Context;
@@ -24,12 +23,13 @@ use crate::run::{Adapter, Live, LogRequest, Observed, Wanted};
 use crate::static_files::owner::{Known, Owner, Site, Version};
 use crate::static_files::spec::{self, Template};
 use crate::static_files::tree;
+use crate::turns::{self, Turns};
 use crate::unpacked;
 
 /// Archives behind links.
 pub(crate) struct StaticFiles {
     inner: Arc<Inner>,
-    turns: Mutex<BTreeMap<ServiceName, Arc<Turn<()>>>>,
+    turns: Turns,
     /// Nothing announces a change of files: the sender lives as long as this, and says nothing. The
     /// driver's regular observation finds what was changed.
     silence: Mutex<Vec<mpsc::Sender<ServiceName>>>,
@@ -51,30 +51,9 @@ impl StaticFiles {
         };
         Ok(Self {
             inner: Arc::new(inner),
-            turns: Mutex::new(BTreeMap::new()),
+            turns: Turns::open(root.join("turns"))?,
             silence: Mutex::new(Vec::new()),
         })
-    }
-
-    async fn operate<T: Send + 'static>(
-        &self,
-        service: &ServiceName,
-        cancel: &CancellationToken,
-        operation: impl FnOnce(&Inner, &dyn Fn() -> bool) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, Failure> {
-        let turn = {
-            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(turns.entry(service.clone()).or_default())
-        };
-        let turn = turn.lock_owned().await;
-        let inner = Arc::clone(&self.inner);
-        let token = cancel.child_token();
-        let _abandoned = token.clone().drop_guard();
-        let run = move || {
-            let _turn = turn;
-            operation(&inner, &|| token.is_cancelled())
-        };
-        tokio::task::spawn_blocking(run).await.map_err(ended)?
     }
 }
 
@@ -85,11 +64,7 @@ impl Adapter for StaticFiles {
 
     fn observe(&self) -> BoxFuture<'_, Result<Vec<Observed>, Failure>> {
         let inner = Arc::clone(&self.inner);
-        Box::pin(async move {
-            tokio::task::spawn_blocking(move || inner.observe())
-                .await
-                .map_err(ended)?
-        })
+        Box::pin(async move { turns::blocking(move || inner.observe()).await })
     }
 
     fn converge<'a>(
@@ -99,22 +74,25 @@ impl Adapter for StaticFiles {
         cancel: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<(), Failure>> {
         let (wanted, progress) = (wanted.clone(), progress.clone());
+        let inner = Arc::clone(&self.inner);
         Box::pin(async move {
             let service = wanted.workload.service.clone();
-            let operation = move |inner: &Inner, cancelled: &dyn Fn() -> bool| {
+            let operation = move |cancelled: &dyn Fn() -> bool| {
                 // Progress that nobody takes in time is not worth waiting for.
                 let say = |text: String| drop(progress.try_send(text));
                 inner.converge(&wanted, &say, cancelled)
             };
-            self.operate(&service, cancel, operation).await
+            self.turns.take(&service, cancel, operation).await
         })
     }
 
     fn remove<'a>(&'a self, service: &'a ServiceName) -> BoxFuture<'a, Result<(), Failure>> {
         let owned = service.clone();
+        let inner = Arc::clone(&self.inner);
         Box::pin(async move {
-            let operation = move |inner: &Inner, _: &dyn Fn() -> bool| inner.remove(&owned);
-            self.operate(service, &CancellationToken::new(), operation)
+            let operation = move |_: &dyn Fn() -> bool| inner.remove(&owned);
+            self.turns
+                .take(service, &CancellationToken::new(), operation)
                 .await
         })
     }
@@ -156,6 +134,7 @@ impl Inner {
                 .as_ref()
                 .is_some_and(|c| c.body == wanted.body && c.name == name)
         {
+            sweep(&site, &owner);
             return self.forget_earlier_link(service, &site);
         }
         self.remember(service, &site)?;
@@ -186,10 +165,10 @@ impl Inner {
             tree: digest,
             since,
         };
-        let dropped = owner.switch(version, template.keep);
+        owner.switch(version, template.keep);
         site.write_owner(&owner)
             .map_err(failed("cannot mark what was made"))?;
-        sweep(&site, &owner, &dropped);
+        sweep(&site, &owner);
         self.forget_earlier_link(service, &site)
     }
 
@@ -466,7 +445,7 @@ fn switch(site: &Site, name: &str) -> Result<bool, Failure> {
 }
 
 /// Removes versions that need not stay, and what an interrupted step left.
-fn sweep(site: &Site, owner: &Owner, dropped: &[String]) {
+fn sweep(site: &Site, owner: &Owner) {
     let kept = |name: &str| {
         name == "owner.json"
             || owner
@@ -478,7 +457,7 @@ fn sweep(site: &Site, owner: &Owner, dropped: &[String]) {
     for name in durable::names(&site.versions).unwrap_or_default() {
         if !kept(&name) {
             if let Err(error) = durable::remove_all(&site.versions.join(&name)) {
-                tracing::warn!(%name, ?dropped, %error, "an earlier version could not be removed");
+                tracing::warn!(%name, %error, "an earlier version could not be removed");
             }
         }
     }
@@ -509,8 +488,4 @@ fn parse(wanted: &Wanted) -> Result<(Template, &Artifact), Failure> {
     let artifact =
         named.ok_or_else(|| refused("its artifact is not in the workload".to_owned()))?;
     Ok((template, artifact))
-}
-
-fn ended(error: tokio::task::JoinError) -> Failure {
-    Failure::Retryable(format!("the operation was cut off: {error}"))
 }

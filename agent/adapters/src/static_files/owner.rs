@@ -88,9 +88,9 @@ impl Site {
 }
 
 impl Owner {
-    /// With a new current version; the one before it is the newest of the earlier ones. Gives the
-    /// names of versions that need not stay.
-    pub(crate) fn switch(&mut self, version: Version, keep: usize) -> Vec<String> {
+    /// Makes a version the current one; the one before it becomes the newest of the earlier ones,
+    /// of which `keep` stay, and that one always.
+    pub(crate) fn switch(&mut self, version: Version, keep: usize) {
         if let Some(before) = self
             .current
             .take()
@@ -99,9 +99,8 @@ impl Owner {
             self.earlier.insert(0, before);
         }
         self.earlier.retain(|earlier| earlier.name != version.name);
+        self.earlier.truncate(keep.max(1));
         self.current = Some(version);
-        let rest = self.earlier.split_off(keep.max(1).min(self.earlier.len()));
-        rest.into_iter().map(|version| version.name).collect()
     }
 }
 
@@ -130,14 +129,16 @@ mod tests {
             current: None,
             earlier: Vec::new(),
         };
-        assert!(owner.switch(version("a"), 1).is_empty());
-        assert!(owner.switch(version("b"), 1).is_empty());
-        assert_eq!(owner.switch(version("c"), 1), ["a"]);
+        owner.switch(version("a"), 1);
+        owner.switch(version("b"), 1);
+        assert_eq!(owner.earlier, [version("a")]);
+        owner.switch(version("c"), 1);
+        assert_eq!(owner.earlier, [version("b")]);
         // Back to b: c is now the one before it.
-        assert!(owner.switch(version("b"), 1).is_empty());
+        owner.switch(version("b"), 1);
         assert_eq!(owner.earlier, [version("c")]);
-        // The same again changes nothing.
-        assert!(owner.switch(version("b"), 1).is_empty());
+        // The same again changes nothing, and keeping none keeps that one.
+        owner.switch(version("b"), 0);
         assert_eq!(owner.earlier, [version("c")]);
     }
 }

@@ -1,0 +1,88 @@
+//! Adapters against real runtimes: the conformance suite, and what is particular to each.
+//!
+//! This program is also its own launcher (`launch`) and its own agent to be killed (`agent`), so it
+//! brings its own small harness; `--list` and `--exact` are as `cargo nextest` wants them.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+mod archives;
+mod bench;
+mod bench_static;
+mod killed;
+mod process;
+mod static_files;
+
+type Test = (&'static str, fn());
+
+fn tests() -> Vec<Test> {
+    let mut tests: Vec<Test> = vec![("every_adapter_conforms", every_adapter_conforms)];
+    tests.extend(killed::TESTS);
+    tests.extend(archives::TESTS);
+    tests.extend(process::TESTS);
+    tests.extend(static_files::TESTS);
+    tests
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match arguments.first().and_then(|first| first.to_str()) {
+        Some("launch") => {
+            let Err(error) = holdfast_adapters::process::launch::main(std::iter::empty());
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+        Some("agent") => killed::agent(&arguments[1..]),
+        _ => harness(&arguments),
+    }
+}
+
+fn harness(arguments: &[OsString]) -> ExitCode {
+    let is = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    let names: Vec<&str> = arguments
+        .iter()
+        .filter_map(|a| a.to_str())
+        .filter(|a| !a.starts_with('-'))
+        .collect();
+    let exact = is("--exact");
+    let wanted = |name: &str| {
+        names.is_empty()
+            || names
+                .iter()
+                .any(|n| if exact { name == *n } else { name.contains(n) })
+    };
+    if is("--list") {
+        for (name, _) in tests().iter().filter(|_| !is("--ignored")) {
+            println!("{name}: test");
+        }
+        return ExitCode::SUCCESS;
+    }
+    let mut failed = 0;
+    for (name, test) in tests().into_iter().filter(|(name, _)| wanted(name)) {
+        let passed = std::panic::catch_unwind(test).is_ok();
+        println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
+        failed += usize::from(!passed);
+    }
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn every_adapter_conforms() {
+    let process = bench::ProcessBench::new();
+    let sites = bench_static::StaticBench::new();
+    let reports = bench::runtime().block_on(async {
+        vec![
+            holdfast_adapters::conformance::run(&process).await,
+            holdfast_adapters::conformance::run(&sites).await,
+        ]
+    });
+    println!("{}", holdfast_adapters::conformance::Table(&reports));
+    assert!(
+        reports
+            .iter()
+            .all(holdfast_adapters::conformance::Report::passed)
+    );
+}

@@ -1,0 +1,184 @@
+//! What is particular to archives behind links.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use holdfast_adapters::failure::Failure;
+use holdfast_adapters::run::{Live, Wanted};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::bench::{open, runtime, tar_gz};
+use crate::bench_static::StaticBench;
+
+pub(crate) const TESTS: &[crate::Test] = &[
+    (
+        "what_holdfast_did_not_make_is_never_replaced",
+        what_holdfast_did_not_make_is_never_replaced,
+    ),
+    (
+        "a_link_that_was_pointed_elsewhere_is_put_right",
+        a_link_pointed_elsewhere_is_put_right,
+    ),
+    (
+        "earlier_versions_stay_up_to_the_number_asked_for",
+        earlier_versions_stay,
+    ),
+    (
+        "a_service_that_moves_leaves_nothing_behind",
+        a_service_that_moves_leaves_nothing_behind,
+    ),
+    (
+        "two_agents_do_not_fight_over_one_link",
+        two_agents_do_not_fight_over_one_link,
+    ),
+    (
+        "a_reader_sees_one_whole_version_at_any_time",
+        a_reader_sees_one_whole_version_at_any_time,
+    ),
+];
+
+fn try_converge(bench: &StaticBench, wanted: &Wanted) -> Result<(), Failure> {
+    let (progress, _told) = mpsc::channel(16);
+    let adapter = bench.home.open("static");
+    runtime().block_on(adapter.converge(wanted, &progress, &CancellationToken::new()))
+}
+
+fn live(bench: &StaticBench) -> Live {
+    let adapter = bench.home.open("static");
+    let mut all = runtime().block_on(adapter.observe()).unwrap();
+    assert_eq!(all.len(), 1);
+    all.remove(0).live
+}
+
+fn what_holdfast_did_not_make_is_never_replaced() {
+    let bench = StaticBench::new();
+    let link = bench.link("site");
+    let refused = || match try_converge(&bench, &bench.release("site", 1)) {
+        Err(Failure::Permanent(why)) => assert!(why.contains("move it away"), "{why}"),
+        other => panic!("{other:?}"),
+    };
+    fs::write(&link, "mine").unwrap();
+    refused();
+    assert_eq!(fs::read_to_string(&link).unwrap(), "mine");
+    fs::remove_file(&link).unwrap();
+    fs::create_dir(&link).unwrap();
+    refused();
+    fs::remove_dir(&link).unwrap();
+    symlink("/etc", &link).unwrap();
+    refused();
+    assert_eq!(fs::read_link(&link).unwrap().to_str(), Some("/etc"));
+    assert!(!bench.home.path().join("www/.site.holdfast").exists());
+    fs::remove_file(&link).unwrap();
+    try_converge(&bench, &bench.release("site", 1)).unwrap();
+    // A directory in the place of a link that was ours is somebody's work as well.
+    fs::remove_file(&link).unwrap();
+    fs::create_dir(&link).unwrap();
+    refused();
+    assert!(matches!(live(&bench), Live::Altered { .. }));
+}
+
+fn a_link_pointed_elsewhere_is_put_right() {
+    let bench = StaticBench::new();
+    try_converge(&bench, &bench.release("site", 1)).unwrap();
+    let link = bench.link("site");
+    fs::remove_file(&link).unwrap();
+    symlink("/etc", &link).unwrap();
+    let Live::Altered { what } = live(&bench) else {
+        panic!()
+    };
+    assert!(what.contains("/etc"), "{what}");
+    try_converge(&bench, &bench.release("site", 1)).unwrap();
+    assert_eq!(
+        fs::read_to_string(link.join("index.html")).unwrap(),
+        "release 1"
+    );
+}
+
+fn earlier_versions_stay() {
+    let bench = StaticBench::new();
+    let versions = || {
+        let entries = fs::read_dir(bench.home.path().join("www/.site.holdfast")).unwrap();
+        entries
+            .filter(|entry| entry.as_ref().unwrap().path().is_dir())
+            .count()
+    };
+    for (release, expected) in [(1, 1), (2, 2), (3, 3), (4, 3), (5, 3), (4, 3)] {
+        try_converge(&bench, &bench.release("site", release)).unwrap();
+        assert_eq!(versions(), expected, "after release {release}");
+    }
+    // Going back needs no artifact while it is kept.
+    let mut back = bench.release("site", 5);
+    back.artifacts.clear();
+    try_converge(&bench, &back).unwrap();
+}
+
+fn a_service_that_moves_leaves_nothing_behind() {
+    let bench = StaticBench::new();
+    try_converge(&bench, &bench.release("site", 1)).unwrap();
+    let artifact = bench.home.artifact(
+        "site",
+        "site.tar.gz",
+        &tar_gz(&[("index.html", 0o644, "x")]),
+    );
+    let path = bench.link("elsewhere");
+    let moved = bench
+        .home
+        .wanted("site", "static", &json!({"path": &path}), vec![artifact]);
+    try_converge(&bench, &moved).unwrap();
+    assert_eq!(fs::read_to_string(path.join("index.html")).unwrap(), "x");
+    let mut left: Vec<_> = fs::read_dir(bench.home.path().join("www"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    left.sort();
+    assert_eq!(left, [".elsewhere.holdfast", "elsewhere"]);
+}
+
+fn two_agents_do_not_fight_over_one_link() {
+    let bench = StaticBench::new();
+    try_converge(&bench, &bench.release("site", 1)).unwrap();
+    let second = bench.home.path().join("second-agent");
+    let other = open(&second, "static");
+    let (progress, _told) = mpsc::channel(16);
+    let cancel = CancellationToken::new();
+    let wanted = bench.release("site", 2);
+    match runtime().block_on(other.converge(&wanted, &progress, &cancel)) {
+        Err(Failure::Permanent(why)) => assert!(why.contains("belongs to the agent"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    // An agent whose directory is gone has left its links to whoever runs the same service now.
+    fs::remove_dir_all(bench.home.agent()).unwrap();
+    runtime()
+        .block_on(other.converge(&wanted, &progress, &cancel))
+        .unwrap();
+    let page = fs::read_to_string(bench.link("site").join("index.html")).unwrap();
+    assert_eq!(page, "release 2");
+}
+
+fn a_reader_sees_one_whole_version_at_any_time() {
+    let bench = StaticBench::new();
+    try_converge(&bench, &bench.release("site", 1)).unwrap();
+    let page = bench.link("site").join("index.html");
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let reader = {
+        let stop = std::sync::Arc::clone(&stop);
+        std::thread::spawn(move || {
+            let mut reads = 0;
+            while !stop.load(std::sync::atomic::Ordering::SeqCst) {
+                let text = fs::read_to_string(&page).expect("the page is always there");
+                assert!(text == "release 1" || text == "release 2", "{text}");
+                reads += 1;
+            }
+            reads
+        })
+    };
+    for i in 0..50 {
+        try_converge(&bench, &bench.release("site", i % 2 + 1)).unwrap();
+    }
+    stop.store(true, std::sync::atomic::Ordering::SeqCst);
+    let reads: u64 = reader.join().unwrap();
+    println!("{reads} reads during 50 switches, each whole");
+    assert!(reads > 50);
+}
