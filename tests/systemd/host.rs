@@ -69,7 +69,7 @@ fn missing() -> Option<String> {
 }
 
 /// The ELF number of a processor that this machine does not have.
-pub(crate) fn other_processor() -> u16 {
+pub(crate) fn foreign_machine() -> u16 {
     const X86_64: u16 = 62;
     const AARCH64: u16 = 183;
     if cfg!(target_arch = "x86_64") {

@@ -217,7 +217,7 @@ fn the_installer_says_what_is_wrong() {
 
     host.write(
         "/root/other/holdfast-agent",
-        &elf_for(host::other_processor()),
+        &elf_for(host::foreign_machine()),
     );
     let other = refused(&[
         "--from",
