@@ -5,7 +5,7 @@
 #
 # or installs the coordinator itself:
 #
-#   sh install.sh coordinator [--listen ADDR] [--api ADDR] [--from DIR]
+#   sh install.sh coordinator [--listen ADDR] [--api ADDR] [--host NAME]... [--from DIR]
 #
 # Running it again changes nothing that is already so, and puts newer programs in place of older.
 # `--uninstall` takes the program and its unit away; `--purge` with it also what they kept and ran.
@@ -34,6 +34,7 @@ Usage: sh install.sh --coordinator HOST:PORT --token TOKEN [options]   join this
   --label K=V              a label that manifests can select; may be repeated
   --listen ADDR            coordinator: address for agents (default 0.0.0.0:7443, UDP)
   --api ADDR               coordinator: address of the API (default 127.0.0.1:7443, TCP)
+  --host NAME              coordinator: a name or address by which operators reach its API; may be repeated
   --from DIR               where the programs are (default: beside this script)
   --no-wait                do not wait until the agent is connected
   --uninstall              stop and remove the program; workloads go on, data stays
@@ -57,7 +58,7 @@ wrong_usage() {
 
 role=agent
 action=install
-coordinator='' token='' token_file='' name='' labels='' listen='' api='' from=''
+coordinator='' token='' token_file='' name='' labels='' listen='' api='' hosts='' from=''
 wait_connected=yes purge=no
 
 take() { # take FLAG VALUE-OR-NOTHING: the value, or an error
@@ -81,6 +82,12 @@ while [ $# -gt 0 ]; do
             shift ;;
         --listen) take "$1" $#; listen=$2; shift ;;
         --api) take "$1" $#; api=$2; shift ;;
+        --host) take "$1" $#
+            case "$2" in
+                '' | *[!A-Za-z0-9.:-]*) wrong_usage "'$2' is not a host name or address" ;;
+            esac
+            hosts="$hosts${hosts:+, }\"$2\""
+            shift ;;
         --from) take "$1" $#; from=$2; shift ;;
         --no-wait) wait_connected=no ;;
         --uninstall) action=uninstall ;;
@@ -239,15 +246,16 @@ install_agent() {
 # --- the coordinator ---------------------------------------------------------------------------
 
 write_settings() {
-    [ -n "$listen$api" ] || return 0
+    [ -n "$listen$api$hosts" ] || return 0
     wanted=$(
         [ -z "$listen" ] || printf 'listen = "%s"\n' "$listen"
         [ -z "$api" ] || printf 'api = "%s"\n' "$api"
+        [ -z "$hosts" ] || printf 'host = [%s]\n' "$hosts"
     )
     file=$SETTINGS/coordinator.toml
     if [ -e "$file" ]; then
         [ "$(cat "$file")" = "$wanted" ] ||
-            fail "$file exists and says something else" "edit it, then run this without --listen and --api"
+            fail "$file exists and says something else" "edit it, then run this without --listen, --api and --host"
         return 0
     fi
     mkdir -p "$SETTINGS"
