@@ -179,15 +179,15 @@ fn retry(turn: &mut Turn<'_>, person: &Person<'_>) -> Result<Granted, Refusal> {
         .filter(|current| !current.is_final())
     {
         let version = &current.point.version;
-        return match current.phase {
-            Phase::RollingBack { .. } => Err(Refusal {
+        if matches!(current.phase, Phase::RollingBack { .. }) {
+            return Err(Refusal {
                 message: format!("{version} is still being rolled back on {name}"),
                 help: "try again when it is back, or halt the rollback first".to_owned(),
-            }),
-            _ => Ok(Granted::Already(format!(
-                "{version} is under way on {name} already"
-            ))),
-        };
+            });
+        }
+        return Ok(Granted::Already(format!(
+            "{version} is under way on {name} already"
+        )));
     }
     let best = admitted_newest(&turn.track, turn.inputs, spec);
     let Some(best) = best.filter(|best| is_passed_over(&turn.track, spec, best.sequence)) else {

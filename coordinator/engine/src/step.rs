@@ -156,9 +156,8 @@ impl<'a> Turn<'a> {
     pub(crate) fn run(mut self, before: &[Wait]) -> Outcome {
         for _ in 0..MOVES_MAX {
             place::converge(&mut self);
-            match self.next() {
-                Next::Stay(waits) => return self.finish(waits, before),
-                next => self.take(next),
+            if let Some(waits) = self.advance() {
+                return self.finish(waits, before);
             }
         }
         // Only a fault of the engine gets here. The rest happens in the next step.
@@ -194,15 +193,17 @@ impl<'a> Turn<'a> {
         }
     }
 
-    fn take(&mut self, next: Next) {
-        match next {
-            Next::Stay(_) => {}
+    /// Goes where the phase says, or stays for the reasons returned.
+    fn advance(&mut self) -> Option<Waits> {
+        match self.next() {
+            Next::Stay(waits) => return Some(waits),
             Next::Begin(point, trigger) => self.begin(point, trigger),
             Next::Enter(phase, kind, reason) => self.enter(phase, kind, reason),
             Next::Note(phase) => self.note(phase),
             Next::Fail(reason) => rollback::fail(self, reason),
             Next::Prove => self.prove(),
         }
+        None
     }
 
     /// Makes a deployment, in `Waiting`.

@@ -10,24 +10,17 @@ use crate::wait::by_command;
 
 /// What else is wanted begins as ever; otherwise the reason is shown for as long as this stands.
 pub(super) fn next(turn: &Turn<'_>, spec: &TrackSpec, deployment: &Deployment) -> Next {
-    match resting::next(turn, spec) {
-        Next::Stay(mut waits) => {
-            let phase = deployment.phase.name();
-            let message = format!(
-                "{} {}: {}",
-                deployment.point.version,
-                words(phase),
-                deployment.reason
-            );
-            let wait = waits.push(
-                WaitKind::Failed,
-                format!("deployment {}", deployment.id),
-                message,
-            );
-            by_command(wait, "retry", &turn.track.name);
-            by_command(wait, "rollback", &turn.track.name);
-            Next::Stay(waits)
-        }
-        other => other,
+    let mut next = resting::next(turn, spec);
+    if let Next::Stay(waits) = &mut next {
+        let phase = words(deployment.phase.name());
+        let message = format!(
+            "{} {phase}: {}",
+            deployment.point.version, deployment.reason
+        );
+        let subject = format!("deployment {}", deployment.id);
+        let wait = waits.push(WaitKind::Failed, subject, message);
+        by_command(wait, "retry", &turn.track.name);
+        by_command(wait, "rollback", &turn.track.name);
     }
+    next
 }

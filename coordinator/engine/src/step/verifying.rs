@@ -51,7 +51,7 @@ pub(super) fn next(
                 turn,
                 spec,
                 soak_end(spec, deployment, holding),
-                &deployment.point.version.to_string(),
+                deployment.point.version.as_str(),
             );
             if !proving {
                 waits.join(under_way(turn, spec, &survey, u32::MAX));
