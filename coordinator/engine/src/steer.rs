@@ -49,7 +49,8 @@ pub struct Refusal {
     pub help: String,
 }
 
-/// Grants a person's wish and takes the next step.
+/// Grants a person's wish and takes the next step. `by` is who wishes it, `reason` why; it may be
+/// empty.
 ///
 /// # Errors
 /// [`Refusal`] where it cannot be granted.
@@ -57,10 +58,11 @@ pub fn steer(
     track: &Track,
     wish: &Wish,
     by: &str,
-    reason: Option<&str>,
+    reason: &str,
     inputs: &Inputs<'_>,
     now: Timestamp,
 ) -> Result<Steered, Refusal> {
+    let reason = (!reason.is_empty()).then_some(reason);
     let person = Person { by, reason };
     let mut turn = Turn::new(track.clone(), inputs, now);
     let granted = match wish {
