@@ -208,6 +208,31 @@ fn pages_that_files_speak_of_exist() {
 }
 
 #[test]
+fn every_command_is_in_the_contract() {
+    let arguments = fs::read_to_string(root().join("cli/src/args.rs")).expect("readable");
+    let page = fs::read_to_string(root().join("docs/interface.md")).expect("readable");
+    let (_, commands) = arguments
+        .split_once("pub enum Command {")
+        .expect("the commands");
+    let (commands, _) = commands.split_once("\n}").expect("their end");
+    let names = commands.lines().filter_map(|line| {
+        let name = line.strip_prefix("    ")?;
+        let end = name.find(['(', ',', ' '])?;
+        name.starts_with(char::is_uppercase)
+            .then(|| name[..end].to_lowercase())
+    });
+    let names: Vec<_> = names.collect();
+    assert!(names.len() > 20, "the commands were found: {names:?}");
+    let unsaid = names.iter().filter(|name| {
+        !page.contains(&format!("`{name}`")) && !page.contains(&format!("`{name} "))
+    });
+    refuse(
+        unsaid.map(|name| format!("docs/interface.md: `{name}` is not there")),
+        "say in one line what it does",
+    );
+}
+
+#[test]
 fn nothing_is_left_to_do() {
     let words = [
         concat!("TO", "DO"),

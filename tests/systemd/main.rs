@@ -164,6 +164,10 @@ fn an_installed_coordinator_is_confined_and_comes_back() {
     let said = host.run(&install);
     assert!(said.contains("ready"), "{said}");
 
+    assert_eq!(
+        host.run(&["systemd-analyze", "verify", "holdfast-coordinator.service"]),
+        ""
+    );
     let exposure = host.exposure("holdfast-coordinator");
     println!("exposure of holdfast-coordinator: {exposure}");
     assert!(exposure < COORDINATOR_EXPOSURE_MAX, "{exposure}");
@@ -291,6 +295,10 @@ fn running(host: &Host) -> Option<Process> {
 }
 
 fn assert_agent_is_confined(host: &Host) {
+    assert_eq!(
+        host.run(&["systemd-analyze", "verify", "holdfast-agent.service"]),
+        ""
+    );
     let exposure = host.exposure("holdfast-agent");
     println!("exposure of holdfast-agent: {exposure}");
     assert!(exposure < AGENT_EXPOSURE_MAX, "{exposure}");
