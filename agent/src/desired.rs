@@ -1,0 +1,129 @@
+//! What this target shall run, as far as it is known, and how each body has fared here before.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bincode::{Decode, Encode};
+use holdfast_adapters::restart::{self, Restart};
+use holdfast_protocol::assignment::Held;
+use holdfast_protocol::codec::CodecError;
+use holdfast_protocol::digest::Digest;
+use holdfast_protocol::name::ServiceName;
+use holdfast_protocol::workload::{Rollback, Workload};
+
+/// What is wanted on this target. *Unknown* asks for nothing to be touched: it is not the same as
+/// wanting nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Desired {
+    /// No assignment has come yet, or none on disk can be read.
+    #[default]
+    Unknown,
+    /// An accepted assignment.
+    Known {
+        /// Which.
+        held: Held,
+        /// The body of each service.
+        wanted: BTreeMap<ServiceName, Digest>,
+    },
+}
+
+/// A workload body, opened, with the parts that decisions ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intent {
+    /// Digest of the body.
+    pub body: Digest,
+    /// The body.
+    pub workload: Workload,
+    /// What to do when it ends by itself.
+    pub restart: Restart,
+}
+
+/// Every body at hand: of the assignment in force, of the one before it, and the last good ones.
+pub type Bodies = BTreeMap<Digest, Arc<Intent>>;
+
+/// How the bodies of one service have fared on this target. Survives restarts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+pub struct Standing {
+    /// The newest body that became ready.
+    pub good: Option<Digest>,
+    /// The wanted body that failed and was put back here; it is not tried again while it is wanted.
+    pub given_up: Option<Digest>,
+}
+
+/// The standing of every service.
+pub type Standings = BTreeMap<ServiceName, Standing>;
+
+impl Intent {
+    /// Opens a body.
+    ///
+    /// # Errors
+    /// [`CodecError`] where the bytes are not a body.
+    pub fn open(bytes: &[u8]) -> Result<Self, CodecError> {
+        let workload = Workload::open(bytes)?;
+        // A template that is no JSON fails in its adapter, with a better message.
+        let template = serde_json::from_str(&workload.template).unwrap_or_default();
+        let restart = restart::of(&workload.runtime, &template);
+        Ok(Self {
+            body: Digest::of(bytes),
+            workload,
+            restart,
+        })
+    }
+
+    /// Whether this target puts an earlier body back by itself.
+    #[must_use]
+    pub const fn rolls_back_here(&self) -> bool {
+        match self.workload.rollback {
+            Rollback::Local => true,
+            Rollback::Central => false,
+        }
+    }
+}
+
+impl Desired {
+    /// Whether a service is wanted, as far as is known.
+    #[must_use]
+    pub fn wants(&self, service: &ServiceName) -> bool {
+        match self {
+            Self::Unknown => false,
+            Self::Known { wanted, .. } => wanted.contains_key(service),
+        }
+    }
+
+    /// The assignment in force.
+    #[must_use]
+    pub const fn held(&self) -> Option<Held> {
+        match self {
+            Self::Unknown => None,
+            Self::Known { held, .. } => Some(*held),
+        }
+    }
+}
+
+/// The body to bring about for a service: the wanted one, or the last good one where the wanted one
+/// was given up.
+#[must_use]
+pub fn selected(wanted: Digest, standing: Standing, bodies: &Bodies) -> Digest {
+    match (standing.given_up, standing.good) {
+        (Some(failed), Some(good)) if failed == wanted && bodies.contains_key(&good) => good,
+        (Some(_) | None, _) => wanted,
+    }
+}
+
+/// The standings once `wanted` is in force: a body that is wanted no longer is no longer given up,
+/// and a service that is wanted no longer is forgotten.
+#[must_use]
+pub fn standings_after(standings: &Standings, wanted: &BTreeMap<ServiceName, Digest>) -> Standings {
+    let keep = |(service, standing): (&ServiceName, &Standing)| {
+        let body = wanted.get(service)?;
+        let given_up = standing.given_up.filter(|failed| failed == body);
+        Some((
+            service.clone(),
+            Standing {
+                given_up,
+                ..*standing
+            },
+        ))
+    };
+    standings.iter().filter_map(keep).collect()
+}

@@ -1,0 +1,381 @@
+//! Looking and acting: starts the tasks of `perform` and takes in how they ended.
+
+use std::collections::BTreeSet;
+
+use holdfast_adapters::failure::Failure;
+use holdfast_protocol::digest::Digest;
+use holdfast_protocol::name::ServiceName;
+use holdfast_protocol::observed::TargetConditionKind;
+use holdfast_protocol::time::Timestamp;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{Driver, OBSERVE_INTERVAL, OBSERVE_RETRY};
+use crate::clock::{Moment, Now};
+use crate::desired::Bodies;
+use crate::diff::Sight;
+use crate::event::Event;
+use crate::health::{self, Probe, Probed};
+use crate::perform;
+use crate::plan::{Action, Busy};
+
+/// Verdicts that may wait.
+const PROBED_MAX: usize = 64;
+
+/// What belongs to a service with an action under way.
+#[derive(Debug)]
+pub(super) enum Running {
+    /// Its task heeds this.
+    Acting(CancellationToken),
+    /// It ended; the look with this number at its runtime tells what came of it.
+    Settling {
+        /// Which runtime.
+        runtime: String,
+        /// Which look.
+        look: u64,
+    },
+}
+
+/// The tasks that check what runs.
+#[derive(Debug)]
+pub(super) struct Probes {
+    tasks: Vec<(Probe, JoinHandle<()>)>,
+    told: mpsc::Sender<Probed>,
+}
+
+impl Probes {
+    pub(super) fn new() -> (Self, mpsc::Receiver<Probed>) {
+        let (told, probed) = mpsc::channel(PROBED_MAX);
+        (
+            Self {
+                tasks: Vec::new(),
+                told,
+            },
+            probed,
+        )
+    }
+
+    /// Checks exactly `wanted`: what is checked already goes on being so.
+    pub(super) fn keep(&mut self, wanted: &[Probe], now: Timestamp) {
+        self.tasks.retain(|(probe, task)| {
+            let keep = wanted.contains(probe);
+            if !keep {
+                task.abort();
+            }
+            keep
+        });
+        for probe in wanted {
+            if !self.tasks.iter().any(|(known, _)| known == probe) {
+                let age = now.since(probe.run.since);
+                let task = tokio::spawn(health::watch(probe.clone(), age, self.told.clone()));
+                self.tasks.push((probe.clone(), task));
+            }
+        }
+    }
+
+    pub(super) fn end(&mut self) {
+        self.keep(&[], Timestamp::default());
+    }
+}
+
+impl Driver {
+    /// Hears what the runtimes say.
+    pub(super) fn follow_changes(&mut self) {
+        for (runtime, adapter) in self.parts.adapters.iter() {
+            let mut changes = adapter.changes();
+            let (runtime, events) = ((*runtime).to_owned(), self.outlets.events.clone());
+            let stop = self.stop_tasks.clone();
+            self.tasks.spawn(async move {
+                let follow = async {
+                    while changes.recv().await.is_some() {
+                        let changed = Event::Changed {
+                            runtime: runtime.clone(),
+                        };
+                        if events.send(changed).await.is_err() {
+                            return;
+                        }
+                    }
+                };
+                stop.run_until_cancelled(follow).await;
+            });
+        }
+    }
+
+    /// Looks at one runtime, or once more when a look is under way.
+    pub(super) fn look(&mut self, runtime: &str) {
+        let Some(adapter) = self.parts.adapters.get(runtime) else {
+            return;
+        };
+        let look = self.looks.entry(runtime.to_owned()).or_default();
+        if look.under_way {
+            look.again = true;
+            return;
+        }
+        look.under_way = true;
+        look.number += 1;
+        self.tasks.spawn(perform::observe(
+            adapter.clone(),
+            self.outlets.events.clone(),
+        ));
+    }
+
+    pub(super) fn look_at_everything_if_due(&mut self, now: Moment) {
+        if now < self.next_observe {
+            return;
+        }
+        self.next_observe = now.after(OBSERVE_INTERVAL);
+        let runtimes: Vec<_> = self.parts.adapters.keys().copied().collect();
+        for runtime in runtimes {
+            self.look(runtime);
+        }
+    }
+
+    pub(super) fn seen(&mut self, runtime: String, sight: Sight, now: Moment) {
+        let look = self.looks.entry(runtime.clone()).or_default();
+        look.under_way = false;
+        let number = look.number;
+        let again = std::mem::take(&mut look.again);
+        if let Sight::Unknown(why) = &sight {
+            tracing::warn!(runtime, why, "cannot see what is there");
+            self.next_observe = self.next_observe.min(now.after(OBSERVE_RETRY));
+        }
+        let settled = |running: &Running| match running {
+            Running::Settling { runtime: of, look } => *of == runtime && *look <= number,
+            Running::Acting(_) => false,
+        };
+        let done: Vec<_> = self
+            .running
+            .iter()
+            .filter(|(_, r)| settled(r))
+            .map(|(s, _)| s.clone())
+            .collect();
+        for service in done {
+            self.running.remove(&service);
+            self.busy.remove(&service);
+        }
+        self.sights.insert(runtime.clone(), sight);
+        if again {
+            self.look(&runtime);
+        }
+    }
+
+    /// An action on a service ended: nobody knows what is there until somebody has looked.
+    fn settle(&mut self, service: &ServiceName, runtime: &str) {
+        let look = self.looks.entry(runtime.to_owned()).or_default();
+        // One that is under way may have looked before the end.
+        let settling = Running::Settling {
+            runtime: runtime.to_owned(),
+            look: look.number + 1,
+        };
+        self.running.insert(service.clone(), settling);
+        self.busy.insert(service.clone(), Busy::Settling);
+        self.look(runtime);
+    }
+
+    pub(super) fn progressed(&mut self, service: &ServiceName, text: String) {
+        if let Some(Busy::Converging { progress, .. }) = self.busy.get_mut(service) {
+            *progress = text;
+        }
+    }
+
+    pub(super) fn converged(
+        &mut self,
+        service: &ServiceName,
+        (body, mends): (Digest, bool),
+        outcome: Result<(), Failure>,
+        now: Moment,
+    ) {
+        match &outcome {
+            Ok(()) => tracing::info!(%service, %body, "converged"),
+            Err(failure) => tracing::warn!(%service, %body, %failure, "not converged"),
+        }
+        if outcome.is_err() {
+            // An artifact that was found damaged is gone now.
+            self.artifacts.present = self.parts.store.present();
+        }
+        self.attempts
+            .end(service, body, mends, outcome, (now, rand::random()));
+        let runtime = self
+            .bodies
+            .get(&body)
+            .map(|intent| intent.workload.runtime.clone());
+        self.settle(service, &runtime.unwrap_or_default());
+    }
+
+    pub(super) fn removed(
+        &mut self,
+        service: &ServiceName,
+        runtime: &str,
+        outcome: Result<(), Failure>,
+        now: Moment,
+    ) {
+        match &outcome {
+            Ok(()) => tracing::info!(%service, runtime, "removed"),
+            Err(failure) => tracing::warn!(%service, runtime, %failure, "not removed"),
+        }
+        self.attempts
+            .removal_ended(service, outcome, now, rand::random());
+        self.settle(service, runtime);
+    }
+
+    pub(super) fn fetched(&mut self, artifact: Digest, outcome: Result<(), String>, now: Moment) {
+        self.artifacts.fetching.remove(&artifact);
+        match &outcome {
+            Ok(()) => {
+                tracing::info!(%artifact, "fetched");
+                self.artifacts.present.insert(artifact);
+            }
+            Err(message) => tracing::warn!(%artifact, message, "not fetched"),
+        }
+        self.attempts
+            .fetch_ended(artifact, outcome, now, rand::random());
+    }
+
+    /// Takes to heart what a plan says is to be remembered; whether there was anything.
+    pub(super) fn remember(&mut self, actions: &[Action]) -> bool {
+        let mut any = false;
+        for action in actions {
+            let Action::Record { service, standing } = action else {
+                continue;
+            };
+            any = true;
+            self.standings_unsaved = true;
+            self.standings.insert(service.clone(), *standing);
+            match (standing.given_up, standing.good) {
+                (Some(failed), _) => tracing::warn!(%service, %failed, "put back"),
+                (None, good) => tracing::debug!(%service, ?good, "ready"),
+            }
+            if let Some(good) = standing.good {
+                self.attempts.ready(service, good);
+            }
+        }
+        any
+    }
+
+    pub(super) fn save_standings(&mut self, now: Now) {
+        if !self.standings_unsaved {
+            return;
+        }
+        match self.parts.cache.remember(&self.standings) {
+            Ok(()) => {
+                self.standings_unsaved = false;
+                self.collect();
+            }
+            Err(error) => self.unwritable(&error, now),
+        }
+    }
+
+    pub(super) fn unwritable(&mut self, error: &dyn std::error::Error, now: Now) {
+        let message = crate::chain(error);
+        let kind = TargetConditionKind::CacheUnwritable;
+        if self
+            .reporter
+            .conditions
+            .set(kind, message.clone(), now.wall)
+        {
+            tracing::error!(
+                message,
+                "the cache cannot be written; the old state stays in force"
+            );
+        }
+    }
+
+    /// Starts what was decided.
+    pub(super) fn act(&mut self, actions: &[Action], now: Now) {
+        for action in actions {
+            match action {
+                Action::Record { .. } => {}
+                Action::Cancel { service } => {
+                    if let Some(Running::Acting(cancel)) = self.running.get(service) {
+                        cancel.cancel();
+                    }
+                }
+                Action::Remove { service, runtime } => self.start_removal(service, runtime),
+                Action::Fetch { artifact, size } => self.start_fetch(*artifact, *size),
+                Action::Converge {
+                    service,
+                    body,
+                    mends,
+                } => {
+                    self.start_converge(service, *body, *mends, now.at);
+                }
+            }
+        }
+    }
+
+    fn start_removal(&mut self, service: &ServiceName, runtime: &str) {
+        let Some(adapter) = self.parts.adapters.get(runtime) else {
+            return;
+        };
+        tracing::info!(%service, runtime, "removing");
+        let told = self.outlets.events.clone();
+        let (of, from) = (service.clone(), runtime.to_owned());
+        self.tasks
+            .spawn(perform::remove(adapter.clone(), of, from, told));
+        self.busy.insert(service.clone(), Busy::Removing);
+        self.running
+            .insert(service.clone(), Running::Acting(CancellationToken::new()));
+    }
+
+    fn start_fetch(&mut self, artifact: Digest, size: u64) {
+        let Some(connection) = self.reporter.connection() else {
+            return;
+        };
+        tracing::info!(%artifact, size, "fetching");
+        let (store, told) = (self.parts.store.clone(), self.outlets.events.clone());
+        self.tasks
+            .spawn(perform::fetch(store, connection, artifact, size, told));
+        self.artifacts.fetching.insert(artifact);
+    }
+
+    fn start_converge(&mut self, service: &ServiceName, body: Digest, mends: bool, now: Moment) {
+        let Some(intent) = self.bodies.get(&body).cloned() else {
+            return;
+        };
+        let Some(adapter) = self.parts.adapters.get(intent.workload.runtime.as_str()) else {
+            return;
+        };
+        let version = &intent.workload.version;
+        tracing::info!(%service, %version, %body, mends, "converging");
+        let cancel = self.stop_tasks.child_token();
+        let (store, told) = (self.parts.store.clone(), self.outlets.events.clone());
+        let work = perform::converge(adapter.clone(), store, intent, mends, cancel.clone(), told);
+        self.tasks.spawn(work);
+        self.attempts.begin(service, body, now);
+        let progress = String::new();
+        self.busy
+            .insert(service.clone(), Busy::Converging { body, progress });
+        self.running
+            .insert(service.clone(), Running::Acting(cancel));
+    }
+
+    /// Removes the bodies and artifacts that neither the assignment in force, nor the one before it,
+    /// nor the last good release, nor what runs needs.
+    pub(super) fn collect(&mut self) {
+        let mut needed: BTreeSet<Digest> = self.bodies.keys().copied().collect();
+        for sight in self.sights.values() {
+            match sight {
+                Sight::Known(services) => needed.extend(services.values().filter_map(|o| o.body)),
+                // What runs is not known, so nobody can say what it needs.
+                Sight::Unknown(_) => return,
+            }
+        }
+        let artifacts = artifacts_of(&self.bodies);
+        self.parts.cache.collect(&needed);
+        self.parts.store.collect(&artifacts);
+        self.artifacts.present = self.parts.store.present();
+    }
+}
+
+fn artifacts_of(bodies: &Bodies) -> BTreeSet<Digest> {
+    let of = |intent: &crate::desired::Intent| {
+        intent
+            .workload
+            .artifacts
+            .iter()
+            .map(|a| a.digest)
+            .collect::<Vec<_>>()
+    };
+    bodies.values().flat_map(|intent| of(intent)).collect()
+}

@@ -1,0 +1,1 @@
+//! How a status follows the one before it.

@@ -1,0 +1,244 @@
+//! One connection: bytes between QUIC and the session, until it ends.
+
+use std::time::Duration;
+
+use holdfast_certs::keystore::agent::StoredIdentity;
+use holdfast_protocol::join::Joined;
+use holdfast_protocol::message::Hello;
+use holdfast_protocol::session::agent::{AgentSession, Event};
+use holdfast_protocol::time::Timestamp;
+use holdfast_protocol::version;
+use quinn::{Connection, RecvStream, SendStream};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::pulse::{Counters, LOOK_INTERVAL, Pulse};
+use super::{COMMANDS_MAX, Command, Greeting, Link, LinkError, LinkEvent};
+use crate::clock;
+use crate::logs;
+
+/// Time that a message may wait for the coordinator to take it.
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
+/// Time until the coordinator's answer to the introduction.
+const WELCOME_LIMIT: Duration = Duration::from_secs(15);
+/// Longest pause between two requests for a certificate.
+pub const RENEWAL_PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// The parts of one connection.
+struct Conversation<'a> {
+    link: &'a mut Link,
+    connection: &'a Connection,
+    session: AgentSession,
+    send: SendStream,
+    events: &'a mpsc::Sender<LinkEvent>,
+    commands: mpsc::Receiver<Command>,
+    command_sender: mpsc::Sender<Command>,
+    welcomed: bool,
+    renew_at: Timestamp,
+}
+
+/// Talks until the connection ends; gives the reason.
+pub(super) async fn pump(
+    link: &mut Link,
+    connection: &Connection,
+    greeting: Greeting,
+    events: &mpsc::Sender<LinkEvent>,
+    stop: &CancellationToken,
+) -> LinkError {
+    let (send, receive) = match connection.open_bi().await {
+        Ok(streams) => streams,
+        Err(error) => return LinkError::Connection(error),
+    };
+    let hello = Hello {
+        versions: version::SUPPORTED,
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        held: greeting.held,
+        time: clock::wall(),
+        facts: greeting.facts,
+    };
+    let session = match AgentSession::new(hello) {
+        Ok(session) => session,
+        Err(error) => return error.into(),
+    };
+    let (command_sender, commands) = mpsc::channel(COMMANDS_MAX);
+    let renew_at = renewal_time(&link.identity, rand::random());
+    let conversation = Conversation {
+        link,
+        connection,
+        session,
+        send,
+        events,
+        commands,
+        command_sender,
+        welcomed: false,
+        renew_at,
+    };
+    match conversation.run(receive, stop).await {
+        Ok(()) => LinkError::Stopped,
+        Err(error) => error,
+    }
+}
+
+impl Conversation<'_> {
+    async fn run(
+        mut self,
+        mut receive: RecvStream,
+        stop: &CancellationToken,
+    ) -> Result<(), LinkError> {
+        let mut pulse = Pulse::default();
+        let mut looks = tokio::time::interval(LOOK_INTERVAL);
+        let welcome_by = tokio::time::Instant::now() + WELCOME_LIMIT;
+        let mut log_streams = tokio::task::JoinSet::new();
+        self.flush().await?;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                chunk = receive.read_chunk(64 * 1024, true) => match chunk {
+                    Ok(Some(chunk)) => self.session.handle(&chunk.bytes)?,
+                    Ok(None) => return Err(LinkError::Ended),
+                    Err(_) => return Err(self.connection_error().await),
+                },
+                Some(command) = self.commands.recv() => self.say(command)?,
+                streams = self.connection.accept_bi() => {
+                    let (send, receive) = streams.map_err(LinkError::Connection)?;
+                    log_streams.spawn(logs::serve_stream(self.link.logs.clone(), send, receive));
+                }
+                Some(_) = log_streams.join_next(), if !log_streams.is_empty() => {}
+                _ = looks.tick() => {
+                    if !pulse.look(counters(self.connection)) {
+                        return Err(LinkError::Silent);
+                    }
+                    self.renew_if_due()?;
+                }
+                () = tokio::time::sleep_until(welcome_by), if !self.welcomed => {
+                    return Err(LinkError::Silent);
+                }
+            }
+            self.tell().await?;
+            self.flush().await?;
+        }
+    }
+
+    /// Hands what was said to the driver.
+    async fn tell(&mut self) -> Result<(), LinkError> {
+        while let Some(event) = self.session.poll_event() {
+            let told = match event {
+                Event::Welcomed(welcome) => {
+                    self.welcomed = true;
+                    tracing::info!(coordinator = welcome.coordinator_version, "connected");
+                    let commands = self.command_sender.clone();
+                    LinkEvent::Up {
+                        welcome,
+                        commands,
+                        connection: self.connection.clone(),
+                    }
+                }
+                Event::Busy { retry_after_ms } => {
+                    return Err(LinkError::Busy(Duration::from_millis(retry_after_ms)));
+                }
+                Event::Offered(signed) => LinkEvent::Offered(signed),
+                Event::Complete { signed, bodies } => LinkEvent::Complete { signed, bodies },
+                Event::Stored { sequence } => LinkEvent::Stored { sequence },
+                Event::Farewell => LinkEvent::Farewell,
+                Event::Renewed { chain } => {
+                    self.keep_certificate(chain)?;
+                    continue;
+                }
+                Event::RenewalRefused { reason } => {
+                    tracing::warn!(reason, "the certificate was not renewed");
+                    continue;
+                }
+            };
+            self.events
+                .send(told)
+                .await
+                .map_err(|_| LinkError::Stopped)?;
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, command: Command) -> Result<(), LinkError> {
+        match command {
+            Command::Want { signed, missing } => self.session.want(signed, missing)?,
+            Command::Accepted(held) => self.session.accepted(held)?,
+            Command::Refuse { generation, reason } => self.session.refuse(generation, reason)?,
+            Command::Report(report) => self.session.report(report)?,
+            Command::Leave => self.session.leave()?,
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), LinkError> {
+        while let Some(bytes) = self.session.poll_transmit() {
+            let written = tokio::time::timeout(WRITE_LIMIT, self.send.write_all(&bytes)).await;
+            match written {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(self.connection_error().await),
+                Err(_) => return Err(LinkError::Stuck),
+            }
+        }
+        Ok(())
+    }
+
+    /// Why the control stream broke: the connection's own reason, where it has one by now.
+    async fn connection_error(&self) -> LinkError {
+        let closed = tokio::time::timeout(Duration::from_millis(100), self.connection.closed());
+        closed.await.map_or(LinkError::Ended, LinkError::Connection)
+    }
+
+    /// Asks for a new certificate from the half-life of the present one, and again after a pause.
+    fn renew_if_due(&mut self) -> Result<(), LinkError> {
+        let now = self.link.clock.now();
+        if !self.welcomed || now < self.renew_at {
+            return Ok(());
+        }
+        let certificate = &self.link.identity.certificate;
+        let left = certificate.not_after.since(now) / 8;
+        self.renew_at = now.after(left.clamp(LOOK_INTERVAL, RENEWAL_PAUSE_MAX));
+        let key = self.link.files.next_key()?;
+        match key.request() {
+            Ok(request) => self.session.renew(request)?,
+            Err(error) => tracing::error!(%error, "no certificate can be asked for"),
+        }
+        Ok(())
+    }
+
+    fn keep_certificate(&mut self, chain: Vec<Vec<u8>>) -> Result<(), LinkError> {
+        let identity = &self.link.identity;
+        let answer = Joined {
+            environment: identity.certificate.identity.environment.clone(),
+            target: identity.certificate.identity.target.clone(),
+            chain,
+            roots: identity.roots.iter().map(|der| der.to_vec()).collect(),
+            signing_keys: identity
+                .signing_keys
+                .iter()
+                .map(|k| k.as_bytes().to_vec())
+                .collect(),
+        };
+        let key = self.link.files.next_key()?;
+        self.link.identity = self.link.files.accept(&key, &answer)?;
+        let until = self.link.identity.certificate.not_after;
+        tracing::info!(%until, "the certificate was renewed");
+        self.renew_at = renewal_time(&self.link.identity, rand::random());
+        Ok(())
+    }
+}
+
+/// When to ask for the next certificate: at half-life, earlier or later by up to a tenth of it, as
+/// `random` (0 to 1) says, so that what joined together does not renew together.
+fn renewal_time(identity: &StoredIdentity, random: f64) -> Timestamp {
+    let certificate = &identity.certificate;
+    let half = certificate.renew_at().since(certificate.not_before);
+    certificate
+        .not_before
+        .after(half.mul_f64(0.9 + 0.2 * random.clamp(0.0, 1.0)))
+}
+
+fn counters(connection: &Connection) -> Counters {
+    let stats = connection.stats();
+    Counters {
+        asked: stats.frame_tx.stream + stats.frame_tx.ping,
+        answered: stats.frame_rx.acks,
+    }
+}

@@ -1,0 +1,1 @@
+//! The link against a coordinator in this process.

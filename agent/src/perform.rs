@@ -1,0 +1,189 @@
+//! Runs one action: time limit, cancelling, progress. What it is for was decided by `plan`.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use holdfast_adapters::failure::Failure;
+use holdfast_adapters::run::{Adapter, Wanted};
+use holdfast_protocol::digest::Digest;
+use holdfast_protocol::name::ServiceName;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::artifacts::Store;
+use crate::desired::Intent;
+use crate::diff::Sight;
+use crate::event::Event;
+
+/// Time one converge may take.
+pub const CONVERGE_LIMIT: Duration = Duration::from_secs(10 * 60);
+/// Time one removal may take.
+pub const REMOVE_LIMIT: Duration = Duration::from_secs(5 * 60);
+/// Time one look may take.
+pub const OBSERVE_LIMIT: Duration = Duration::from_secs(20);
+/// Time a cancelled converge has to put things down.
+pub const CANCEL_GRACE: Duration = Duration::from_secs(30);
+/// Words of progress that may wait.
+const PROGRESS_MAX: usize = 8;
+
+/// Brings one service to a body; the end is told as [`Event::Converged`].
+pub(crate) async fn converge(
+    adapter: Arc<dyn Adapter>,
+    store: Store,
+    intent: Arc<Intent>,
+    mends: bool,
+    cancel: CancellationToken,
+    told: mpsc::Sender<Event>,
+) {
+    let service = intent.workload.service.clone();
+    let body = intent.body;
+    let work = converge_now(adapter.as_ref(), &store, &intent, mends, &cancel, &told);
+    let outcome = unwound(work).await;
+    // The driver is gone when this fails, and with it everyone who would want to know.
+    let _ = told
+        .send(Event::Converged {
+            service,
+            body,
+            mends,
+            outcome,
+        })
+        .await;
+}
+
+async fn converge_now(
+    adapter: &dyn Adapter,
+    store: &Store,
+    intent: &Intent,
+    mends: bool,
+    cancel: &CancellationToken,
+    told: &mpsc::Sender<Event>,
+) -> Result<(), Failure> {
+    if !mends {
+        verify_artifacts(store, intent).await?;
+    }
+    let artifacts = intent.workload.artifacts.iter();
+    let wanted = Wanted {
+        body: intent.body,
+        workload: intent.workload.clone(),
+        artifacts: artifacts
+            .map(|a| (a.name.clone(), store.path(a.digest)))
+            .collect::<BTreeMap<_, _>>(),
+    };
+    let (progress, mut words) = mpsc::channel(PROGRESS_MAX);
+    let work = limited(adapter.converge(&wanted, &progress, cancel), cancel);
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            outcome = &mut work => return outcome,
+            Some(text) = words.recv() => {
+                let service = intent.workload.service.clone();
+                // Progress is worth nothing late.
+                let _ = told.try_send(Event::Progress { service, text });
+            }
+        }
+    }
+}
+
+/// Cancels what takes too long, and gives up what does not heed that.
+async fn limited(
+    work: impl Future<Output = Result<(), Failure>>,
+    cancel: &CancellationToken,
+) -> Result<(), Failure> {
+    tokio::pin!(work);
+    let late = tokio::select! {
+        outcome = &mut work => return outcome,
+        () = cancel.cancelled() => false,
+        () = tokio::time::sleep(CONVERGE_LIMIT) => true,
+    };
+    cancel.cancel();
+    let outcome = tokio::time::timeout(CANCEL_GRACE, work).await;
+    match outcome {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(Failure::Cancelled)) | Err(_) if late => {
+            let minutes = CONVERGE_LIMIT.as_secs() / 60;
+            Err(Failure::Retryable(format!(
+                "it took longer than {minutes} minutes"
+            )))
+        }
+        Ok(Err(failure)) => Err(failure),
+        Err(_) => Err(Failure::Cancelled),
+    }
+}
+
+/// A file on disk may have changed since it was fetched; nothing is unpacked unseen.
+async fn verify_artifacts(store: &Store, intent: &Intent) -> Result<(), Failure> {
+    for artifact in &intent.workload.artifacts {
+        let (store, digest) = (store.clone(), artifact.digest);
+        let verified = tokio::task::spawn_blocking(move || store.verify(digest)).await;
+        let problem = match verified {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        return Err(Failure::Retryable(format!(
+            "artifact {}: {problem}",
+            artifact.name
+        )));
+    }
+    Ok(())
+}
+
+/// Removes one service; the end is told as [`Event::Removed`].
+pub(crate) async fn remove(
+    adapter: Arc<dyn Adapter>,
+    service: ServiceName,
+    runtime: String,
+    told: mpsc::Sender<Event>,
+) {
+    let work = async {
+        let removed = tokio::time::timeout(REMOVE_LIMIT, adapter.remove(&service)).await;
+        removed.unwrap_or_else(|_| Err(Failure::Retryable("removing took too long".to_owned())))
+    };
+    let outcome = unwound(work).await;
+    let _ = told
+        .send(Event::Removed {
+            service,
+            runtime,
+            outcome,
+        })
+        .await;
+}
+
+/// Fetches one artifact; the end is told as [`Event::Fetched`].
+pub(crate) async fn fetch(
+    store: Store,
+    connection: quinn::Connection,
+    artifact: Digest,
+    size: u64,
+    told: mpsc::Sender<Event>,
+) {
+    let fetched = store.fetch(&connection, artifact, size).await;
+    let outcome = fetched.map_err(|error| crate::chain(&error));
+    let _ = told.send(Event::Fetched { artifact, outcome }).await;
+}
+
+/// Looks at everything that an adapter owns; told as [`Event::Seen`].
+pub(crate) async fn observe(adapter: Arc<dyn Adapter>, told: mpsc::Sender<Event>) {
+    let work = async {
+        let seen = tokio::time::timeout(OBSERVE_LIMIT, adapter.observe()).await;
+        seen.unwrap_or_else(|_| Err(Failure::Retryable("looking took too long".to_owned())))
+    };
+    let sight = match unwound(work).await {
+        Ok(seen) => Sight::Known(seen.into_iter().map(|o| (o.service.clone(), o)).collect()),
+        Err(failure) => Sight::Unknown(failure.to_string()),
+    };
+    let runtime = adapter.runtime().to_owned();
+    let _ = told.send(Event::Seen { runtime, sight }).await;
+}
+
+/// A panic in an adapter ends that one action and nothing else.
+async fn unwound<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| Err(Failure::Retryable("the adapter panicked".to_owned())))
+}

@@ -1,0 +1,561 @@
+//! The next actions on a target: a pure function of what is wanted, what is seen, what was tried and
+//! what time it is.
+//!
+//! ```text
+//! plan(desired, observed, attempts, now) -> (actions, wake_at, statuses)
+//! ```
+//!
+//! *Guarantees*
+//! 1. Nothing is touched while what is wanted is unknown, or while its adapter cannot say what is there.
+//! 2. What is not wanted is removed before anything is added; a removal that failed and waits to be
+//!    tried again holds nothing up.
+//! 3. A workload is brought up, and brought to a new body, only when the ones it depends on are ready
+//!    on this target. A crash is repaired without waiting for them, for one that fails must not
+//!    take others with it; after the agent's own start the order counts again (a host reboot).
+//! 4. At most one action a service and [`ACTIONS_MAX`] at once; [`FETCHES_MAX`] fetches.
+//! 5. What runs in the right body is never touched, whatever its checks say.
+//! 6. Once every action is performed and seen, the next plan has none.
+
+mod status;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use holdfast_adapters::restart::{Policy, Restart};
+use holdfast_adapters::run::Exit;
+use holdfast_protocol::digest::Digest;
+use holdfast_protocol::name::ServiceName;
+use holdfast_protocol::observed::State;
+
+use crate::attempt::{Attempt, Attempts};
+use crate::clock::{Moment, Now};
+use crate::desired::{Bodies, Desired, Intent, Standing, Standings, selected};
+use crate::diff::{Difference, Sights, differences, unwanted};
+use crate::health::Probe;
+
+pub use status::Status;
+
+/// Most actions under way at once.
+pub const ACTIONS_MAX: usize = 4;
+/// Most artifacts fetched at once.
+pub const FETCHES_MAX: usize = 2;
+
+/// Everything that a plan is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct World<'a> {
+    /// What is wanted.
+    pub desired: &'a Desired,
+    /// Every body at hand.
+    pub bodies: &'a Bodies,
+    /// How bodies fared here before.
+    pub standings: &'a Standings,
+    /// What is there.
+    pub sights: &'a Sights,
+    /// What was tried.
+    pub attempts: &'a Attempts,
+    /// Services with an action under way, or whose action ended and has not been looked at since.
+    pub busy: &'a BTreeMap<ServiceName, Busy>,
+    /// What is known of artifacts.
+    pub artifacts: &'a Artifacts,
+    /// The present.
+    pub now: Now,
+}
+
+/// What is known of artifacts.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Artifacts {
+    /// Whole and verified, on disk.
+    pub present: BTreeSet<Digest>,
+    /// Being fetched.
+    pub fetching: BTreeSet<Digest>,
+    /// Whether there is anyone to fetch from.
+    pub reachable: bool,
+}
+
+/// What is under way for a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Busy {
+    /// It is being brought to this body; the newest word of progress.
+    Converging {
+        /// Which.
+        body: Digest,
+        /// Progress, for people.
+        progress: String,
+    },
+    /// It is being removed.
+    Removing,
+    /// Something ended; nobody has looked since.
+    Settling,
+}
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Remember how a body fared.
+    Record {
+        /// Of which service.
+        service: ServiceName,
+        /// What to remember.
+        standing: Standing,
+    },
+    /// Stop what is under way for a service: it is wanted no longer.
+    Cancel {
+        /// Which.
+        service: ServiceName,
+    },
+    /// Remove a service from a runtime.
+    Remove {
+        /// Which.
+        service: ServiceName,
+        /// From where.
+        runtime: String,
+    },
+    /// Fetch an artifact.
+    Fetch {
+        /// Which.
+        artifact: Digest,
+        /// Its length in bytes.
+        size: u64,
+    },
+    /// Bring a service to a body.
+    Converge {
+        /// Which.
+        service: ServiceName,
+        /// To what.
+        body: Digest,
+        /// Whether it was there in this body and broke.
+        mends: bool,
+    },
+}
+
+/// What to do, when to think again, and how things stand.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plan {
+    /// What to do now.
+    pub actions: Vec<Action>,
+    /// When time alone could change the answer.
+    pub wake_at: Option<Moment>,
+    /// How each wanted service stands.
+    pub statuses: BTreeMap<ServiceName, Status>,
+    /// What to check.
+    pub probes: Vec<Probe>,
+    /// Whether everything is as wanted and ready.
+    pub converged: bool,
+}
+
+/// What is decided for one service.
+struct Decision {
+    status: Status,
+    step: Step,
+    wake_at: Option<Moment>,
+}
+
+/// What a service needs next.
+enum Step {
+    None,
+    Record(Standing),
+    Fetch(Vec<(Digest, u64)>),
+    Converge { mends: bool },
+}
+
+/// Decides; see the module's text.
+#[must_use]
+pub fn plan(world: &World<'_>) -> Plan {
+    let Desired::Known { wanted, .. } = world.desired else {
+        return Plan::default();
+    };
+    let selected = selection(wanted, world.standings, world.bodies);
+    let differences = differences(&selected, world.bodies, world.sights);
+    let mut plan = Plan {
+        actions: cancels(&selected, world),
+        ..Plan::default()
+    };
+    let removals = removals(&selected, world, &mut plan);
+    let order = dependencies_first(&selected, world.bodies);
+    for service in &order {
+        let subject = Subject::of(service, wanted, &selected, &differences, world);
+        let decision = subject.decide(&plan.statuses);
+        plan.wake_at = earliest(plan.wake_at, decision.wake_at);
+        plan.probes.extend(subject.probe());
+        plan.statuses.insert(service.clone(), decision.status);
+        if !world.busy.contains_key(service) {
+            push_step(&mut plan, &subject, decision.step, removals.hold);
+        }
+    }
+    plan.converged = removals.none && plan.statuses.values().all(|s| s.state == State::Ready);
+    bound(&mut plan.actions, world);
+    plan
+}
+
+/// The body to bring about for each wanted service.
+#[must_use]
+pub fn selection(
+    wanted: &BTreeMap<ServiceName, Digest>,
+    standings: &Standings,
+    bodies: &Bodies,
+) -> BTreeMap<ServiceName, Digest> {
+    let standing = |service: &ServiceName| standings.get(service).copied().unwrap_or_default();
+    wanted
+        .iter()
+        .map(|(service, body)| (service.clone(), selected(*body, standing(service), bodies)))
+        .collect()
+}
+
+/// What stands between a service and what it needs; all that is known of it in one place.
+struct Subject<'a> {
+    service: &'a ServiceName,
+    /// What the assignment asks for.
+    wanted: Digest,
+    /// What is to be brought about: the same, or what was put back.
+    body: Digest,
+    intent: Option<&'a Intent>,
+    difference: &'a Difference,
+    attempt: Attempt,
+    standing: Standing,
+    world: &'a World<'a>,
+}
+
+impl<'a> Subject<'a> {
+    fn of(
+        service: &'a ServiceName,
+        wanted: &BTreeMap<ServiceName, Digest>,
+        selected: &BTreeMap<ServiceName, Digest>,
+        differences: &'a BTreeMap<ServiceName, Difference>,
+        world: &'a World<'a>,
+    ) -> Self {
+        let body = selected[service];
+        let standing = world.standings.get(service).copied().unwrap_or_default();
+        let known = world
+            .attempts
+            .services
+            .get(service)
+            .filter(|a| a.body == body);
+        let fresh = || Attempt::new(body, standing.good == Some(body));
+        Self {
+            service,
+            wanted: wanted[service],
+            body,
+            intent: world.bodies.get(&body).map(AsRef::as_ref),
+            difference: &differences[service],
+            attempt: known.cloned().unwrap_or_else(fresh),
+            standing,
+            world,
+        }
+    }
+
+    fn decide(&self, decided: &BTreeMap<ServiceName, Status>) -> Decision {
+        let Some(intent) = self.intent else {
+            return self.still(State::Unknown, "its body is not at hand".to_owned(), None);
+        };
+        if let Some(standing) = self.gives_up(intent) {
+            let status = self.status(State::Failed, self.trouble());
+            return Decision {
+                status,
+                step: Step::Record(standing),
+                wake_at: None,
+            };
+        }
+        match self.difference {
+            Difference::Unknown(why) => self.still(State::Unknown, why.clone(), None),
+            Difference::NoAdapter(runtime) => {
+                let message = format!("this agent has no adapter for runtime {runtime}");
+                self.still(State::Failed, message, None)
+            }
+            Difference::Running(run) => self.decide_running(intent, *run),
+            Difference::Ended(exit) if !restarts(intent.restart, *exit) => self.decide_ended(*exit),
+            Difference::Ended(_) | Difference::Altered(_) => {
+                let at = self.attempt.mend_at(&intent.restart, self.world.now.at);
+                let first_start = !self.attempt.seen_running;
+                let held = first_start.then(|| self.held_by(intent, decided)).flatten();
+                self.decide_start(intent, held, at)
+            }
+            Difference::Missing | Difference::Other { .. } => {
+                let put_back = self.body != self.wanted;
+                let held = if put_back {
+                    None
+                } else {
+                    self.held_by(intent, decided)
+                };
+                self.decide_start(intent, held, self.attempt.not_before)
+            }
+        }
+    }
+
+    /// It is to be brought about, unless something stands in the way.
+    fn decide_start(&self, intent: &Intent, held: Option<String>, at: Moment) -> Decision {
+        let now = self.world.now.at;
+        let deadline = self.deadline(intent);
+        if self.attempt.is_hopeless() {
+            return self.still(State::Failed, self.trouble(), None);
+        }
+        if let Some(message) = held {
+            return self.still(State::Pending, message, None);
+        }
+        let missing = self.missing_artifacts(intent);
+        if !missing.is_empty() {
+            return self.decide_fetch(missing);
+        }
+        if at > now {
+            let wait = holdfast_protocol::time::friendly(at.since(now));
+            let message = format!("{}; trying again in {wait}", self.trouble());
+            let wake_at = earliest(Some(at), deadline);
+            return self.still(self.unready(State::Pending), message, wake_at);
+        }
+        let mends = match self.difference {
+            Difference::Ended(_) | Difference::Altered(_) => true,
+            Difference::Missing
+            | Difference::Other { .. }
+            | Difference::Unknown(_)
+            | Difference::NoAdapter(_)
+            | Difference::Running(_) => false,
+        };
+        let status = self.status(self.unready(State::Progressing), self.trouble());
+        Decision {
+            status,
+            step: Step::Converge { mends },
+            wake_at: deadline,
+        }
+    }
+
+    fn decide_fetch(&self, missing: Vec<(Digest, u64)>) -> Decision {
+        let now = self.world.now.at;
+        let attempts = &self.world.attempts.fetches;
+        let due = |artifact: &Digest| attempts.get(artifact).is_none_or(|a| a.not_before <= now);
+        let failed = missing
+            .iter()
+            .find_map(|(artifact, _)| attempts.get(artifact));
+        let state = self.unready(State::Pending);
+        let names = missing
+            .iter()
+            .map(|(d, _)| d.short())
+            .collect::<Vec<_>>()
+            .join(", ");
+        if !self.world.artifacts.reachable {
+            let message = format!("artifact {names} is not here and the coordinator is away");
+            return self.still(state, message, None);
+        }
+        let message = failed.map_or_else(
+            || format!("fetching artifact {names}"),
+            |failed| format!("artifact {names} could not be fetched: {}", failed.message),
+        );
+        let wake_at = missing
+            .iter()
+            .filter_map(|(artifact, _)| attempts.get(artifact))
+            .map(|attempt| attempt.not_before)
+            .filter(|at| *at > now)
+            .min();
+        let now_due = missing
+            .into_iter()
+            .filter(|(artifact, _)| due(artifact))
+            .collect();
+        Decision {
+            status: self.status(state, message),
+            step: Step::Fetch(now_due),
+            wake_at,
+        }
+    }
+
+    fn missing_artifacts(&self, intent: &Intent) -> Vec<(Digest, u64)> {
+        let artifacts = intent.workload.artifacts.iter();
+        let absent = artifacts.filter(|a| !self.world.artifacts.present.contains(&a.digest));
+        absent.map(|a| (a.digest, a.size)).collect()
+    }
+
+    /// The first service that this one waits for, as a message.
+    fn held_by(&self, intent: &Intent, decided: &BTreeMap<ServiceName, Status>) -> Option<String> {
+        intent.workload.depends_on.iter().find_map(|other| {
+            // One that this target is not to run is the coordinator's concern.
+            let waited_for = self.world.desired.wants(other) && other != self.service;
+            let ready = decided.get(other).is_some_and(|s| s.state == State::Ready);
+            (waited_for && !ready).then(|| format!("waits for {other} to become ready"))
+        })
+    }
+
+    /// What to remember when the wanted body failed here for good and an earlier one can be put back.
+    fn gives_up(&self, intent: &Intent) -> Option<Standing> {
+        let good = self.standing.good.filter(|good| *good != self.body)?;
+        let can = intent.rolls_back_here()
+            && self.body == self.wanted
+            && self.world.bodies.contains_key(&good);
+        let failed = self.attempt.is_hopeless() || self.is_late(intent);
+        (can && failed).then_some(Standing {
+            given_up: Some(self.wanted),
+            ..self.standing
+        })
+    }
+
+    /// When it counts as failed if it has not become ready.
+    fn deadline(&self, intent: &Intent) -> Option<Moment> {
+        let began = self.attempt.began.filter(|_| !self.attempt.was_ready)?;
+        let deadline = began.after(intent.workload.progress_deadline());
+        (deadline > self.world.now.at).then_some(deadline)
+    }
+
+    fn is_late(&self, intent: &Intent) -> bool {
+        let began = self.attempt.began.filter(|_| !self.attempt.was_ready);
+        let limit = intent.workload.progress_deadline();
+        began.is_some_and(|began| began.after(limit) <= self.world.now.at)
+    }
+
+    /// The state of something that is not ready: it lost what it had, or is too late, or `early`.
+    fn unready(&self, early: State) -> State {
+        if self.attempt.was_ready {
+            State::NotReady
+        } else if self.intent.is_some_and(|intent| self.is_late(intent)) {
+            State::Failed
+        } else {
+            early
+        }
+    }
+
+    fn probe(&self) -> Option<Probe> {
+        let Difference::Running(run) = self.difference else {
+            return None;
+        };
+        let health = self.intent?.workload.health.clone()?;
+        Some(Probe {
+            service: self.service.clone(),
+            body: self.body,
+            run: *run,
+            health,
+        })
+    }
+
+    /// Nothing to do for it.
+    fn still(&self, state: State, message: String, wake_at: Option<Moment>) -> Decision {
+        Decision {
+            status: self.status(state, message),
+            step: Step::None,
+            wake_at,
+        }
+    }
+}
+
+/// What removing asks of the rest of the plan.
+struct Removals {
+    /// Nothing is there that is not wanted.
+    none: bool,
+    /// Removals are to be done first.
+    hold: bool,
+}
+
+fn removals(
+    selected: &BTreeMap<ServiceName, Digest>,
+    world: &World<'_>,
+    plan: &mut Plan,
+) -> Removals {
+    let found = unwanted(selected, world.bodies, world.sights);
+    let mut hold = false;
+    for unwanted in &found {
+        let failed = world.attempts.removals.get(&unwanted.service);
+        let later = failed.map(|a| a.not_before).filter(|at| *at > world.now.at);
+        plan.wake_at = earliest(plan.wake_at, later);
+        hold |= later.is_none();
+        if later.is_none() && !world.busy.contains_key(&unwanted.service) {
+            let (service, runtime) = (unwanted.service.clone(), unwanted.runtime.clone());
+            plan.actions.push(Action::Remove { service, runtime });
+        }
+    }
+    Removals {
+        none: found.is_empty(),
+        hold,
+    }
+}
+
+fn cancels(selected: &BTreeMap<ServiceName, Digest>, world: &World<'_>) -> Vec<Action> {
+    let stale = |(service, busy): (&ServiceName, &Busy)| match busy {
+        Busy::Converging { body, .. } if selected.get(service) != Some(body) => {
+            Some(Action::Cancel {
+                service: service.clone(),
+            })
+        }
+        Busy::Converging { .. } | Busy::Removing | Busy::Settling => None,
+    };
+    world.busy.iter().filter_map(stale).collect()
+}
+
+fn push_step(plan: &mut Plan, subject: &Subject<'_>, step: Step, removals_first: bool) {
+    let service = subject.service.clone();
+    match step {
+        Step::None => {}
+        Step::Record(standing) => plan.actions.push(Action::Record { service, standing }),
+        Step::Fetch(artifacts) => {
+            let fetches = artifacts
+                .into_iter()
+                .map(|(artifact, size)| Action::Fetch { artifact, size });
+            plan.actions.extend(fetches);
+        }
+        Step::Converge { mends } => {
+            if mends || !removals_first {
+                plan.actions.push(Action::Converge {
+                    service,
+                    body: subject.body,
+                    mends,
+                });
+            }
+        }
+    }
+}
+
+/// Keeps within the bounds, in the order of the actions; what is left over comes with the next plan.
+fn bound(actions: &mut Vec<Action>, world: &World<'_>) {
+    let mut slots = ACTIONS_MAX.saturating_sub(world.busy.len());
+    let mut fetches = FETCHES_MAX.saturating_sub(world.artifacts.fetching.len());
+    let mut fetched = world.artifacts.fetching.clone();
+    let mut acted = BTreeSet::new();
+    actions.retain(|action| match action {
+        Action::Record { .. } | Action::Cancel { .. } => true,
+        Action::Fetch { artifact, .. } => fetched.insert(*artifact) && take(&mut fetches),
+        Action::Remove { service, .. } | Action::Converge { service, .. } => {
+            acted.insert(service.clone()) && take(&mut slots)
+        }
+    });
+}
+
+fn take(slots: &mut usize) -> bool {
+    let free = *slots > 0;
+    *slots = slots.saturating_sub(1);
+    free
+}
+
+/// The services, each after the ones it depends on; the rest of a circle comes last, by name.
+fn dependencies_first(
+    selected: &BTreeMap<ServiceName, Digest>,
+    bodies: &Bodies,
+) -> Vec<ServiceName> {
+    let mut order = Vec::with_capacity(selected.len());
+    let mut placed = BTreeSet::new();
+    while order.len() < selected.len() {
+        let before = order.len();
+        for (service, body) in selected {
+            let needs = bodies.get(body).map_or(&[][..], |b| &b.workload.depends_on);
+            let free = needs
+                .iter()
+                .all(|n| placed.contains(n) || !selected.contains_key(n));
+            if free && placed.insert(service.clone()) {
+                order.push(service.clone());
+            }
+        }
+        if order.len() == before {
+            let circle = selected.keys().filter(|service| !placed.contains(*service));
+            order.extend(circle.cloned());
+            break;
+        }
+    }
+    order
+}
+
+/// Whether something that ended so is started again.
+const fn restarts(restart: Restart, exit: Exit) -> bool {
+    match (restart.policy, exit) {
+        (Policy::Always, _) => true,
+        (Policy::Never, _) | (Policy::OnFailure, Exit::Code(0)) => false,
+        (Policy::OnFailure, Exit::Code(_) | Exit::Signal(_) | Exit::Unknown) => true,
+    }
+}
+
+fn earliest(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
+    one.into_iter().chain(other).min()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! Rules of the plan, as scenarios and as properties.
