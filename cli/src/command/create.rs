@@ -85,41 +85,70 @@ fn referred(name: &ArtifactName, reference: &str) -> Result<Digest, Failure> {
     })
 }
 
-/// Sees to it that the coordinator has a file; tells its digest.
+/// Sees to it that the coordinator has a file, and says so; tells its digest.
 async fn uploaded(
     session: &mut Session<'_>,
     name: &ArtifactName,
     path: &Path,
 ) -> Result<Digest, Failure> {
-    let (digest, length) = hashed(path).await?;
-    if session.client.has_artifact(digest).await? {
-        session
-            .screen
-            .note(&format!("{name}: {} is there already", digest.short()));
-        return Ok(digest);
-    }
-    let file = tokio::fs::File::open(path)
-        .await
-        .map_err(|error| unreadable(path, &error))?;
-    let bar = bar(session.screen.progress, name, length);
-    let moving = bar.clone();
-    // A file that grows meanwhile must not make the body longer than announced.
-    let bytes = ReaderStream::with_capacity(file.take(length), CHUNK_BYTES).inspect(move |piece| {
-        if let Ok(piece) = piece {
-            moving.inc(piece.len() as u64);
-        }
-    });
-    let outcome = session.client.upload(digest, length, bytes).await;
+    let bar = bar(session.screen.progress, name);
+    let upload = upload(&session.client, path, &bar).await;
     bar.finish_and_clear();
-    outcome?;
-    session.screen.note(&format!(
-        "{name}: {} uploaded, {length} bytes",
-        digest.short()
-    ));
+    let Upload {
+        digest,
+        length,
+        fresh,
+    } = upload?;
+    let short = digest.short();
+    session.screen.note(&if fresh {
+        format!("{name}: {short} uploaded, {length} bytes")
+    } else {
+        format!("{name}: {short} is there already")
+    });
     Ok(digest)
 }
 
-fn bar(visible: bool, name: &ArtifactName, length: u64) -> ProgressBar {
+/// A file that the coordinator has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Upload {
+    /// SHA-256 of its content.
+    pub digest: Digest,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Whether it had to be sent.
+    pub fresh: bool,
+}
+
+/// Sends a file to the coordinator unless it has it.
+///
+/// # Errors
+/// The file cannot be read, or the coordinator does not take it.
+pub async fn upload(client: &Client, path: &Path, bar: &ProgressBar) -> Result<Upload, Failure> {
+    let (digest, length) = hashed(path).await?;
+    let fresh = !client.has_artifact(digest).await?;
+    if fresh {
+        let file = tokio::fs::File::open(path)
+            .await
+            .map_err(|error| unreadable(path, &error))?;
+        bar.set_length(length);
+        let moving = bar.clone();
+        // A file that grows meanwhile must not make the body longer than announced.
+        let bytes =
+            ReaderStream::with_capacity(file.take(length), CHUNK_BYTES).inspect(move |piece| {
+                if let Ok(piece) = piece {
+                    moving.inc(piece.len() as u64);
+                }
+            });
+        client.upload(digest, length, bytes).await?;
+    }
+    Ok(Upload {
+        digest,
+        length,
+        fresh,
+    })
+}
+
+fn bar(visible: bool, name: &ArtifactName) -> ProgressBar {
     let target = if visible {
         ProgressDrawTarget::stderr()
     } else {
@@ -127,7 +156,7 @@ fn bar(visible: bool, name: &ArtifactName, length: u64) -> ProgressBar {
     };
     let style = ProgressStyle::with_template("{prefix} {bar:30} {bytes}/{total_bytes} {eta}")
         .expect("the template is right");
-    ProgressBar::with_draw_target(Some(length), target)
+    ProgressBar::with_draw_target(None, target)
         .with_style(style)
         .with_prefix(name.to_string())
 }

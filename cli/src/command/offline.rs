@@ -1,11 +1,21 @@
 //! `validate`, `schema`, `completion`: what needs no coordinator.
 
+use std::collections::BTreeMap;
+
+use holdfast_adapters::Context;
+use holdfast_engine::compile::TemplateProblem;
+use holdfast_engine::manifest::{self as engine, schema as engine_schema};
+use holdfast_protocol::api::apply::ManifestFile;
+use holdfast_protocol::name::ArtifactName;
+use holdfast_protocol::workload::Form;
+use serde_json::{Value, json};
+
 use super::{Outcome, manifest};
 use crate::args;
 use crate::args::access::Completion;
 use crate::args::inputs::Validate;
 use crate::error::{Exit, Failure};
-use crate::output::Screen;
+use crate::output::{Screen, text};
 
 /// `completion SHELL`.
 ///
@@ -17,19 +27,133 @@ pub fn completion(args: &Completion, screen: &mut Screen) -> Outcome {
     screen.write(&String::from_utf8_lossy(&script))?;
     Ok(Exit::Done)
 }
+
 /// `schema`.
 ///
 /// # Errors
-/// This build does not link the engine yet.
-pub fn schema(_screen: &mut Screen) -> Outcome {
-    Err(Failure::failed("this build does not link the engine yet"))
+/// Standard output cannot be written.
+pub fn schema(screen: &mut Screen) -> Outcome {
+    let schema = engine_schema::schema();
+    let text = serde_json::to_string_pretty(&schema).expect("a JSON value becomes text");
+    screen.line(&text)?;
+    Ok(Exit::Done)
 }
 
-/// `validate -f PATH…`.
+/// `validate -f PATH…`: the same reading and compiling that an apply begins with.
 ///
 /// # Errors
-/// A file cannot be read; this build does not link the engine yet.
-pub async fn validate(args: &Validate, _screen: &mut Screen) -> Outcome {
-    manifest::gather(&args.file)?;
-    Err(Failure::failed("this build does not link the engine yet"))
+/// 65 with every place where the manifests are wrong.
+pub async fn validate(args: &Validate, screen: &mut Screen) -> Outcome {
+    let paths = args.file.clone();
+    // On a thread of its own, so that Ctrl-C ends the reading of standard input.
+    let checked = tokio::task::spawn_blocking(move || check(manifest::gather(&paths)?))
+        .await
+        .map_err(|error| Failure::failed(format!("checking broke off: {error}")))?;
+    let counts = checked?;
+    let summary = json!({
+        "valid": true,
+        "files": counts.files,
+        "environments": counts.environments,
+        "services": counts.services,
+    });
+    screen.object(&summary, |_| {
+        format!(
+            "valid: {} and {} in {}\n",
+            text::count(counts.environments, "environment"),
+            text::count(counts.services, "service"),
+            text::count(counts.files, "file")
+        )
+    })?;
+    Ok(Exit::Done)
+}
+
+struct Counts {
+    files: usize,
+    environments: usize,
+    services: usize,
+}
+
+fn check(files: Vec<ManifestFile>) -> Result<Counts, Failure> {
+    let diagnostics = engine::validate_only(&files, &template_problems);
+    if !diagnostics.is_empty() {
+        return Err(Failure::manifests(diagnostics));
+    }
+    let (set, _) = engine::parse(&files);
+    Ok(Counts {
+        files: files.len(),
+        environments: set.environments.len(),
+        services: set.services.len(),
+    })
+}
+
+/// What the adapters say of a template.
+fn template_problems(
+    runtime: &str,
+    template: &Value,
+    artifacts: &BTreeMap<ArtifactName, String>,
+) -> Vec<TemplateProblem> {
+    let artifacts: Vec<(ArtifactName, bool)> = artifacts
+        .iter()
+        .map(|(name, file)| (name.clone(), Form::of_file(file) != Form::File))
+        .collect();
+    let context = Context {
+        artifacts: &artifacts,
+    };
+    holdfast_adapters::validate(runtime, template, &context)
+        .into_iter()
+        .map(|problem| TemplateProblem {
+            path: problem.path,
+            message: problem.message,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+    use crate::output::Format;
+    use crate::output::tests::screen;
+
+    fn example() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/first/manifests")
+    }
+
+    #[tokio::test]
+    async fn the_example_is_valid() {
+        let args = Validate {
+            file: vec![example()],
+        };
+        let (mut screen, out, _) = screen(Format::Table);
+        let exit = validate(&args, &mut screen).await;
+        assert_eq!(exit, Ok(Exit::Done), "{}", exit.clone().unwrap_err().text());
+        assert_eq!(
+            out.text(),
+            "valid: 2 environments and 2 services in 2 files\n"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_wrong_template_is_found_with_its_place_without_a_server() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("web.yaml");
+        let text = std::fs::read_to_string(example().join("services.yaml")).unwrap();
+        std::fs::write(&file, text.replace("grace: 2s", "grace: soon")).unwrap();
+        let args = Validate { file: vec![file] };
+        let (mut screen, out, _) = screen(Format::Table);
+        let failure = validate(&args, &mut screen).await.unwrap_err();
+        assert_eq!(failure.exit, Exit::InvalidManifest);
+        assert!(failure.text().contains("soon"), "{}", failure.text());
+        assert_eq!(out.text(), "");
+    }
+
+    #[test]
+    fn the_schema_names_both_kinds() {
+        let (mut screen, out, _) = screen(Format::Table);
+        schema(&mut screen).unwrap();
+        let value: Value = serde_json::from_str(&out.text()).unwrap();
+        let text = value.to_string();
+        assert!(text.contains("Environment") && text.contains("Service"));
+    }
 }
