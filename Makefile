@@ -29,8 +29,9 @@ lint:  ## formatting and lints, as CI judges them
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 
-doc:  ## the API documentation, warnings refused
-	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps
+doc:  ## the documentation of all code, private parts too, warnings refused
+	RUSTDOCFLAGS='-Dwarnings -Arustdoc::private_intra_doc_links' \
+		cargo doc --workspace --no-deps --document-private-items
 
 bench:  ## measure; prints tables, and writes every figure to target/bench.json
 	@tests/setup.sh build
