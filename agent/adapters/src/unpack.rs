@@ -234,11 +234,8 @@ impl Tree<'_> {
             if self.link_names.contains(above) {
                 return Err(entry(path, format!("lies below the link {above:?}")));
             }
-            if !self
-                .seen
-                .get(&above.to_lowercase())
-                .is_some_and(|(exact, _)| exact == above)
-            {
+            let known = self.seen.get(&above.to_lowercase());
+            if known.is_none_or(|(exact, _)| exact != above) {
                 self.claim(above, true)?;
                 self.make_directory(above)?;
             }

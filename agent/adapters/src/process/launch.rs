@@ -18,7 +18,7 @@ use std::convert::Infallible;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -26,6 +26,7 @@ use std::process::Command;
 
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::time::Timestamp;
+use rustix::io::FdFlags;
 use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
 
@@ -195,12 +196,35 @@ fn prepare(order: &Order) -> Result<(), Refusal> {
     rustix::stdio::dup2_stdin(&nothing).map_err(refused("redirect input"))?;
     rustix::stdio::dup2_stdout(&log).map_err(refused("redirect output"))?;
     rustix::stdio::dup2_stderr(&log).map_err(refused("redirect output"))?;
+    keep_descriptors().map_err(refused("keep its descriptors"))?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     if let Some(nice) = order.nice {
         rustix::process::nice(nice).map_err(refused("lower its priority"))?;
     }
     limit(Resource::Data, order.memory, "limit its memory")?;
     limit(Resource::Nofile, order.open_files, "limit its open files")
+}
+
+/// Marks every descriptor beyond the first three close-on-exec, also those that somebody left open
+/// for the agent.
+#[expect(
+    unsafe_code,
+    reason = "a descriptor that is only listed has no owner to borrow it from"
+)]
+fn keep_descriptors() -> io::Result<()> {
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let number = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<i32>().ok());
+        if let Some(number) = number.filter(|number| *number > 2) {
+            // SAFETY: it is listed, so it is open; this process has one thread, which does nothing
+            // else meanwhile, so it stays open; the listing's own descriptor is open until the end.
+            let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+            rustix::io::fcntl_setfd(descriptor, FdFlags::CLOEXEC)?;
+        }
+    }
+    Ok(())
 }
 
 fn limit(resource: Resource, value: Option<u64>, attempt: &str) -> Result<(), Refusal> {

@@ -26,7 +26,8 @@ use crate::run::LogRequest;
 pub(crate) const LOG_MAX_BYTES: u64 = 10 << 20;
 /// Most entries of an index; past it the log is set aside as well.
 const INDEX_MAX_ENTRIES: u64 = 1 << 16;
-const ENTRY_BYTES: u64 = 16;
+/// Time and size, each as 64 bits, little-endian.
+const ENTRY_BYTES: usize = 16;
 /// Lines on their way to a reader.
 const LINES_MAX: usize = 256;
 /// How often a reader that follows looks for more.
@@ -56,45 +57,58 @@ fn index_of(log: &Path) -> PathBuf {
     log.with_extension("index")
 }
 
-/// Notes how long the log is now, and sets it aside when it is too long. Nothing that fails here
-/// concerns the workload: the log is then longer, or its lines have no time.
-pub(crate) fn note(place: &Place) {
+/// Notes how long the log is now, and sets it aside when it is too long. Gives by how many bytes it
+/// grew. Nothing that fails here concerns the workload: the log is then longer, or its lines have no
+/// time.
+pub(crate) fn note(place: &Place) -> u64 {
     let log = current(place);
-    let Ok(size) = fs::metadata(&log).map(|found| found.len()) else {
-        return;
-    };
-    let entries = append_entry(&index_of(&log), size).unwrap_or(0);
+    let Ok(size) = size_of(&log) else { return 0 };
+    let (entries, before) = append_entry(&index_of(&log), size).unwrap_or((0, size));
     if size > LOG_MAX_BYTES || entries >= INDEX_MAX_ENTRIES {
         set_aside(place);
     }
+    size.saturating_sub(before)
 }
 
-/// Gives the number of entries.
-fn append_entry(index: &Path, size: u64) -> io::Result<u64> {
+fn size_of(log: &Path) -> io::Result<u64> {
+    fs::metadata(log).map(|found| found.len())
+}
+
+/// Gives the number of entries, and the size that the last one before said.
+fn append_entry(index: &Path, size: u64) -> io::Result<(u64, u64)> {
     let mut file = File::options()
         .create(true)
         .read(true)
         .append(true)
         .mode(0o600)
         .open(index)?;
-    let entries = file.metadata()?.len() / ENTRY_BYTES;
+    let entries = file.metadata()?.len() / ENTRY_BYTES as u64;
     let mut last = [0; 8];
     if entries > 0 {
-        file.read_exact_at(&mut last, entries * ENTRY_BYTES - 8)?;
+        file.read_exact_at(&mut last, entries * ENTRY_BYTES as u64 - 8)?;
     }
-    if u64::from_le_bytes(last) == size {
-        return Ok(entries);
+    let before = u64::from_le_bytes(last);
+    if before == size {
+        return Ok((entries, before));
     }
-    let mut entry = [0; ENTRY_BYTES as usize];
+    let mut entry = [0; ENTRY_BYTES];
     entry[..8].copy_from_slice(&durable::now().as_millis().to_le_bytes());
     entry[8..].copy_from_slice(&size.to_le_bytes());
     file.write_all(&entry)?;
-    Ok(entries + 1)
+    Ok((entries + 1, before))
 }
 
 /// Copies the log aside and empties it. On a full disk the copy is given up, not the bound.
 fn set_aside(place: &Place) {
     let (log, old) = (current(place), earlier(place));
+    // Others look at the log as well: whoever waited here finds it emptied.
+    let Ok(_turn) = durable::lock(&place.root.join("output.lock")) else {
+        return;
+    };
+    let entries = size_of(&index_of(&log)).unwrap_or(0) / ENTRY_BYTES as u64;
+    if size_of(&log).unwrap_or(0) <= LOG_MAX_BYTES && entries < INDEX_MAX_ENTRIES {
+        return;
+    }
     let copied = copy(&log, &place.root.join(".output.1.log.new"), &old);
     if let Err(error) = copied {
         tracing::warn!(log = %log.display(), %error, "earlier output was dropped");
@@ -217,12 +231,7 @@ impl Index {
             let (at, size) = bytes.split_at(8);
             (Timestamp::from_millis(number(at)), number(size))
         };
-        Self(
-            bytes
-                .chunks_exact(ENTRY_BYTES as usize)
-                .map(entry)
-                .collect(),
-        )
+        Self(bytes.chunks_exact(ENTRY_BYTES).map(entry).collect())
     }
 
     /// When the file was first seen to be at least `size` long.

@@ -116,11 +116,11 @@ pub(crate) fn start(launcher: &[OsString], order: &Order) -> Result<Started, Fai
     }
     let mut child = spawn(launcher)?;
     let answer = converse(&mut child, &order);
-    if let Some(Word::Recorded(record)) = &answer.last {
-        if answer.ended {
-            // The workload now; whoever watches it reaps it.
-            return Ok(Started::Now(record.clone()));
-        }
+    if let Some(Word::Recorded(record)) = &answer.last
+        && answer.ended
+    {
+        // The workload now; whoever watches it reaps it.
+        return Ok(Started::Now(record.clone()));
     }
     // Whatever it is, it is no workload.
     let _ = child.kill();
@@ -181,7 +181,7 @@ fn converse(child: &mut Child, order: &[u8]) -> Answer {
     Answer {
         last: words
             .filter_map(|line| serde_json::from_slice(line).ok())
-            .last(),
+            .next_back(),
         ended,
     }
 }

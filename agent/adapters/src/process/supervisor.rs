@@ -34,6 +34,10 @@ use crate::run::Exit;
 const CHANGES_MAX: usize = 256;
 /// Shortest time between two looks at one log.
 const LOG_PAUSE: Duration = Duration::from_secs(1);
+/// The same for a log that grows fast, so that it does not outgrow its bound by much.
+const FAST_LOG_PAUSE: Duration = Duration::from_millis(100);
+/// Growth between two looks that is fast, in bytes.
+const FAST_LOG_BYTES: u64 = 1 << 20;
 const WAKE: u64 = 0;
 const LOGS: u64 = 1;
 const FIRST_PROCESS: u64 = 2;
@@ -236,8 +240,9 @@ impl Shared {
         let mut reader = inotify::Reader::new(&self.inotify, &mut buffer);
         while let Ok(event) = reader.next() {
             if let Some((service, place)) = self.state().logs.remove(&event.wd()) {
-                logs::note(&place);
-                due.insert((monotonic() + LOG_PAUSE, service), place);
+                let fast = logs::note(&place) >= FAST_LOG_BYTES;
+                let pause = if fast { FAST_LOG_PAUSE } else { LOG_PAUSE };
+                due.insert((monotonic() + pause, service), place);
             }
         }
     }

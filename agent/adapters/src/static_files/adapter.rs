@@ -455,10 +455,10 @@ fn sweep(site: &Site, owner: &Owner) {
                 .any(|v| v.name == name)
     };
     for name in durable::names(&site.versions).unwrap_or_default() {
-        if !kept(&name) {
-            if let Err(error) = durable::remove_all(&site.versions.join(&name)) {
-                tracing::warn!(%name, %error, "an earlier version could not be removed");
-            }
+        if !kept(&name)
+            && let Err(error) = durable::remove_all(&site.versions.join(&name))
+        {
+            tracing::warn!(%name, %error, "an earlier version could not be removed");
         }
     }
 }

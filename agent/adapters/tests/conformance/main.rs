@@ -3,6 +3,17 @@
 //! This program is also its own launcher (`launch`) and its own agent to be killed (`agent`), so it
 //! brings its own small harness; `--list` and `--exact` are as `cargo nextest` wants them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    clippy::too_many_lines,
+    clippy::cast_possible_truncation,
+    reason = "all of it is tests, which clippy only sees in functions marked as such"
+)]
+
 use std::ffi::OsString;
 use std::process::ExitCode;
 

@@ -154,7 +154,8 @@ impl Driver {
     }
 
     fn output(&self) -> String {
-        fs::read_to_string(self.home.place("x").join("output.log")).unwrap_or_default()
+        let bytes = fs::read(self.home.place("x").join("output.log")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     fn says(&self, text: &str) {
