@@ -373,3 +373,6 @@ const PAGES_MAX: usize = 10_000;
 const LINE_MAX_BYTES: usize = 1024 * 1024;
 /// Largest answer that is read whole, in bytes.
 const ANSWER_MAX_BYTES: usize = 256 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests;

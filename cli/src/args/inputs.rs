@@ -15,7 +15,11 @@ use super::Wait;
 )]
 pub struct Apply {
     /// A plan saved by `holdfast plan --out`
-    #[arg(value_name = "PLANFILE", conflicts_with_all = ["file", "set", "dry_run"], required_unless_present = "file")]
+    #[arg(
+        value_name = "PLANFILE",
+        conflicts_with = "file",
+        required_unless_present = "file"
+    )]
     pub plan: Option<PathBuf>,
     /// Files, or folders with .yaml, .yml and .json files; - is standard input
     #[arg(short, long, value_name = "PATH", num_args = 1..)]

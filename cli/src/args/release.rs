@@ -19,7 +19,7 @@ pub enum Release {
 #[command(
     after_help = "Examples:\n  holdfast release create web --version 1.4.0 --file app=web.tar.gz\n  \
                   holdfast release create web --version 1.4.0 --file app=web.tar.gz --commit 9f2c1e0 --wait\n  \
-                  holdfast release create web --version 1.4.1 --artifact app=sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+                  holdfast release create web --version 1.4.1 --artifact app=sha256:ba78…15ad"
 )]
 pub struct Create {
     /// The service
@@ -40,7 +40,7 @@ pub struct Create {
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair::<String, String>)]
     pub meta: Vec<(String, String)>,
     /// With --wait: only these environments, instead of all that the service runs in
-    #[arg(short, long, value_name = "NAME", requires = "wait")]
+    #[arg(short, long, value_name = "NAME")]
     pub environment: Vec<EnvironmentName>,
     /// Waiting for its deployments.
     #[command(flatten)]

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use holdfast_protocol::api::apply::{Applied, ApplyRequest, Change, ChangeAction, Plan};
+use holdfast_protocol::api::apply::{
+    Applied, ApplyRequest, Change, ChangeAction, Plan, default_set,
+};
 
 use super::{Outcome, Session, manifest, wait};
 use crate::args::inputs::Apply;
@@ -19,7 +21,7 @@ use crate::output::{clean, text};
 /// 65 when the manifests do not compile, 8 when the plan is stale; with `--wait`, 6 and 7.
 pub async fn run(session: &mut Session<'_>, args: &Apply) -> Outcome {
     let request = match &args.plan {
-        Some(file) => planned(file, args.confirm_removal)?,
+        Some(file) => planned(file, args)?,
         None => ApplyRequest {
             set: args.set.clone(),
             files: manifest::gather(&args.file)?,
@@ -40,15 +42,21 @@ pub async fn run(session: &mut Session<'_>, args: &Apply) -> Outcome {
 }
 
 /// The request of a saved plan, bound to what it was planned against.
-fn planned(file: &Path, confirm_removal: bool) -> Result<ApplyRequest, Failure> {
+fn planned(file: &Path, args: &Apply) -> Result<ApplyRequest, Failure> {
     let text = context::read(file, "the plan")?;
     let plan: Plan = serde_json::from_str(&text).map_err(|error| {
         Failure::usage(format!("{} is not a saved plan: {error}", file.display()))
             .help("save one with `holdfast plan -f PATH --out FILE`; manifests are given with -f")
     })?;
+    if args.set != default_set() && args.set != plan.request.set {
+        return Err(Failure::usage(format!(
+            "the plan is of set {}, not {}",
+            plan.request.set, args.set
+        )));
+    }
     Ok(ApplyRequest {
-        dry_run: false,
-        confirm_removal: confirm_removal || plan.request.confirm_removal,
+        dry_run: args.dry_run,
+        confirm_removal: args.confirm_removal || plan.request.confirm_removal,
         plan: Some(plan.base),
         ..plan.request
     })
@@ -181,10 +189,21 @@ mod tests {
         let file = folder.path().join("plan.json");
         let plan = super::super::plan::tests::plan();
         std::fs::write(&file, serde_json::to_string(&plan).unwrap()).unwrap();
-        let request = planned(&file, false).unwrap();
-        assert_eq!(request.plan, Some(plan.base));
+        let typed = |line: &str| {
+            let line = format!("holdfast apply {} {line}", file.display());
+            let cli = crate::args::parse(line.split_whitespace()).unwrap();
+            let crate::args::Command::Apply(args) = cli.command else {
+                panic!("{line}");
+            };
+            planned(&file, &args)
+        };
+        let request = typed("").unwrap();
+        assert_eq!(request.plan, Some(plan.base.clone()));
         assert_eq!(request.files, plan.request.files);
+        assert!(!request.dry_run, "a plan is made to be carried out");
+        assert!(typed("--dry-run").unwrap().dry_run);
+        assert_eq!(typed("--set other").unwrap_err().exit, Exit::Usage);
         std::fs::write(&file, "kind: Service").unwrap();
-        assert_eq!(planned(&file, false).unwrap_err().exit, Exit::Usage);
+        assert_eq!(typed("").unwrap_err().exit, Exit::Usage);
     }
 }

@@ -137,10 +137,14 @@ mod tests {
     #[tokio::test]
     async fn a_wrong_template_is_found_with_its_place_without_a_server() {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("web.yaml");
-        let text = std::fs::read_to_string(example().join("services.yaml")).unwrap();
-        std::fs::write(&file, text.replace("grace: 2s", "grace: soon")).unwrap();
-        let args = Validate { file: vec![file] };
+        for name in ["environments.yaml", "services.yaml"] {
+            let text = std::fs::read_to_string(example().join(name)).unwrap();
+            let text = text.replace("grace: 2s", "grace: soon");
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let args = Validate {
+            file: vec![folder.path().to_owned()],
+        };
         let (mut screen, out, _) = screen(Format::Table);
         let failure = validate(&args, &mut screen).await.unwrap_err();
         assert_eq!(failure.exit, Exit::InvalidManifest);
