@@ -11,7 +11,7 @@ use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::{ArtifactName, ServiceName};
 use holdfast_protocol::stream::LogLine;
 use holdfast_protocol::time::Timestamp;
-use holdfast_protocol::workload::Workload;
+use holdfast_protocol::workload::{Placeholder, Workload};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -27,11 +27,19 @@ pub trait Adapter: Send + Sync {
     fn runtime(&self) -> &'static str;
 
     /// Everything that this adapter owns on this target, found in the runtime itself, whether or not
-    /// it is still wanted.
+    /// it is still wanted. While a service is converged, what is seen of it is a moment of that: its
+    /// driver should look at the end. A service whose `body` is none has leftovers and nothing that
+    /// runs.
     fn observe(&self) -> BoxFuture<'_, Result<Vec<Observed>, Failure>>;
 
     /// Makes one workload so: starts it, updates it, starts it again. Does nothing when it already is.
     /// Ends when the runtime has been told and has not refused at once; readiness is observed.
+    ///
+    /// One operation a service runs at a time; a second one waits for the first, also when the
+    /// first one's future was dropped, which cancels it. An update waits for what runs to stop, so it
+    /// may take as long as that workload's grace period and a few seconds. Whatever can be refused is
+    /// refused before anything that runs is touched: after a failure the old body runs on, unless it
+    /// was the start of the new one that failed. Progress is dropped where nobody takes it.
     fn converge<'a>(
         &'a self,
         wanted: &'a Wanted,
@@ -39,14 +47,26 @@ pub trait Adapter: Send + Sync {
         cancel: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<(), Failure>>;
 
-    /// Removes all that this adapter made for a service, and nothing else. Done when it is gone.
+    /// Removes all that this adapter made for a service, and nothing else. Done when it is gone, after
+    /// its grace period at the latest; also where there was nothing.
     fn remove<'a>(&'a self, service: &'a ServiceName) -> BoxFuture<'a, Result<(), Failure>>;
 
     /// The runtime's own events from now on: services to look at again. Lost events are repaired by
     /// the next `observe`. To be called once.
     fn changes(&self) -> mpsc::Receiver<ServiceName>;
 
-    /// Output of a workload.
+    /// `text` with its placeholders filled with this adapter's paths, as in the workload's own
+    /// template; health checks hold them too.
+    ///
+    /// # Errors
+    /// The first placeholder that stands for nothing here.
+    fn fill(&self, workload: &Workload, text: &str) -> Result<String, String> {
+        let _ = workload;
+        Placeholder::fill(text, &|_| None)
+    }
+
+    /// Output of a workload, oldest line first. Ends with its past unless it follows; a reader that
+    /// stops reading should drop the receiver. A workload without output is a permanent failure.
     fn logs<'a>(
         &'a self,
         service: &'a ServiceName,

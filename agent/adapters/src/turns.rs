@@ -1,4 +1,7 @@
-//! One operation a service at a time, on a thread where it may block.
+//! One operation a service at a time, on a thread of its own where it may block.
+//!
+//! Not on the runtime's blocking threads: an agent keeps few of those, and an operation may wait out
+//! a grace period of minutes while others must go on.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -6,11 +9,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use holdfast_protocol::name::ServiceName;
-use tokio::sync::Mutex as Turn;
+use tokio::sync::{Mutex as Turn, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::durable::{self, failed};
 use crate::failure::Failure;
+
+/// Most operations of one adapter at a time.
+const OPERATIONS_MAX: usize = 16;
+/// Stack of an operation's thread, in bytes.
+const STACK_BYTES: usize = 1 << 20;
 
 /// The turns of one adapter's services.
 ///
@@ -20,6 +28,7 @@ pub(crate) struct Turns {
     /// Directory of one lock file a service.
     root: PathBuf,
     turns: Mutex<BTreeMap<ServiceName, Arc<Turn<()>>>>,
+    operations: Arc<Semaphore>,
 }
 
 impl Turns {
@@ -28,6 +37,7 @@ impl Turns {
         Ok(Self {
             root,
             turns: Mutex::new(BTreeMap::new()),
+            operations: Arc::new(Semaphore::new(OPERATIONS_MAX)),
         })
     }
 
@@ -40,11 +50,12 @@ impl Turns {
         operation: impl FnOnce(&dyn Fn() -> bool) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
         let turn = self.turn(service).lock_owned().await;
+        let permit = Arc::clone(&self.operations).acquire_owned().await;
         let path = self.root.join(service.as_str());
         let token = cancel.child_token();
         let _abandoned = token.clone().drop_guard();
         blocking(move || {
-            let _turn = turn;
+            let (_turn, _permit) = (turn, permit);
             let _lock = lock(&path)?;
             operation(&|| token.is_cancelled())
         })
@@ -57,14 +68,22 @@ impl Turns {
     }
 }
 
-/// Runs something that may block.
+/// Runs something that may block, on a thread of its own.
 pub(crate) async fn blocking<T: Send + 'static>(
     operation: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    let cut_off = |e| Failure::Retryable(format!("the operation was cut off: {e}"));
-    tokio::task::spawn_blocking(operation)
-        .await
-        .map_err(cut_off)?
+    let (done, result) = oneshot::channel();
+    // Whoever waited may be gone; what was done is then observed.
+    thread(move || drop(done.send(operation())))
+        .map_err(failed("cannot start a thread for the operation"))?;
+    let cut_off = |_| Failure::Retryable("the operation was cut off".to_owned());
+    result.await.map_err(cut_off)?
+}
+
+/// Starts a thread that nobody waits for.
+pub(crate) fn thread(run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let builder = std::thread::Builder::new().name("adapter".to_owned());
+    builder.stack_size(STACK_BYTES).spawn(run).map(drop)
 }
 
 fn lock(path: &Path) -> Result<std::fs::File, Failure> {

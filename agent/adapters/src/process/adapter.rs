@@ -13,8 +13,8 @@ use futures_util::future::BoxFuture;
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::ServiceName;
 use holdfast_protocol::stream::LogLine;
-use holdfast_protocol::workload::Form;
-use tokio::sync::mpsc;
+use holdfast_protocol::workload::{Form, Placeholder, Workload};
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::Context;
@@ -36,6 +36,7 @@ pub(crate) struct Process {
     inner: Arc<Inner>,
     changes: Mutex<Option<mpsc::Receiver<ServiceName>>>,
     turns: Turns,
+    readers: Arc<Semaphore>,
 }
 
 struct Inner {
@@ -78,6 +79,7 @@ impl Process {
             inner: Arc::new(inner),
             changes: Mutex::new(Some(changes)),
             turns: Turns::open(root.join("turns"))?,
+            readers: Arc::new(Semaphore::new(logs::READERS_MAX)),
         })
     }
 }
@@ -131,6 +133,12 @@ impl Adapter for Process {
         taken.unwrap_or_else(|| mpsc::channel(1).1)
     }
 
+    fn fill(&self, workload: &Workload, text: &str) -> Result<String, String> {
+        let own = self.inner.place(&workload.service).directory();
+        let store = &self.inner.store;
+        Placeholder::fill(text, &|p| start::resolve(p, workload, store, &own))
+    }
+
     fn logs<'a>(
         &'a self,
         service: &'a ServiceName,
@@ -143,7 +151,11 @@ impl Adapter for Process {
                     "there is no workload {service} here"
                 )));
             }
-            Ok(logs::read(&place, request))
+            let permit = Arc::clone(&self.readers).try_acquire_owned().map_err(|_| {
+                let most = logs::READERS_MAX;
+                Failure::Retryable(format!("{most} readers of output are served already"))
+            })?;
+            logs::read(&place, request, permit).map_err(failed("cannot read the output"))
         })
     }
 }

@@ -16,11 +16,12 @@ use std::time::Duration;
 
 use holdfast_protocol::stream::{LOG_LINE_MAX_BYTES, LOG_TAIL_MAX_LINES, LogLine};
 use holdfast_protocol::time::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::durable;
 use crate::process::record::Place;
 use crate::run::LogRequest;
+use crate::turns;
 
 /// Size past which a log is set aside, in bytes. One earlier file is kept.
 pub(crate) const LOG_MAX_BYTES: u64 = 10 << 20;
@@ -28,6 +29,8 @@ pub(crate) const LOG_MAX_BYTES: u64 = 10 << 20;
 const INDEX_MAX_ENTRIES: u64 = 1 << 16;
 /// Time and size, each as 64 bits, little-endian.
 const ENTRY_BYTES: usize = 16;
+/// Most readers at a time.
+pub(crate) const READERS_MAX: usize = 16;
 /// Lines on their way to a reader.
 const LINES_MAX: usize = 256;
 /// How often a reader that follows looks for more.
@@ -139,8 +142,12 @@ fn copy(from: &Path, fresh: &Path, to: &Path) -> io::Result<()> {
     copied
 }
 
-/// The output that `request` asks for. Reads on a thread of its own and ends with its receiver.
-pub(crate) fn read(place: &Place, request: LogRequest) -> mpsc::Receiver<LogLine> {
+/// The output that `request` asks for. Reads on a thread of its own, which ends with its receiver.
+pub(crate) fn read(
+    place: &Place,
+    request: LogRequest,
+    permit: OwnedSemaphorePermit,
+) -> io::Result<mpsc::Receiver<LogLine>> {
     let (lines, receiver) = mpsc::channel(LINES_MAX);
     let cursor = Cursor {
         place: place.clone(),
@@ -148,25 +155,18 @@ pub(crate) fn read(place: &Place, request: LogRequest) -> mpsc::Receiver<LogLine
         since: request.since,
         lines,
     };
-    tokio::spawn(async move {
-        let tail = request
-            .tail
-            .min(usize::try_from(LOG_TAIL_MAX_LINES).unwrap_or(usize::MAX));
-        let past = tokio::task::spawn_blocking(move || cursor.past(tail, request.follow));
-        let mut next = past.await.ok().flatten().filter(|_| request.follow);
-        while let Some(cursor) = next {
-            let receiver_gone = tokio::select! {
-                () = cursor.lines.closed() => true,
-                () = tokio::time::sleep(FOLLOW_PAUSE) => false,
-            };
-            if receiver_gone {
-                return;
-            }
-            let more = tokio::task::spawn_blocking(move || cursor.more());
-            next = more.await.ok().flatten();
+    let tail = request
+        .tail
+        .min(usize::try_from(LOG_TAIL_MAX_LINES).unwrap_or(usize::MAX));
+    turns::thread(move || {
+        let _permit = permit;
+        let mut next = cursor.past(tail, request.follow).filter(|_| request.follow);
+        while let Some(cursor) = next.filter(|cursor| !cursor.lines.is_closed()) {
+            std::thread::sleep(FOLLOW_PAUSE);
+            next = cursor.more();
         }
-    });
-    receiver
+    })?;
+    Ok(receiver)
 }
 
 impl Cursor {

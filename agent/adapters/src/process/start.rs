@@ -210,7 +210,8 @@ fn read_all(pipe: &mut ChildStdout) -> (Vec<u8>, bool) {
     (text, false)
 }
 
-fn resolve(
+/// What a placeholder stands for in a workload of this adapter.
+pub(crate) fn resolve(
     placeholder: &Placeholder,
     workload: &Workload,
     store: &Store,

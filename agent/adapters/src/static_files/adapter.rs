@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::future::BoxFuture;
 use holdfast_protocol::name::ServiceName;
 use holdfast_protocol::stream::LogLine;
-use holdfast_protocol::workload::{Artifact, Form};
+use holdfast_protocol::workload::{Artifact, Form, Placeholder, Workload};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -106,6 +106,19 @@ impl Adapter for StaticFiles {
         receiver
     }
 
+    /// An artifact's path is the link that leads to it.
+    fn fill(&self, workload: &Workload, text: &str) -> Result<String, String> {
+        let link = template(workload)
+            .ok()
+            .map(|(template, artifact)| (template.path, artifact));
+        Placeholder::fill(text, &|placeholder| match (placeholder, &link) {
+            (Placeholder::ArtifactPath(name), Some((path, artifact))) if artifact.name == *name => {
+                path.to_str().map(str::to_owned)
+            }
+            (Placeholder::ArtifactPath(_) | Placeholder::WorkloadDir, _) => None,
+        })
+    }
+
     fn logs<'a>(
         &'a self,
         service: &'a ServiceName,
@@ -124,7 +137,7 @@ impl Inner {
         cancelled: &dyn Fn() -> bool,
     ) -> Result<(), Failure> {
         let service = &wanted.workload.service;
-        let (template, artifact) = parse(wanted)?;
+        let (template, artifact) = template(&wanted.workload)?;
         let site = Site::new(&template.path);
         let mut owner = self.own(service, &site)?;
         let name: String = artifact.digest.hex().chars().take(16).collect();
@@ -463,12 +476,11 @@ fn sweep(site: &Site, owner: &Owner) {
     }
 }
 
-fn parse(wanted: &Wanted) -> Result<(Template, &Artifact), Failure> {
+fn template(workload: &Workload) -> Result<(Template, &Artifact), Failure> {
     let refused = |why: String| Failure::Permanent(format!("the template is refused: {why}"));
     let template: serde_json::Value =
-        serde_json::from_str(&wanted.workload.template).map_err(|e| refused(e.to_string()))?;
-    let artifacts: Vec<_> = wanted
-        .workload
+        serde_json::from_str(&workload.template).map_err(|e| refused(e.to_string()))?;
+    let artifacts: Vec<_> = workload
         .artifacts
         .iter()
         .map(|artifact| (artifact.name.clone(), artifact.form != Form::File))
@@ -480,8 +492,7 @@ fn parse(wanted: &Wanted) -> Result<(Template, &Artifact), Failure> {
         },
     )
     .map_err(|problems| refused(crate::list(&problems)))?;
-    let named = wanted
-        .workload
+    let named = workload
         .artifacts
         .iter()
         .find(|a| a.name == template.artifact);

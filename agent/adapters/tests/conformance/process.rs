@@ -71,6 +71,10 @@ pub(crate) const TESTS: &[crate::Test] = &[
         artifacts_stay_while_needed_and_go_when_not,
     ),
     (
+        "a_health_check_names_the_paths_that_the_template_does",
+        a_health_check_names_the_paths_that_the_template_does,
+    ),
+    (
         "a_link_in_its_directory_leads_no_file_astray",
         a_link_in_its_directory_leads_no_file_astray,
     ),
@@ -627,6 +631,28 @@ fn artifacts_stay_while_needed_and_go_when_not() {
     }
     driver.remove();
     assert_eq!(unpacked(), 0);
+}
+
+fn a_health_check_names_the_paths_that_the_template_does() {
+    let driver = Driver::new();
+    let text = "\u{e000}artifact:app\u{e001} \u{e000}dir\u{e001}";
+    let artifact = driver
+        .home
+        .artifact("app", "app", b"#!/bin/sh\necho \"$@\"; sleep 86400");
+    let template =
+        json!({"command": ["/bin/sh", "-c", "echo \"$1\"; exec sleep 86400", "x", text]});
+    let wanted = driver
+        .home
+        .wanted("x", "process", &template, vec![artifact]);
+    driver.converge(&wanted);
+    let filled = driver.adapter.fill(&wanted.workload, text).unwrap();
+    driver.says(&filled);
+    let (app, own) = filled.split_once(' ').unwrap();
+    assert!(fs::metadata(app).unwrap().is_file() && fs::metadata(own).unwrap().is_dir());
+    let unknown = driver
+        .adapter
+        .fill(&wanted.workload, "\u{e000}artifact:b\u{e001}");
+    assert_eq!(unknown, Err("artifact:b".to_owned()));
 }
 
 fn a_link_in_its_directory_leads_no_file_astray() {
