@@ -179,6 +179,12 @@ impl Root {
         &self.domain
     }
 
+    /// First moment of validity.
+    #[must_use]
+    pub fn not_before(&self) -> Timestamp {
+        self.signer.window.not_before
+    }
+
     /// Last moment of validity.
     #[must_use]
     pub fn not_after(&self) -> Timestamp {
@@ -279,6 +285,12 @@ impl EnvironmentAuthority {
     #[must_use]
     pub fn environment(&self) -> &EnvironmentName {
         &self.environment
+    }
+
+    /// First moment of validity.
+    #[must_use]
+    pub fn not_before(&self) -> Timestamp {
+        self.signer.window.not_before
     }
 
     /// Last moment of validity.

@@ -1,1 +1,77 @@
-fn main(){}
+//! The coordinator's program: arguments, logging, exit code.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+use holdfast_coordinator::config::{self, Arguments, Command};
+use holdfast_coordinator::{maintenance, serve};
+use tracing_subscriber::EnvFilter;
+
+/// The operation failed.
+const FAILED: u8 = 1;
+/// Wrong usage.
+const USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
+    start_logging();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to tell when standard error is closed.
+            drop(writeln!(std::io::stderr(), "error: {error:#}"));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn usage(error: &clap::Error) -> ExitCode {
+    drop(error.print());
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ => ExitCode::from(USAGE),
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    match arguments.command {
+        Command::Serve(arguments) => {
+            let file = config::read_file(arguments.place.config.as_ref())?;
+            runtime.block_on(serve::run(config::serve(&arguments, &file)?))
+        }
+        Command::Backup { directory, place } => {
+            let file = config::read_file(place.config.as_ref())?;
+            runtime.block_on(maintenance::backup(
+                &config::data(&place, &file),
+                &directory,
+            ))
+        }
+        Command::Check(place) => {
+            let file = config::read_file(place.config.as_ref())?;
+            runtime.block_on(maintenance::check(&config::data(&place, &file)))
+        }
+    }
+}
+
+/// Logs go to standard error: as text for people, as JSON where nobody watches and it is asked for.
+fn start_logging() {
+    let filter = EnvFilter::try_from_env("HOLDFAST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    // The environment is read here and by the arguments, and nowhere else.
+    if std::env::var_os("HOLDFAST_LOG_FORMAT").is_some_and(|format| format == "json") {
+        builder.json().init();
+    } else {
+        builder.init();
+    }
+}

@@ -250,6 +250,30 @@ pub enum Layer {
     Policy,
 }
 
+impl Layer {
+    /// Its name, as people read it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Service => "service",
+            Self::Environment => "environment",
+            Self::Override => "override",
+            Self::Policy => "policy",
+        }
+    }
+}
+
+/// As in manifests: `5`, `25%`.
+impl std::fmt::Display for Extent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Count(count) => write!(f, "{count}"),
+            Self::Percent(share) => write!(f, "{share}%"),
+        }
+    }
+}
+
 impl Extent {
     /// How many of `total` targets this is; a share is rounded up.
     #[must_use]

@@ -1,0 +1,110 @@
+//! Who may use the API: bearer tokens, kept as hashes.
+
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use holdfast_protocol::digest::Digest;
+
+use crate::world::World;
+
+/// Begins every API token, so that a leaked one is found by searching for it.
+const PREFIX: &str = "hf_";
+/// Random bytes of a token.
+const SECRET_BYTES: usize = 32;
+/// Longest token that is looked at.
+pub const TOKEN_MAX_BYTES: usize = 256;
+
+/// Somebody who has shown a valid token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The user's name.
+    pub name: String,
+    /// The user's roles.
+    pub roles: Vec<String>,
+}
+
+/// The user whose token this is. The token is looked up by its hash, so the time that this takes says
+/// nothing about it.
+#[must_use]
+pub fn authenticate(world: &World, token: &str) -> Option<User> {
+    let user = world.users.get(&Digest::of(token.as_bytes()))?;
+    Some(User {
+        name: user.name.clone(),
+        roles: user.roles.clone(),
+    })
+}
+
+/// The token in a file, if there is such a file.
+///
+/// # Errors
+/// When the file cannot be read, or does not hold a token.
+pub fn read_token(path: &Path) -> anyhow::Result<Option<String>> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    let token = text.trim();
+    if !token.starts_with(PREFIX) || token.len() > TOKEN_MAX_BYTES {
+        bail!(
+            "{} does not hold an API token: remove it to have a new one made",
+            path.display()
+        );
+    }
+    Ok(Some(token.to_owned()))
+}
+
+/// Makes a token and writes it to a file that only its owner can read.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn create_token(path: &Path) -> anyhow::Result<String> {
+    let secret: [u8; SECRET_BYTES] = rand::random();
+    let token = format!("{PREFIX}{}", Digest::from_bytes(secret).hex());
+    let fresh = path.with_extension("new");
+    let written = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&fresh)
+        .and_then(|mut file| {
+            writeln!(file, "{token}")?;
+            file.sync_all()
+        })
+        .and_then(|()| std::fs::rename(&fresh, path));
+    written.with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_token_is_written_for_its_owner_alone_and_read_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin.token");
+        assert_eq!(read_token(&path).unwrap(), None);
+        let token = create_token(&path).unwrap();
+        assert_eq!(read_token(&path).unwrap(), Some(token));
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_file_with_something_else_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin.token");
+        std::fs::write(&path, "password").unwrap();
+        assert!(
+            read_token(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("does not hold an API token")
+        );
+    }
+}

@@ -1,0 +1,229 @@
+//! The HTTP API: `/v1/…` mirrors the commands, one file for each noun.
+//!
+//! Everything below `/v1` but its description needs a bearer token. Nothing is decided here: a
+//! handler asks the driver, or reads the store.
+
+#![expect(unused_qualifications, reason = "what utoipa's params(…) expands to")]
+
+pub mod apply;
+pub mod artifact;
+pub mod ca;
+pub mod deployment;
+pub mod environment;
+pub mod event;
+pub mod health;
+pub mod idempotency;
+pub mod log;
+pub mod problem;
+pub mod release;
+pub mod serve;
+pub mod service;
+pub mod status;
+pub mod target;
+pub mod token;
+pub mod track;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, FromRequestParts};
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use axum::routing::get;
+use holdfast_protocol::api::Code;
+use tower_http::timeout::TimeoutLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::access::{self, TOKEN_MAX_BYTES, User};
+use crate::driver::Handle;
+use crate::event::Refused;
+use crate::metrics::Metrics;
+use crate::store::Store;
+use problem::Failed;
+
+/// Largest body of a request, where nothing else is said.
+const BODY_MAX_BYTES: usize = 1024 * 1024;
+/// Longest time for an answer to begin.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What handlers share.
+#[derive(Debug, Clone)]
+pub struct App {
+    /// The driver.
+    pub driver: Handle,
+    /// The store, to read from.
+    pub store: Store,
+    /// Where artifacts lie.
+    pub artifacts: PathBuf,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+impl App {
+    /// What handlers share.
+    #[must_use]
+    pub const fn new(driver: Handle, store: Store, artifacts: PathBuf, metrics: Metrics) -> Self {
+        Self {
+            driver,
+            store,
+            artifacts,
+            metrics,
+        }
+    }
+}
+
+/// Somebody who has shown a valid token. A handler that takes this cannot be reached without one.
+#[derive(Debug, Clone)]
+pub struct Caller(pub User);
+
+impl FromRequestParts<App> for Caller {
+    type Rejection = Failed;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Failed> {
+        let header = parts
+            .headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok());
+        let token = header
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .map(str::trim);
+        let token = token
+            .filter(|token| token.len() <= TOKEN_MAX_BYTES)
+            .map(str::to_owned);
+        let user = match token {
+            Some(token) => {
+                app.driver
+                    .ask(move |world| access::authenticate(world, &token))
+                    .await?
+            }
+            None => None,
+        };
+        user.map(Self).ok_or_else(|| {
+            app.metrics.refusals.inc();
+            Failed(
+                Refused::new(Code::Unauthenticated, "no valid API token")
+                    .help("send Authorization: Bearer TOKEN; the first one is in DATA/admin.token"),
+            )
+        })
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Holdfast",
+        description = "What should run where, what does, and why it does not move."
+    ),
+    security(("bearer" = [])),
+    modifiers(&Bearer)
+)]
+struct Description;
+
+struct Bearer;
+
+impl utoipa::Modify for Bearer {
+    fn modify(&self, description: &mut utoipa::openapi::OpenApi) {
+        use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+        let components = description.components.get_or_insert_default();
+        let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        components.add_security_scheme("bearer", scheme);
+    }
+}
+
+/// Every route, described and served.
+pub fn router(app: App) -> Router {
+    let (routed, description) = described().split_for_parts();
+    let description = serde_json::to_string(&description).expect("a description is plain data");
+    let open = Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics))
+        .route(
+            "/v1/openapi.json",
+            get(|| async move { ([("content-type", "application/json")], description) }),
+        );
+    routed
+        .merge(open)
+        .fallback(problem::no_route)
+        .method_not_allowed_fallback(problem::no_method)
+        .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
+        .layer(axum::middleware::from_fn_with_state(
+            app.clone(),
+            idempotency::keep,
+        ))
+        .layer(TimeoutLayer::with_status_code(
+            axum::http::StatusCode::SERVICE_UNAVAILABLE,
+            ANSWER_TIMEOUT,
+        ))
+        .with_state(app)
+}
+
+fn described() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(ca::whoami))
+        .routes(routes!(ca::status))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(apply::apply))
+                .routes(routes!(apply::plan))
+                .layer(DefaultBodyLimit::max(apply::REQUEST_MAX_BYTES)),
+        )
+        .routes(routes!(apply::revisions))
+        .routes(routes!(apply::confirm))
+        .routes(routes!(environment::list))
+        .routes(routes!(environment::one))
+        .routes(routes!(service::list))
+        .routes(routes!(service::one))
+        .routes(routes!(target::list))
+        .routes(routes!(target::one))
+        .routes(routes!(target::revoke))
+        .routes(routes!(target::label))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(artifact::there, artifact::upload))
+                .layer(DefaultBodyLimit::disable()),
+        )
+        .routes(routes!(release::create))
+        .routes(routes!(release::list))
+        .routes(routes!(deployment::list))
+        .routes(routes!(deployment::one))
+        .routes(routes!(deployment::history))
+        .routes(routes!(status::status))
+        .routes(routes!(status::why))
+        .routes(routes!(status::explain))
+        .routes(routes!(status::whereabouts))
+        .routes(routes!(track::steer))
+        .routes(routes!(log::logs))
+        .routes(routes!(event::events))
+        .routes(routes!(event::audit))
+        .routes(routes!(token::create, token::list))
+        .routes(routes!(token::revoke))
+}
+
+/// Reads a name from a path or a query.
+///
+/// # Errors
+/// [`Failed`] with what is wrong with it.
+pub fn parse<T: std::str::FromStr>(text: &str) -> Result<T, Failed>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse()
+        .map_err(|error: T::Err| Failed(Refused::new(Code::BadRequest, error.to_string())))
+}
+
+/// The same for something that may be left out; empty counts as left out.
+///
+/// # Errors
+/// [`Failed`] with what is wrong with it.
+pub fn parse_some<T: std::str::FromStr>(text: Option<&String>) -> Result<Option<T>, Failed>
+where
+    T::Err: std::fmt::Display,
+{
+    text.filter(|text| !text.is_empty())
+        .map(|text| parse(text))
+        .transpose()
+}

@@ -1,0 +1,131 @@
+//! Uploading the content of artifacts. Content is addressed by its SHA-256, so an upload can be
+//! repeated, and one that does not match its name leaves nothing behind.
+
+use axum::body::Body as Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use futures_util::StreamExt as _;
+use holdfast_protocol::api::Code;
+use holdfast_protocol::digest::{Digest, Hasher};
+use tokio::io::AsyncWriteExt as _;
+
+use super::problem::Failed;
+use super::{App, Caller};
+use crate::event::{Event, Refused};
+
+/// Largest artifact.
+const ARTIFACT_MAX_BYTES: u64 = 8 * 1024 * 1024 * 1024;
+
+/// Whether the content is there already.
+#[utoipa::path(
+    head,
+    path = "/v1/artifacts/{digest}",
+    params(("digest" = String, Path)),
+    responses((status = 200, description = "it is there"), (status = 404, description = "it is not"))
+)]
+pub async fn there(
+    State(app): State<App>,
+    _: Caller,
+    Path(digest): Path<String>,
+) -> Result<StatusCode, Failed> {
+    let digest: Digest = super::parse(&digest)?;
+    let known = app
+        .driver
+        .ask(move |world| world.artifacts.contains_key(&digest))
+        .await?;
+    Ok(if known {
+        StatusCode::OK
+    } else {
+        StatusCode::NOT_FOUND
+    })
+}
+
+/// Uploads the content.
+#[utoipa::path(
+    put,
+    path = "/v1/artifacts/{digest}",
+    params(("digest" = String, Path)),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 201, description = "it is there"), (status = 400, description = "other content"))
+)]
+pub async fn upload(
+    State(app): State<App>,
+    _: Caller,
+    Path(digest): Path<String>,
+    body: Bytes,
+) -> Result<StatusCode, Failed> {
+    let digest: Digest = super::parse(&digest)?;
+    let fresh = app
+        .artifacts
+        .join(format!(".upload-{:016x}", rand::random::<u64>()));
+    let received = receive(&app, &fresh, digest, body).await;
+    if received.is_err() {
+        // The caller is told of the failure that matters; what is left over is removed at start.
+        drop(tokio::fs::remove_file(&fresh).await);
+    }
+    let size = received?;
+    app.driver
+        .request(|reply| Event::ArtifactStored {
+            digest,
+            size,
+            reply,
+        })
+        .await?;
+    Ok(StatusCode::CREATED)
+}
+
+async fn receive(
+    app: &App,
+    fresh: &std::path::Path,
+    digest: Digest,
+    body: Bytes,
+) -> Result<u64, Failed> {
+    let mut file = tokio::fs::File::create(fresh).await.map_err(unwritable)?;
+    let mut hasher = Hasher::default();
+    let mut size: u64 = 0;
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| {
+            Failed(Refused::new(
+                Code::BadRequest,
+                format!("the upload broke off: {error}"),
+            ))
+        })?;
+        size += chunk.len() as u64;
+        if size > ARTIFACT_MAX_BYTES {
+            return Err(Failed(Refused::new(
+                Code::TooLarge,
+                format!("an artifact has at most {ARTIFACT_MAX_BYTES} bytes"),
+            )));
+        }
+        hasher.update(&chunk);
+        file.write_all(&chunk).await.map_err(unwritable)?;
+    }
+    let found = hasher.finish();
+    if found != digest {
+        return Err(Failed(Refused::new(
+            Code::BadRequest,
+            format!("the content is {found}, not {digest}"),
+        )));
+    }
+    file.sync_all().await.map_err(unwritable)?;
+    tokio::fs::rename(fresh, app.artifacts.join(digest.hex()))
+        .await
+        .map_err(unwritable)?;
+    let directory = tokio::fs::File::open(&app.artifacts)
+        .await
+        .map_err(unwritable)?;
+    directory.sync_all().await.map_err(unwritable)?;
+    Ok(size)
+}
+
+fn unwritable(error: std::io::Error) -> Failed {
+    tracing::error!(%error, "cannot store an artifact");
+    Failed(
+        Refused::new(
+            Code::Unavailable,
+            format!("the content cannot be stored: {error}"),
+        )
+        .help("is the coordinator's disk full?"),
+    )
+}

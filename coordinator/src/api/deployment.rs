@@ -1,0 +1,115 @@
+//! Deployments and their history.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use holdfast_protocol::api::deployment::Deployment;
+use holdfast_protocol::api::{Code, Items};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::problem::{Answer, Failed, Query};
+use super::{App, Caller};
+use crate::event::Refused;
+use crate::store::{DeploymentPage, PAGE_MAX_ROWS};
+
+/// Which deployments.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct Filter {
+    /// Only of this service.
+    service: Option<String>,
+    /// Only in this environment.
+    environment: Option<String>,
+    /// At most so many: the newest ones.
+    limit: Option<u32>,
+    /// Where the page begins, from the page before.
+    r#continue: Option<String>,
+}
+
+/// The deployments, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/deployments",
+    params(Filter),
+    responses((status = 200, body = Items<Deployment>))
+)]
+pub async fn list(
+    State(app): State<App>,
+    _: Caller,
+    Query(filter): Query<Filter>,
+) -> Answer<Items<Deployment>> {
+    page(&app, &filter).await.map(Json)
+}
+
+/// The deployments, oldest first.
+#[utoipa::path(
+    get,
+    path = "/v1/history",
+    params(Filter),
+    responses((status = 200, body = Items<Deployment>))
+)]
+pub async fn history(
+    State(app): State<App>,
+    _: Caller,
+    Query(filter): Query<Filter>,
+) -> Answer<Items<Deployment>> {
+    let mut page = page(&app, &filter).await?;
+    page.items.reverse();
+    Ok(Json(page))
+}
+
+/// One deployment.
+#[utoipa::path(
+    get,
+    path = "/v1/deployments/{id}",
+    params(("id" = u64, Path)),
+    responses((status = 200, body = Deployment), (status = 404, description = "no such deployment"))
+)]
+pub async fn one(State(app): State<App>, _: Caller, Path(id): Path<String>) -> Answer<Deployment> {
+    let id: u64 = super::parse(&id)?;
+    let live = app
+        .driver
+        .ask(move |world| world.current_deployments().remove(&id))
+        .await?;
+    let found = match live {
+        Some(deployment) => Some(deployment),
+        None => app.store.deployment(id).await?,
+    };
+    found.map(Json).ok_or_else(|| {
+        Failed(
+            Refused::new(Code::NotFound, format!("no deployment {id}"))
+                .help("list them: holdfast history"),
+        )
+    })
+}
+
+async fn page(app: &App, filter: &Filter) -> Result<Items<Deployment>, Failed> {
+    let limit = filter
+        .limit
+        .unwrap_or(PAGE_MAX_ROWS)
+        .clamp(1, PAGE_MAX_ROWS);
+    let stored = app
+        .store
+        .deployments(&DeploymentPage {
+            service: super::parse_some(filter.service.as_ref())?,
+            environment: super::parse_some(filter.environment.as_ref())?,
+            before: super::parse_some(filter.r#continue.as_ref())?,
+            limit,
+        })
+        .await?;
+    let full = stored.len() == limit as usize;
+    let next = stored
+        .last()
+        .filter(|_| full)
+        .map(|last| last.id.to_string());
+    let mut live: BTreeMap<u64, Deployment> =
+        app.driver.ask(|world| world.current_deployments()).await?;
+    // What is on its way has counts and waits of this moment; the store has those of its last change.
+    let items = stored
+        .into_iter()
+        .map(|kept| live.remove(&kept.id).unwrap_or(kept))
+        .collect();
+    Ok(Items { items, next })
+}

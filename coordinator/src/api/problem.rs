@@ -1,0 +1,114 @@
+//! Refusals as RFC 9457 problem documents.
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use holdfast_protocol::api::{Code, Problem};
+
+use crate::event::Refused;
+use crate::store::StoreError;
+
+/// A refusal on its way out.
+#[derive(Debug)]
+pub struct Failed(pub Refused);
+
+/// What handlers answer.
+pub type Answer<T> = Result<Json<T>, Failed>;
+
+/// A JSON body; one that is not what is expected is answered with a problem document.
+#[derive(Debug, FromRequest)]
+#[from_request(via(Json), rejection(Failed))]
+pub struct Body<T>(pub T);
+
+/// Query parameters, with the same.
+#[derive(Debug, FromRequestParts)]
+#[from_request(via(axum::extract::Query), rejection(Failed))]
+pub struct Query<T>(pub T);
+
+impl From<Refused> for Failed {
+    fn from(refused: Refused) -> Self {
+        Self(refused)
+    }
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(error = crate::chain(&error), "the store failed");
+        Self(Refused::new(Code::Internal, error.to_string()))
+    }
+}
+
+impl From<JsonRejection> for Failed {
+    fn from(rejection: JsonRejection) -> Self {
+        let code = match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Code::TooLarge,
+            _ => Code::BadRequest,
+        };
+        Self(Refused::new(code, rejection.body_text()))
+    }
+}
+
+impl From<QueryRejection> for Failed {
+    fn from(rejection: QueryRejection) -> Self {
+        Self(Refused::new(Code::BadRequest, rejection.body_text()))
+    }
+}
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        let (status, title) = describe(self.0.code);
+        let problem = Problem {
+            kind: "about:blank".to_owned(),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail: self.0.detail,
+            code: self.0.code,
+            help: self.0.help,
+            diagnostics: self.0.diagnostics,
+        };
+        let mut response = (status, Json(problem)).into_response();
+        let content = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, content);
+        response
+    }
+}
+
+const fn describe(code: Code) -> (StatusCode, &'static str) {
+    match code {
+        Code::BadRequest => (StatusCode::BAD_REQUEST, "bad request"),
+        Code::InvalidManifest => (StatusCode::UNPROCESSABLE_ENTITY, "invalid manifest"),
+        Code::Unauthenticated => (StatusCode::UNAUTHORIZED, "not authenticated"),
+        Code::Forbidden => (StatusCode::FORBIDDEN, "not allowed"),
+        Code::NotFound => (StatusCode::NOT_FOUND, "not found"),
+        Code::Conflict => (StatusCode::CONFLICT, "conflict"),
+        Code::Refused => (StatusCode::CONFLICT, "not possible now"),
+        Code::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too large"),
+        Code::Disconnected => (StatusCode::SERVICE_UNAVAILABLE, "target not connected"),
+        Code::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "not available"),
+        Code::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal fault"),
+    }
+}
+
+/// A path that is none of ours.
+pub async fn no_route(uri: Uri) -> Failed {
+    Failed(
+        Refused::new(
+            Code::NotFound,
+            format!("there is nothing at {}", uri.path()),
+        )
+        .help("see /v1/openapi.json"),
+    )
+}
+
+/// A path of ours with another method.
+pub async fn no_method(method: Method, uri: Uri) -> Failed {
+    Failed(
+        Refused::new(
+            Code::BadRequest,
+            format!("{method} is not possible at {}", uri.path()),
+        )
+        .help("see /v1/openapi.json"),
+    )
+}

@@ -1,0 +1,71 @@
+//! Releases.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use holdfast_protocol::api::Items;
+use holdfast_protocol::api::release::{NewRelease, Release};
+use holdfast_protocol::name::ServiceName;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::problem::{Answer, Body, Query};
+use super::{App, Caller};
+use crate::event::Event;
+
+/// Which releases.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct Filter {
+    /// Only of this service.
+    service: Option<String>,
+}
+
+/// Registers a release.
+#[utoipa::path(
+    post,
+    path = "/v1/services/{name}/releases",
+    params(("name" = String, Path)),
+    request_body = NewRelease,
+    responses((status = 200, body = Release), (status = 409, description = "exists with other content"))
+)]
+pub async fn create(
+    State(app): State<App>,
+    Caller(user): Caller,
+    Path(name): Path<String>,
+    Body(new): Body<NewRelease>,
+) -> Answer<Release> {
+    let service: ServiceName = super::parse(&name)?;
+    let (new, by) = (Box::new(new), user.name);
+    Ok(Json(
+        app.driver
+            .request(|reply| Event::Release {
+                service,
+                new,
+                by,
+                reply,
+            })
+            .await?,
+    ))
+}
+
+/// The releases, by service and in order.
+#[utoipa::path(
+    get,
+    path = "/v1/releases",
+    params(Filter),
+    responses((status = 200, body = Items<Release>))
+)]
+pub async fn list(
+    State(app): State<App>,
+    _: Caller,
+    Query(filter): Query<Filter>,
+) -> Answer<Items<Release>> {
+    let service: Option<ServiceName> = super::parse_some(filter.service.as_ref())?;
+    let releases = app.driver.ask(move |world| {
+        let wanted = |(name, _): &(&ServiceName, _)| service.as_ref().is_none_or(|s| s == *name);
+        let all = world.releases.iter().filter(wanted);
+        all.flat_map(|(_, releases)| releases.clone())
+            .collect::<Vec<_>>()
+    });
+    Ok(Json(releases.await?.into()))
+}

@@ -1,0 +1,128 @@
+//! Targets.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use holdfast_protocol::api::steer::Steer;
+use holdfast_protocol::api::target::{LabelChange, Target};
+use holdfast_protocol::api::{Code, Items};
+use holdfast_protocol::name::{EnvironmentName, LabelKey, LabelValue, TargetName};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::problem::{Answer, Body, Failed, Query};
+use super::{App, Caller};
+use crate::event::{Event, Refused};
+
+/// Which targets.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct Filter {
+    /// Only of this environment.
+    environment: Option<String>,
+}
+
+/// The targets.
+#[utoipa::path(
+    get,
+    path = "/v1/targets",
+    params(Filter),
+    responses((status = 200, body = Items<Target>))
+)]
+pub async fn list(
+    State(app): State<App>,
+    _: Caller,
+    Query(filter): Query<Filter>,
+) -> Answer<Items<Target>> {
+    let environment: Option<EnvironmentName> = super::parse_some(filter.environment.as_ref())?;
+    let targets = app
+        .driver
+        .ask(move |world| world.target_list(environment.as_ref()))
+        .await?;
+    Ok(Json(targets.into()))
+}
+
+/// One target.
+#[utoipa::path(
+    get,
+    path = "/v1/targets/{name}",
+    params(("name" = String, Path)),
+    responses((status = 200, body = Target), (status = 404, description = "no such target"))
+)]
+pub async fn one(State(app): State<App>, _: Caller, Path(name): Path<String>) -> Answer<Target> {
+    find(&app, &super::parse(&name)?).await
+}
+
+async fn find(app: &App, name: &TargetName) -> Answer<Target> {
+    let all = app.driver.ask(|world| world.target_list(None)).await?;
+    let one = all.into_iter().find(|target| target.name == *name);
+    one.map(Json).ok_or_else(|| {
+        Failed(
+            Refused::new(Code::NotFound, format!("no target {name}"))
+                .help("list them: holdfast get targets"),
+        )
+    })
+}
+
+/// Shuts a target out: its certificates are void and its connection is closed.
+#[utoipa::path(
+    post,
+    path = "/v1/targets/{name}/revoke",
+    params(("name" = String, Path)),
+    request_body = Steer,
+    responses((status = 200, body = Target), (status = 404, description = "no such target"))
+)]
+pub async fn revoke(
+    State(app): State<App>,
+    Caller(user): Caller,
+    Path(name): Path<String>,
+    Body(steer): Body<Steer>,
+) -> Answer<Target> {
+    let target: TargetName = super::parse(&name)?;
+    let (name, by, reason) = (target.clone(), user.name, steer.reason);
+    app.driver
+        .request(|reply| Event::RevokeTarget {
+            target,
+            by,
+            reason,
+            reply,
+        })
+        .await?;
+    find(&app, &name).await
+}
+
+/// Sets and removes labels.
+#[utoipa::path(
+    patch,
+    path = "/v1/targets/{name}/labels",
+    params(("name" = String, Path)),
+    request_body = LabelChange,
+    responses((status = 200, body = Target), (status = 404, description = "no such target"))
+)]
+pub async fn label(
+    State(app): State<App>,
+    Caller(user): Caller,
+    Path(name): Path<String>,
+    Body(change): Body<LabelChange>,
+) -> Answer<Target> {
+    let target: TargetName = super::parse(&name)?;
+    let change = change.labels.iter().map(|(key, value)| {
+        Ok((
+            super::parse::<LabelKey>(key)?,
+            match value {
+                Some(value) => Some(super::parse::<LabelValue>(value)?),
+                None => None,
+            },
+        ))
+    });
+    let change = change.collect::<Result<Vec<_>, Failed>>()?;
+    let (name, by) = (target.clone(), user.name);
+    app.driver
+        .request(|reply| Event::Label {
+            target,
+            change,
+            by,
+            reply,
+        })
+        .await?;
+    find(&app, &name).await
+}

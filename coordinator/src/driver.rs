@@ -1,0 +1,398 @@
+//! The one loop: event → world → steps → one commit → effects.
+//!
+//! *Expected flow:* a round takes every event that waits, changes the world, steps the tracks that
+//! this moves, commits all of it at once, and only then answers callers and tells targets.
+//! *Guarantees:* nobody is told of anything that is not on disk. When a commit fails, the round's
+//! writes are kept and tried again until they succeed; meanwhile questions are answered and no
+//! further event is taken. *Assumptions:* this is the only place that changes the world.
+
+use std::time::Duration;
+
+use holdfast_protocol::api::Code;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock;
+use crate::event::{Event, Question, Refused, Reply};
+use crate::history::Entry;
+use crate::metrics::Metrics;
+use crate::store::Store;
+use crate::world::{After, Link, OrderChange, Round, World};
+
+/// Most events that one round takes.
+const ROUND_MAX_EVENTS: usize = 512;
+/// Events that wait for a round before those who bring them have to wait.
+const EVENTS_WAITING_MAX: usize = 1_024;
+/// Questions that wait before those who ask have to wait.
+const QUESTIONS_WAITING_MAX: usize = 256;
+/// Pause before a failed commit is tried again.
+const COMMIT_RETRY: Duration = Duration::from_millis(500);
+/// Longest sleep, so that a clock that was set is noticed.
+const SLEEP_MAX: Duration = Duration::from_secs(5);
+
+/// How everybody else reaches the driver.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    events: mpsc::Sender<Event>,
+    questions: mpsc::Sender<Question>,
+    head: watch::Receiver<u64>,
+    healthy: watch::Receiver<bool>,
+}
+
+/// The loop with all it owns.
+#[derive(Debug)]
+pub struct Driver {
+    world: World,
+    store: Store,
+    metrics: Metrics,
+    events: mpsc::Receiver<Event>,
+    questions: mpsc::Receiver<Question>,
+    head: watch::Sender<u64>,
+    healthy: watch::Sender<bool>,
+}
+
+impl Driver {
+    /// A driver for `world`, and the handle to it.
+    #[must_use]
+    pub fn new(world: World, store: Store, metrics: Metrics) -> (Self, Handle) {
+        let (event_sender, events) = mpsc::channel(EVENTS_WAITING_MAX);
+        let (question_sender, questions) = mpsc::channel(QUESTIONS_WAITING_MAX);
+        let (head, head_receiver) = watch::channel(world.head.sequence);
+        let (healthy, healthy_receiver) = watch::channel(true);
+        let handle = Handle {
+            events: event_sender,
+            questions: question_sender,
+            head: head_receiver,
+            healthy: healthy_receiver,
+        };
+        (
+            Self {
+                world,
+                store,
+                metrics,
+                events,
+                questions,
+                head,
+                healthy,
+            },
+            handle,
+        )
+    }
+
+    /// Runs until `stop` is cancelled; what was taken is committed before it returns.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let everything = self.world.tracks.keys().cloned().collect();
+        self.round(Vec::new(), everything).await;
+        while !stop.is_cancelled() {
+            let sleep = self.until_next_wake();
+            let mut batch = Vec::new();
+            tokio::select! {
+                () = stop.cancelled() => break,
+                taken = self.events.recv_many(&mut batch, ROUND_MAX_EVENTS) => {
+                    if taken == 0 {
+                        break;
+                    }
+                }
+                Some(question) = self.questions.recv() => {
+                    question(&self.world);
+                    continue;
+                }
+                () = tokio::time::sleep(sleep) => {}
+            }
+            if batch.is_empty() && !self.is_due() {
+                continue;
+            }
+            self.round(batch, std::collections::BTreeSet::new()).await;
+        }
+        tracing::debug!("driver stopped");
+    }
+
+    fn until_next_wake(&self) -> Duration {
+        let next = self
+            .world
+            .next_wake()
+            .map_or(SLEEP_MAX, |at| at.since(clock::now()));
+        next.min(SLEEP_MAX)
+    }
+
+    fn is_due(&self) -> bool {
+        self.world.next_wake().is_some_and(|at| at <= clock::now())
+    }
+
+    async fn round(
+        &mut self,
+        batch: Vec<Event>,
+        moved: std::collections::BTreeSet<holdfast_engine::track::TrackName>,
+    ) {
+        let mut round = Round::new(&mut self.world, clock::now());
+        round.moved = moved;
+        for event in batch {
+            take(&mut round, event);
+        }
+        round.settle();
+        round.assign();
+        let Round { writes, after, .. } = round;
+        self.commit(&writes).await;
+        self.head.send_replace(self.world.head.sequence);
+        for after in after {
+            self.perform(after);
+        }
+        self.metrics.observe(&self.world);
+    }
+
+    /// Commits, however often it takes: a full disk must not lose what was decided.
+    async fn commit(&mut self, writes: &[crate::store::Write]) {
+        if writes.is_empty() {
+            return;
+        }
+        while let Err(error) = self.store.commit(writes).await {
+            self.metrics.commit_failures.inc();
+            tracing::error!(error = crate::chain(&error), "cannot commit; trying again");
+            self.healthy.send_replace(false);
+            self.wait_answering(COMMIT_RETRY).await;
+        }
+        self.metrics.commits.inc();
+        self.healthy
+            .send_if_modified(|healthy| !std::mem::replace(healthy, true));
+    }
+
+    async fn wait_answering(&mut self, span: Duration) {
+        let pause = tokio::time::sleep(span);
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                () = &mut pause => return,
+                Some(question) = self.questions.recv() => question(&self.world),
+            }
+        }
+    }
+
+    fn perform(&self, after: After) {
+        match after {
+            After::Order { target, change } => {
+                let there = self.world.targets.get(&target);
+                if let Some(Link::Up { orders, .. }) = there.map(|there| &there.link) {
+                    orders.send_modify(|orders| match change {
+                        OrderChange::Assignment(signed) => orders.assignment = Some(signed),
+                        OrderChange::Stored(sequence) => {
+                            orders.stored = orders.stored.max(sequence);
+                        }
+                    });
+                }
+            }
+            After::Close { connection, reason } => reason.close(&connection),
+            After::Answer(answer) => answer(),
+        }
+    }
+}
+
+/// Puts one event into the world.
+#[expect(
+    clippy::too_many_lines,
+    reason = "one arm for each event, each one call"
+)]
+fn take(round: &mut Round<'_>, event: Event) {
+    match event {
+        Event::Connected(connected) => round.connected(*connected),
+        Event::Disconnected { target, session } => round.disconnected(&target, session),
+        Event::Accepted {
+            target,
+            session,
+            held,
+        } => round.accepted(&target, session, held),
+        Event::AssignmentRefused {
+            target,
+            session,
+            generation,
+            reason,
+        } => {
+            round.assignment_refused(&target, session, generation, &reason);
+        }
+        Event::Report {
+            target,
+            session,
+            report,
+        } => round.report(&target, session, *report),
+        Event::Join {
+            request,
+            from,
+            reply,
+        } => {
+            let answer = round.join(&request, from);
+            round.answer(reply, answer);
+        }
+        Event::Renew {
+            peer,
+            request,
+            reply,
+        } => {
+            let answer = round.renew(&peer, &request);
+            round.answer(reply, answer);
+        }
+        Event::RenewExpired {
+            request,
+            exporter,
+            from,
+            reply,
+        } => {
+            let answer = round.renew_expired(&request, &exporter, from);
+            round.answer(reply, answer);
+        }
+        Event::Leave {
+            target,
+            session,
+            reply,
+        } => {
+            round.leave(&target, session);
+            round.answer(reply, Ok(()));
+        }
+        Event::Offence { target, from, what } => {
+            let message = match &target {
+                Some(name) => format!("{name} at {from}: {what}"),
+                None => format!("{from}: {what}"),
+            };
+            round.offence("security.refused", target, message);
+        }
+        Event::Apply {
+            prepared,
+            by,
+            reply,
+        } => {
+            let answer = round.apply(*prepared, &by);
+            round.answer(reply, answer);
+        }
+        Event::Plan {
+            prepared,
+            request,
+            reply,
+        } => {
+            let answer = round.world.plan(&prepared, *request, round.now);
+            round.answer(reply, answer);
+        }
+        Event::ConfirmRemovals {
+            revision,
+            by,
+            reason,
+            reply,
+        } => {
+            let answer = round.confirm_removals(revision, &by, reason.as_deref());
+            round.answer(reply, answer);
+        }
+        Event::Release {
+            service,
+            new,
+            by,
+            reply,
+        } => {
+            let answer = round.create_release(&service, &new, &by);
+            round.answer(reply, answer);
+        }
+        Event::ArtifactStored {
+            digest,
+            size,
+            reply,
+        } => {
+            round.artifact_stored(digest, size);
+            round.answer(reply, Ok(()));
+        }
+        Event::Steer {
+            track,
+            verb,
+            wish,
+            by,
+            reply,
+        } => {
+            let answer = round.steer(&track, verb, wish, &by);
+            round.answer(reply, answer);
+        }
+        Event::CreateToken { new, by, reply } => {
+            let answer = round.create_token(&new, &by);
+            round.answer(reply, answer);
+        }
+        Event::RevokeToken { id, by, reply } => {
+            let answer = round.revoke_token(&id, &by);
+            round.answer(reply, answer);
+        }
+        Event::RevokeTarget {
+            target,
+            by,
+            reason,
+            reply,
+        } => {
+            let answer = round.revoke_target(&target, &by, reason.as_deref());
+            round.answer(reply, answer);
+        }
+        Event::Label {
+            target,
+            change,
+            by,
+            reply,
+        } => {
+            let answer = round.label(&target, change, &by);
+            round.answer(reply, answer);
+        }
+    }
+}
+
+impl Handle {
+    /// Brings an event.
+    ///
+    /// # Errors
+    /// [`Refused`] while the coordinator stops.
+    pub async fn bring(&self, event: Event) -> Result<(), Refused> {
+        self.events.send(event).await.map_err(|_| stopping())
+    }
+
+    /// Brings an event and waits for the answer, which comes after the commit.
+    ///
+    /// # Errors
+    /// What the event is answered with, or that the coordinator stops.
+    pub async fn request<T>(&self, event: impl FnOnce(Reply<T>) -> Event) -> Result<T, Refused> {
+        let (reply, answer) = oneshot::channel();
+        self.bring(event(reply)).await?;
+        answer.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    /// Asks about the world as it is between two rounds.
+    ///
+    /// # Errors
+    /// [`Refused`] while the coordinator stops.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&World) -> T + Send + 'static,
+    ) -> Result<T, Refused> {
+        let (reply, answer) = oneshot::channel();
+        let question: Question = Box::new(move |world| drop(reply.send(question(world))));
+        self.questions
+            .send(question)
+            .await
+            .map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())
+    }
+
+    /// The number of the newest entry of the history that is on disk, as it grows.
+    #[must_use]
+    pub fn head(&self) -> watch::Receiver<u64> {
+        self.head.clone()
+    }
+
+    /// Whether what happens can be kept at present.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        *self.healthy.borrow()
+    }
+}
+
+fn stopping() -> Refused {
+    Refused::new(Code::Unavailable, "the coordinator is stopping").help("try again in a moment")
+}
+
+/// The first entry of the history.
+#[must_use]
+pub fn first_entry(version: &str) -> Entry {
+    Entry {
+        kind: "installation.created",
+        message: format!("a new installation, made by holdfast-coordinator {version}"),
+        ..Entry::default()
+    }
+}

@@ -1,0 +1,304 @@
+//! Everything that can happen to the driver: a closed list.
+
+use std::net::SocketAddr;
+
+use holdfast_certs::verify::Peer;
+use holdfast_engine::track::TrackName;
+use holdfast_protocol::api::apply::{Applied, ApplyRequest, Plan};
+use holdfast_protocol::api::release::{NewRelease, Release};
+use holdfast_protocol::api::steer::{Steer, Steered};
+use holdfast_protocol::api::token::{CreatedToken, NewToken, Token};
+use holdfast_protocol::api::{Code, Diagnostic};
+use holdfast_protocol::assignment::{Generation, Held};
+use holdfast_protocol::digest::Digest;
+use holdfast_protocol::join::{JoinRequest, Joined, RenewRequest};
+use holdfast_protocol::message::{Hello, Refusal};
+use holdfast_protocol::name::{LabelKey, LabelValue, ServiceName, TargetName};
+use holdfast_protocol::observed::Report;
+use tokio::sync::{oneshot, watch};
+
+use crate::world::apply::Prepared;
+use crate::world::{Orders, SessionId, World};
+
+/// Why something was not done; becomes a problem document of the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// What kind of reason.
+    pub code: Code,
+    /// The reason in one sentence.
+    pub detail: String,
+    /// What to do about it.
+    pub help: Option<String>,
+    /// Everything wrong with manifests.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Where the answer to an event goes.
+pub type Reply<T> = oneshot::Sender<Result<T, Refused>>;
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A target introduced itself.
+    Connected(Box<Connected>),
+    /// A connection ended.
+    Disconnected {
+        /// Whose.
+        target: TargetName,
+        /// Which.
+        session: SessionId,
+    },
+    /// An assignment is in force on a target.
+    Accepted {
+        /// Where.
+        target: TargetName,
+        /// By which connection.
+        session: SessionId,
+        /// Which assignment.
+        held: Held,
+    },
+    /// A target did not take an assignment.
+    AssignmentRefused {
+        /// Which target.
+        target: TargetName,
+        /// By which connection.
+        session: SessionId,
+        /// The assignment's number.
+        generation: Generation,
+        /// Why.
+        reason: Refusal,
+    },
+    /// A target reports what it observed.
+    Report {
+        /// Which target.
+        target: TargetName,
+        /// By which connection.
+        session: SessionId,
+        /// What it observed.
+        report: Box<Report>,
+    },
+    /// Somebody asks to join.
+    Join {
+        /// The request.
+        request: Box<JoinRequest>,
+        /// From where.
+        from: SocketAddr,
+        /// The answer.
+        reply: Reply<Joined>,
+    },
+    /// A target asks for a new certificate on its live connection.
+    Renew {
+        /// Who it is.
+        peer: Box<Peer>,
+        /// The request for a certificate.
+        request: Vec<u8>,
+        /// The answer: the new chain.
+        reply: Reply<Vec<Vec<u8>>>,
+    },
+    /// A target whose certificate expired asks for a new one.
+    RenewExpired {
+        /// The request.
+        request: Box<RenewRequest>,
+        /// Bytes of the TLS exporter of its connection.
+        exporter: Vec<u8>,
+        /// From where.
+        from: SocketAddr,
+        /// The answer.
+        reply: Reply<Joined>,
+    },
+    /// A target leaves for good.
+    Leave {
+        /// Which.
+        target: TargetName,
+        /// By which connection.
+        session: SessionId,
+        /// The answer, after which the connection may be closed.
+        reply: Reply<()>,
+    },
+    /// A peer did what it may not.
+    Offence {
+        /// Who, as far as it is known.
+        target: Option<TargetName>,
+        /// From where.
+        from: SocketAddr,
+        /// What.
+        what: String,
+    },
+    /// Manifests were applied.
+    Apply {
+        /// The parsed and compiled request.
+        prepared: Box<Prepared>,
+        /// Who.
+        by: String,
+        /// The answer; [`Code::Conflict`] with no help when the world has moved on and the request has
+        /// to be prepared again.
+        reply: Reply<Applied>,
+    },
+    /// What would an apply do?
+    Plan {
+        /// The parsed and compiled request.
+        prepared: Box<Prepared>,
+        /// The request itself, to be given back.
+        request: Box<ApplyRequest>,
+        /// The answer.
+        reply: Reply<Plan>,
+    },
+    /// A person lets held removals happen.
+    ConfirmRemovals {
+        /// The revision that made them.
+        revision: u64,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: Option<String>,
+        /// The answer.
+        reply: Reply<Steered>,
+    },
+    /// A new release.
+    Release {
+        /// Of which service.
+        service: ServiceName,
+        /// The release.
+        new: Box<NewRelease>,
+        /// Who.
+        by: String,
+        /// The answer.
+        reply: Reply<Release>,
+    },
+    /// The content of an artifact is on disk.
+    ArtifactStored {
+        /// Its digest.
+        digest: Digest,
+        /// Its length in bytes.
+        size: u64,
+        /// The answer.
+        reply: Reply<()>,
+    },
+    /// A person steers a track.
+    Steer {
+        /// Which.
+        track: TrackName,
+        /// How.
+        verb: Verb,
+        /// Why, and to what.
+        wish: Steer,
+        /// Who.
+        by: String,
+        /// The answer.
+        reply: Reply<Steered>,
+    },
+    /// A new join token.
+    CreateToken {
+        /// The wish.
+        new: NewToken,
+        /// Who.
+        by: String,
+        /// The answer.
+        reply: Reply<CreatedToken>,
+    },
+    /// A join token is to be void.
+    RevokeToken {
+        /// Which.
+        id: String,
+        /// Who.
+        by: String,
+        /// The answer.
+        reply: Reply<Token>,
+    },
+    /// A target's certificates are to be void.
+    RevokeTarget {
+        /// Which.
+        target: TargetName,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: Option<String>,
+        /// The answer.
+        reply: Reply<()>,
+    },
+    /// A target's labels change.
+    Label {
+        /// Which target.
+        target: TargetName,
+        /// Label to value, or to none.
+        change: Vec<(LabelKey, Option<LabelValue>)>,
+        /// Who.
+        by: String,
+        /// The answer.
+        reply: Reply<()>,
+    },
+}
+
+/// A target that introduced itself.
+#[derive(Debug)]
+pub struct Connected {
+    /// Who, from the certificate.
+    pub peer: Peer,
+    /// Which connection.
+    pub session: SessionId,
+    /// How it introduced itself.
+    pub hello: Hello,
+    /// The connection.
+    pub connection: quinn::Connection,
+    /// What the connection's task shall send.
+    pub orders: watch::Sender<Orders>,
+    /// Whether it is let in.
+    pub reply: Reply<()>,
+}
+
+/// How a person can steer a track.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Put an earlier release back.
+    Rollback,
+    /// Try again what failed.
+    Retry,
+    /// Stop what is under way, for good.
+    Halt,
+    /// Start nothing new.
+    Pause,
+    /// End a pause.
+    Resume,
+}
+
+/// A question about the world, asked between two rounds.
+pub type Question = Box<dyn FnOnce(&World) + Send>;
+
+impl Refused {
+    /// A refusal without help.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self {
+            code,
+            detail: detail.into(),
+            help: None,
+            diagnostics: Vec::new(),
+        }
+    }
+
+    /// The same with what to do about it.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+impl Verb {
+    /// Every verb with its name in paths and commands.
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("rollback", Self::Rollback),
+        ("retry", Self::Retry),
+        ("halt", Self::Halt),
+        ("pause", Self::Pause),
+        ("resume", Self::Resume),
+    ];
+
+    /// The verb of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, verb)| *verb)
+    }
+}

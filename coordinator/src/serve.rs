@@ -1,0 +1,222 @@
+//! Builds the parts, says when it is ready, waits for the signal, drains.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use holdfast_certs::authority::Root;
+use holdfast_certs::clock::Clock;
+use holdfast_certs::tls::{self, CurrentLeaf};
+use holdfast_protocol::digest::Digest;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::driver::{self, Driver};
+use crate::metrics::Metrics;
+use crate::store::{Store, Write, row};
+use crate::world::{Round, Trust, World};
+use crate::{access, api, clock, link};
+
+/// The database's file in the data directory.
+pub const DATABASE: &str = "holdfast.db";
+/// Where artifacts lie in the data directory.
+pub const ARTIFACTS: &str = "artifacts";
+/// The first administrator's API token in the data directory.
+pub const ADMIN_TOKEN: &str = "admin.token";
+/// How long the coordinator's own certificate is valid; it is made anew at each start and renewed
+/// while it runs.
+const LEAF_VALIDITY: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+/// How often the coordinator's own certificate is renewed while it runs.
+const LEAF_RENEWAL: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long stopping may take.
+const DRAIN: Duration = Duration::from_secs(8);
+
+/// Serves until it is told to stop.
+///
+/// # Errors
+/// Whatever kept it from starting.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let _only = lock(&config.data)?;
+    let (world, store) = open(&config.data).await?;
+    let root = Arc::clone(&world.trust.root);
+    let registry = Arc::clone(&world.trust.registry);
+    let leaf = CurrentLeaf::new(server_leaf(&root, &config)?)?;
+    let tls_clock = Arc::new(Clock::default());
+    let agents = tls::agent_server_config(
+        Arc::clone(&leaf),
+        Arc::clone(&registry),
+        Arc::clone(&tls_clock),
+    )?;
+    let https = tls::api_server_config(Arc::clone(&leaf), tls_clock)?;
+    let endpoint = link::bind(config.listen, agents)
+        .with_context(|| format!("cannot listen for agents on UDP {}", config.listen))?;
+    let listener = TcpListener::bind(config.api)
+        .await
+        .with_context(|| format!("cannot listen for the API on TCP {}", config.api))?;
+    let (agents_at, api_at) = (endpoint.local_addr()?, listener.local_addr()?);
+
+    let metrics = Metrics::default();
+    let artifacts = config.data.join(ARTIFACTS);
+    let (driver, handle) = Driver::new(world, store.clone(), metrics.clone());
+    let (stop_edges, stop_driver) = (CancellationToken::new(), CancellationToken::new());
+    let tasks = TaskTracker::new();
+    tasks.spawn(driver.run(stop_driver.clone()));
+    let context = link::Context::new(handle.clone(), registry, artifacts.clone(), metrics.clone());
+    let edges = TaskTracker::new();
+    edges.spawn(link::serve(endpoint, context, stop_edges.clone()));
+    let app = api::App::new(handle, store.clone(), artifacts, metrics);
+    edges.spawn(api::serve::run(listener, https, app, stop_edges.clone()));
+    edges.spawn(renew_leaf(leaf, root, config.clone(), stop_edges.clone()));
+
+    // The addresses are what callers wait for.
+    let mut out = std::io::stdout();
+    writeln!(out, "ready agents={agents_at} api=https://{api_at}")?;
+    out.flush()?;
+    notify(&[sd_notify::NotifyState::Ready]);
+    stopped().await?;
+
+    notify(&[sd_notify::NotifyState::Stopping]);
+    tracing::info!("stopping");
+    stop_edges.cancel();
+    edges.close();
+    let drained = tokio::time::timeout(DRAIN, edges.wait()).await;
+    stop_driver.cancel();
+    tasks.close();
+    let finished = tokio::time::timeout(DRAIN, tasks.wait()).await;
+    store.close().await;
+    if drained.is_err() || finished.is_err() {
+        tracing::warn!("some work did not end in time");
+    }
+    Ok(())
+}
+
+/// One coordinator a data directory: two would both believe that they decide.
+fn lock(data: &Path) -> anyhow::Result<std::fs::File> {
+    make_private(data)?;
+    let path = data.join("lock");
+    let file =
+        std::fs::File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            bail!(
+                "another coordinator serves {}: stop it first",
+                data.display()
+            )
+        }
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
+    }
+}
+
+fn make_private(directory: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .with_context(|| format!("cannot make the data directory {}", directory.display()))
+}
+
+/// Opens what is there, or makes a new installation.
+async fn open(data: &Path) -> anyhow::Result<(World, Store)> {
+    make_private(&data.join(ARTIFACTS))?;
+    let now = clock::now();
+    let trust = Trust::open(data, now)?;
+    let path = data.join(DATABASE);
+    let store = Store::open(&path)
+        .await
+        .with_context(|| format!("cannot open the database {}", path.display()))?;
+    let mut world = World::restore(store.load().await?, trust)?;
+    if world.head.sequence == 0 {
+        let mut round = Round::new(&mut world, now);
+        round.record(driver::first_entry(env!("CARGO_PKG_VERSION")));
+        let writes = round.writes;
+        store.commit(&writes).await?;
+    }
+    ensure_administrator(&mut world, &store, data).await?;
+    Ok((world, store))
+}
+
+/// The first administrator's token is the content of a file. What the database keeps of it is its
+/// hash, so a file that was lost is made anew and the old token is void.
+async fn ensure_administrator(world: &mut World, store: &Store, data: &Path) -> anyhow::Result<()> {
+    let path = data.join(ADMIN_TOKEN);
+    let known = access::read_token(&path)?;
+    let hash = known.as_deref().map(|token| Digest::of(token.as_bytes()));
+    if hash.is_some_and(|hash| world.users.contains_key(&hash)) {
+        return Ok(());
+    }
+    let token = match known {
+        Some(token) => token,
+        None => access::create_token(&path)?,
+    };
+    let user = row::User {
+        token_hash: Digest::of(token.as_bytes()),
+        name: "admin".to_owned(),
+        roles: vec!["admin".to_owned()],
+        created_at: clock::now(),
+    };
+    store.commit(&[Write::User(user.clone())]).await?;
+    world.users.insert(user.token_hash, user);
+    Ok(())
+}
+
+fn server_leaf(
+    root: &Root,
+    config: &Config,
+) -> anyhow::Result<holdfast_certs::authority::ServerLeaf> {
+    let mut hosts = vec![
+        "localhost".to_owned(),
+        "127.0.0.1".to_owned(),
+        "::1".to_owned(),
+    ];
+    for address in [config.listen, config.api] {
+        if !address.ip().is_unspecified() {
+            hosts.push(address.ip().to_string());
+        }
+    }
+    hosts.extend(config.hosts.iter().cloned());
+    hosts.sort();
+    hosts.dedup();
+    Ok(root.server_leaf(&hosts, clock::now(), LEAF_VALIDITY)?)
+}
+
+async fn renew_leaf(
+    current: Arc<CurrentLeaf>,
+    root: Arc<Root>,
+    config: Config,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(LEAF_RENEWAL) => {}
+        }
+        let renewed = server_leaf(&root, &config).and_then(|leaf| Ok(current.replace(leaf)?));
+        if let Err(error) = renewed {
+            tracing::error!(error = %error, "the coordinator's certificate was not renewed");
+        }
+    }
+}
+
+async fn stopped() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+fn notify(state: &[sd_notify::NotifyState<'_>]) {
+    // Without a service manager there is nobody to tell.
+    drop(sd_notify::notify(state));
+}

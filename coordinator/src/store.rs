@@ -1,0 +1,624 @@
+//! What must survive the coordinator: the store's questions in domain words.
+//!
+//! The driver keeps everything it decides from in memory; the store is its log. One commit holds
+//! everything that one round of the driver changed ([`Write`]s, in order), so a crash leaves the
+//! state before or after a round, never between. Statements keep to what SQLite and PostgreSQL both
+//! understand; only `migrations/` differs.
+
+pub mod load;
+pub mod row;
+
+use std::path::Path;
+use std::time::Duration;
+
+use holdfast_engine::track::{Placement, Track, TrackName};
+use holdfast_protocol::api::deployment::Deployment;
+use holdfast_protocol::api::event::Event;
+use holdfast_protocol::api::release::Release;
+use holdfast_protocol::assignment::SignedAssignment;
+use holdfast_protocol::digest::Digest;
+use holdfast_protocol::name::{EnvironmentName, ServiceName, TargetName};
+use holdfast_protocol::time::Timestamp;
+use serde::Serialize;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
+};
+use sqlx::{Acquire, Row};
+
+/// How long a statement waits for another writer before it fails.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections that only read.
+const READERS: u32 = 4;
+/// Most rows that one page of a listing holds.
+pub const PAGE_MAX_ROWS: u32 = 1_000;
+
+/// Why the store could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database refused.
+    #[error("the database failed to {attempt}")]
+    Database {
+        /// What was attempted.
+        attempt: &'static str,
+        /// What it said.
+        source: sqlx::Error,
+    },
+    /// The schema could not be brought up to date.
+    #[error("the database's schema could not be brought up to date")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// A row does not say what this program wrote.
+    #[error("{table} row {key} is damaged: {problem}")]
+    Damaged {
+        /// Which table.
+        table: &'static str,
+        /// Which row.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// The database.
+#[derive(Debug, Clone)]
+pub struct Store {
+    write: SqlitePool,
+    read: SqlitePool,
+}
+
+/// One change to be kept.
+#[derive(Debug, Clone)]
+pub enum Write {
+    /// A new revision, with the whole content of its input set.
+    Revision(row::Revision),
+    /// A configuration that a track refers to.
+    Configuration {
+        /// Its digest.
+        digest: Digest,
+        /// Its canonical JSON.
+        body: String,
+    },
+    /// A rendered workload body.
+    Body {
+        /// Its digest.
+        digest: Digest,
+        /// Its canonical bytes.
+        bytes: Vec<u8>,
+    },
+    /// A new release.
+    Release(Release),
+    /// A track, new or changed.
+    Track(Box<Track>),
+    /// A track that is gone.
+    DropTrack(TrackName),
+    /// A removal that waits for a person or was confirmed; none when there is no removal any more.
+    Removal(TrackName, Option<row::Removal>),
+    /// What a target is assigned of a service; none when nothing.
+    Placement {
+        /// The target.
+        target: TargetName,
+        /// The service.
+        service: ServiceName,
+        /// What is placed there.
+        placed: Option<row::Placed>,
+    },
+    /// A deployment, new or changed.
+    Deployment(Box<Deployment>),
+    /// A target, new or changed.
+    Target(Box<row::Target>),
+    /// A target that has left.
+    DropTarget(TargetName),
+    /// A certificate that was issued.
+    Certificate(row::Certificate),
+    /// Every certificate of a target is void from now on.
+    RevokeCertificates {
+        /// Whose.
+        target: TargetName,
+        /// When.
+        at: Timestamp,
+    },
+    /// A target's newest assignment.
+    Assignment {
+        /// The target.
+        target: TargetName,
+        /// The assignment.
+        signed: SignedAssignment,
+    },
+    /// What was observed of a service on a target; none when nothing is there.
+    Observed {
+        /// The target.
+        target: TargetName,
+        /// The service.
+        service: ServiceName,
+        /// What was observed.
+        observed: Option<row::Observed>,
+    },
+    /// A join token, new or changed.
+    Token(row::Token),
+    /// Somebody whom a token let in.
+    Join(row::Join),
+    /// An artifact whose content is complete.
+    Artifact {
+        /// Its digest.
+        digest: Digest,
+        /// Its length in bytes.
+        size: u64,
+    },
+    /// An entry of the history.
+    Event(Box<Event>),
+    /// Somebody who may use the API.
+    User(row::User),
+    /// A fact about the installation.
+    Installation {
+        /// Which.
+        key: &'static str,
+        /// What.
+        value: String,
+    },
+}
+
+impl Store {
+    /// Opens or makes the database at `path` and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the file cannot be opened or is newer than this program.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT);
+        let failed = |attempt| move |source| StoreError::Database { attempt, source };
+        let write = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_with(options.clone())
+            .await
+            .map_err(failed("open for writing"))?;
+        sqlx::migrate!("migrations/sqlite").run(&write).await?;
+        let read = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .connect_with(options.read_only(true))
+            .await
+            .map_err(failed("open for reading"))?;
+        Ok(Self { write, read })
+    }
+
+    /// Commits all of `writes` or nothing; returns after the disk has them.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`]: nothing was kept, and the same writes may be tried again.
+    pub async fn commit(&self, writes: &[Write]) -> Result<(), StoreError> {
+        let failed = |source| StoreError::Database {
+            attempt: "commit",
+            source,
+        };
+        let mut connection = self.write.acquire().await.map_err(failed)?;
+        let mut transaction = connection.begin().await.map_err(failed)?;
+        for write in writes {
+            execute(&mut transaction, write).await.map_err(failed)?;
+        }
+        transaction.commit().await.map_err(failed)
+    }
+
+    /// Deployments, newest first: of one track, one service, one environment or all, before `before`
+    /// where that is given.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails or a row is damaged.
+    pub async fn deployments(&self, page: &DeploymentPage) -> Result<Vec<Deployment>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT id, body FROM deployments \
+             WHERE ($1 = '' OR service = $1) AND ($2 = '' OR environment = $2) AND id < $3 \
+             ORDER BY id DESC LIMIT $4",
+        )
+        .bind(
+            page.service
+                .as_ref()
+                .map_or("", ServiceName::as_str)
+                .to_owned(),
+        )
+        .bind(
+            page.environment
+                .as_ref()
+                .map_or("", EnvironmentName::as_str)
+                .to_owned(),
+        )
+        .bind(integer(page.before.unwrap_or(u64::MAX)))
+        .bind(i64::from(page.limit.min(PAGE_MAX_ROWS)))
+        .fetch_all(&self.read)
+        .await
+        .map_err(|source| StoreError::Database {
+            attempt: "list deployments",
+            source,
+        })?;
+        rows.iter()
+            .map(|row| load::parse("deployments", &row.get::<i64, _>(0), row.get(1)))
+            .collect()
+    }
+
+    /// One deployment.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails or the row is damaged.
+    pub async fn deployment(&self, id: u64) -> Result<Option<Deployment>, StoreError> {
+        let row = sqlx::query("SELECT id, body FROM deployments WHERE id = $1")
+            .bind(integer(id))
+            .fetch_optional(&self.read)
+            .await
+            .map_err(|source| StoreError::Database {
+                attempt: "read a deployment",
+                source,
+            })?;
+        row.map(|row| load::parse("deployments", &row.get::<i64, _>(0), row.get(1)))
+            .transpose()
+    }
+
+    /// Entries of the history after `after`, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails or a row is damaged.
+    pub async fn events(&self, after: u64, limit: u32) -> Result<Vec<Event>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT sequence, body FROM events WHERE sequence > $1 ORDER BY sequence LIMIT $2",
+        )
+        .bind(integer(after))
+        .bind(i64::from(limit.min(PAGE_MAX_ROWS)))
+        .fetch_all(&self.read)
+        .await
+        .map_err(|source| StoreError::Database {
+            attempt: "list events",
+            source,
+        })?;
+        rows.iter()
+            .map(|row| load::parse("events", &row.get::<i64, _>(0), row.get(1)))
+            .collect()
+    }
+
+    /// Revisions, newest first, without the files.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails or a row is damaged.
+    pub async fn revisions(
+        &self,
+        limit: u32,
+    ) -> Result<Vec<holdfast_protocol::api::apply::Revision>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT number, input_set, created_at, created_by, changes FROM revisions \
+             ORDER BY number DESC LIMIT $1",
+        )
+        .bind(i64::from(limit.min(PAGE_MAX_ROWS)))
+        .fetch_all(&self.read)
+        .await
+        .map_err(|source| StoreError::Database {
+            attempt: "list revisions",
+            source,
+        })?;
+        rows.iter().map(load::revision_summary).collect()
+    }
+
+    /// What was answered to the same request before, by its idempotency key: the digest of the
+    /// request, the status and the body.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn answer(&self, key: &str) -> Result<Option<(String, u16, String)>, StoreError> {
+        let row =
+            sqlx::query("SELECT request, status, body FROM answers WHERE idempotency_key = $1")
+                .bind(key.to_owned())
+                .fetch_optional(&self.read)
+                .await
+                .map_err(|source| StoreError::Database {
+                    attempt: "read an answer",
+                    source,
+                })?;
+        Ok(row.map(|row| {
+            let status = u16::try_from(row.get::<i64, _>(1)).unwrap_or(500);
+            (row.get(0), status, row.get(2))
+        }))
+    }
+
+    /// Keeps the answer to a request that carried an idempotency key. Answers older than a day go.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn keep_answer(
+        &self,
+        key: &str,
+        request: &str,
+        status: u16,
+        body: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let failed = |source| StoreError::Database {
+            attempt: "keep an answer",
+            source,
+        };
+        let day = integer(now.as_millis().saturating_sub(86_400_000));
+        sqlx::query("DELETE FROM answers WHERE at < $1")
+            .bind(day)
+            .execute(&self.write)
+            .await
+            .map_err(failed)?;
+        sqlx::query(
+            "INSERT INTO answers (idempotency_key, request, status, body, at) \
+             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (idempotency_key) DO NOTHING",
+        )
+        .bind(key.to_owned())
+        .bind(request.to_owned())
+        .bind(i64::from(status))
+        .bind(body.to_owned())
+        .bind(integer(now.as_millis()))
+        .execute(&self.write)
+        .await
+        .map_err(failed)?;
+        Ok(())
+    }
+
+    /// Writes a complete, consistent copy of the database to a file that must not exist yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn copy_to(&self, file: &Path) -> Result<(), StoreError> {
+        sqlx::query("VACUUM INTO $1")
+            .bind(file.to_string_lossy().into_owned())
+            .execute(&self.write)
+            .await
+            .map_err(|source| StoreError::Database {
+                attempt: "copy itself",
+                source,
+            })?;
+        Ok(())
+    }
+
+    /// Asks the database to check itself; what it says when all is well is `ok`.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn integrity(&self) -> Result<String, StoreError> {
+        let failed = |source| StoreError::Database {
+            attempt: "check itself",
+            source,
+        };
+        let row = sqlx::query("PRAGMA integrity_check")
+            .fetch_one(&self.read)
+            .await
+            .map_err(failed)?;
+        Ok(row.get(0))
+    }
+
+    /// Closes every connection; what was committed is on disk.
+    pub async fn close(&self) {
+        self.read.close().await;
+        self.write.close().await;
+    }
+}
+
+/// Which deployments.
+#[derive(Debug, Clone, Default)]
+pub struct DeploymentPage {
+    /// Only of this service.
+    pub service: Option<ServiceName>,
+    /// Only of this environment.
+    pub environment: Option<EnvironmentName>,
+    /// Only with a smaller number.
+    pub before: Option<u64>,
+    /// At most so many; see [`PAGE_MAX_ROWS`].
+    pub limit: u32,
+}
+
+/// The one place where each kind of write becomes a statement.
+#[expect(
+    clippy::too_many_lines,
+    reason = "a flat list of statements, one for each kind of write"
+)]
+async fn execute(db: &mut SqliteConnection, write: &Write) -> Result<(), sqlx::Error> {
+    let query = match write {
+        Write::Revision(revision) => sqlx::query(
+            "INSERT INTO revisions \
+             (number, input_set, files, digest, changes, created_at, created_by) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (number) DO NOTHING",
+        )
+        .bind(integer(revision.number))
+        .bind(revision.set.to_string())
+        .bind(revision.files.clone())
+        .bind(Digest::of(revision.files.as_bytes()).to_string())
+        .bind(json(&revision.changes))
+        .bind(integer(revision.created_at.as_millis()))
+        .bind(revision.created_by.clone()),
+        Write::Configuration { digest, body } => sqlx::query(
+            "INSERT INTO configurations (digest, body) VALUES ($1, $2) \
+             ON CONFLICT (digest) DO NOTHING",
+        )
+        .bind(digest.to_string())
+        .bind(body.clone()),
+        Write::Body { digest, bytes } => sqlx::query(
+            "INSERT INTO bodies (digest, bytes) VALUES ($1, $2) ON CONFLICT (digest) DO NOTHING",
+        )
+        .bind(digest.to_string())
+        .bind(bytes.clone()),
+        Write::Release(release) => sqlx::query(
+            "INSERT INTO releases (service, version, sequence, body) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (service, version) DO NOTHING",
+        )
+        .bind(release.service.to_string())
+        .bind(release.version.to_string())
+        .bind(integer(release.sequence))
+        .bind(json(release)),
+        Write::Track(track) => sqlx::query(
+            "INSERT INTO tracks (service, environment, body) VALUES ($1, $2, $3) \
+             ON CONFLICT (service, environment) DO UPDATE SET body = excluded.body",
+        )
+        .bind(track.name.service.to_string())
+        .bind(track.name.environment.to_string())
+        .bind(json(track)),
+        Write::DropTrack(name) => {
+            sqlx::query("DELETE FROM tracks WHERE service = $1 AND environment = $2")
+                .bind(name.service.to_string())
+                .bind(name.environment.to_string())
+        }
+        Write::Removal(name, Some(removal)) => sqlx::query(
+            "INSERT INTO removals (service, environment, revision, confirmed) \
+             VALUES ($1, $2, $3, $4) ON CONFLICT (service, environment) \
+             DO UPDATE SET revision = excluded.revision, confirmed = excluded.confirmed",
+        )
+        .bind(name.service.to_string())
+        .bind(name.environment.to_string())
+        .bind(integer(removal.revision))
+        .bind(i64::from(removal.confirmed)),
+        Write::Removal(name, None) => {
+            sqlx::query("DELETE FROM removals WHERE service = $1 AND environment = $2")
+                .bind(name.service.to_string())
+                .bind(name.environment.to_string())
+        }
+        Write::Placement {
+            target,
+            service,
+            placed: Some(placed),
+        } => sqlx::query(
+            "INSERT INTO placements (target, service, point, since, body, problem) \
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (target, service) \
+             DO UPDATE SET point = excluded.point, since = excluded.since, \
+             body = excluded.body, problem = excluded.problem",
+        )
+        .bind(target.to_string())
+        .bind(service.to_string())
+        .bind(json(&placed.point))
+        .bind(integer(placed.since.as_millis()))
+        .bind(placed.body.as_ref().ok().map(ToString::to_string))
+        .bind(placed.body.as_ref().err().cloned()),
+        Write::Placement {
+            target,
+            service,
+            placed: None,
+        } => sqlx::query("DELETE FROM placements WHERE target = $1 AND service = $2")
+            .bind(target.to_string())
+            .bind(service.to_string()),
+        Write::Deployment(deployment) => sqlx::query(
+            "INSERT INTO deployments (id, service, environment, body) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (id) DO UPDATE SET body = excluded.body",
+        )
+        .bind(integer(deployment.id))
+        .bind(deployment.service.to_string())
+        .bind(deployment.environment.to_string())
+        .bind(json(deployment)),
+        Write::Target(target) => sqlx::query(
+            "INSERT INTO targets (name, environment, body) VALUES ($1, $2, $3) \
+             ON CONFLICT (name) DO UPDATE SET environment = excluded.environment, \
+             body = excluded.body",
+        )
+        .bind(target.name.to_string())
+        .bind(target.environment.to_string())
+        .bind(json(target)),
+        Write::DropTarget(name) => {
+            for sql in [
+                "DELETE FROM placements WHERE target = $1",
+                "DELETE FROM observed WHERE target = $1",
+                "DELETE FROM assignments WHERE target = $1",
+            ] {
+                sqlx::query(sql)
+                    .bind(name.to_string())
+                    .execute(&mut *db)
+                    .await?;
+            }
+            sqlx::query("DELETE FROM targets WHERE name = $1").bind(name.to_string())
+        }
+        Write::Certificate(certificate) => sqlx::query(
+            "INSERT INTO certificates (serial, target, environment, not_after, revoked_at) \
+             VALUES ($1, $2, $3, $4, NULL) ON CONFLICT (serial) DO NOTHING",
+        )
+        .bind(certificate.serial.clone())
+        .bind(certificate.target.to_string())
+        .bind(certificate.environment.to_string())
+        .bind(integer(certificate.not_after.as_millis())),
+        Write::RevokeCertificates { target, at } => sqlx::query(
+            "UPDATE certificates SET revoked_at = $2 WHERE target = $1 AND revoked_at IS NULL",
+        )
+        .bind(target.to_string())
+        .bind(integer(at.as_millis())),
+        Write::Assignment { target, signed } => sqlx::query(
+            "INSERT INTO assignments (target, bytes, signature) VALUES ($1, $2, $3) \
+             ON CONFLICT (target) DO UPDATE SET bytes = excluded.bytes, \
+             signature = excluded.signature",
+        )
+        .bind(target.to_string())
+        .bind(signed.bytes.clone())
+        .bind(signed.signature.clone()),
+        Write::Observed {
+            target,
+            service,
+            observed: Some(observed),
+        } => sqlx::query(
+            "INSERT INTO observed (target, service, body) VALUES ($1, $2, $3) \
+             ON CONFLICT (target, service) DO UPDATE SET body = excluded.body",
+        )
+        .bind(target.to_string())
+        .bind(service.to_string())
+        .bind(json(observed)),
+        Write::Observed {
+            target,
+            service,
+            observed: None,
+        } => sqlx::query("DELETE FROM observed WHERE target = $1 AND service = $2")
+            .bind(target.to_string())
+            .bind(service.to_string()),
+        Write::Token(token) => sqlx::query(
+            "INSERT INTO tokens (id, body) VALUES ($1, $2) \
+             ON CONFLICT (id) DO UPDATE SET body = excluded.body",
+        )
+        .bind(token.about.id.clone())
+        .bind(json(token)),
+        Write::Join(join) => sqlx::query(
+            "INSERT INTO joins (token, public_key, body) VALUES ($1, $2, $3) \
+             ON CONFLICT (token, public_key) DO UPDATE SET body = excluded.body",
+        )
+        .bind(join.token.clone())
+        .bind(join.public_key.to_string())
+        .bind(json(join)),
+        Write::Artifact { digest, size } => sqlx::query(
+            "INSERT INTO artifacts (digest, size) VALUES ($1, $2) ON CONFLICT (digest) DO NOTHING",
+        )
+        .bind(digest.to_string())
+        .bind(integer(*size)),
+        Write::Event(event) => sqlx::query(
+            "INSERT INTO events (sequence, body, hash) VALUES ($1, $2, $3) \
+             ON CONFLICT (sequence) DO NOTHING",
+        )
+        .bind(integer(event.sequence))
+        .bind(json(event))
+        .bind(event.hash.to_string()),
+        Write::User(user) => sqlx::query(
+            "INSERT INTO users (token_hash, body) VALUES ($1, $2) \
+             ON CONFLICT (token_hash) DO UPDATE SET body = excluded.body",
+        )
+        .bind(user.token_hash.to_string())
+        .bind(json(user)),
+        Write::Installation { key, value } => sqlx::query(
+            "INSERT INTO installation (key, value) VALUES ($1, $2) \
+             ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+        )
+        .bind(*key)
+        .bind(value.clone()),
+    };
+    query.execute(&mut *db).await.map(|_| ())
+}
+
+/// The placement that a row holds, as the engine knows it.
+impl From<&row::Placed> for Placement {
+    fn from(placed: &row::Placed) -> Self {
+        Self {
+            point: placed.point.clone(),
+            since: placed.since,
+        }
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("our own types serialise")
+}
+
+/// Numbers in the database are signed; ours stay far below half the range.
+pub(crate) fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,161 @@
+//! The values that are kept, where they are not types of the protocol or the engine already.
+
+use std::collections::BTreeMap;
+
+use holdfast_engine::track::Point;
+use holdfast_protocol::api::apply::Change;
+use holdfast_protocol::api::target::Condition;
+use holdfast_protocol::api::token;
+use holdfast_protocol::assignment::Generation;
+use holdfast_protocol::digest::Digest;
+use holdfast_protocol::name::{EnvironmentName, InputSetName, ServiceName, TargetName, Version};
+use holdfast_protocol::observed::{Facts, Labels, State};
+use holdfast_protocol::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A revision with the content of the one set that it changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revision {
+    /// Its number.
+    pub number: u64,
+    /// The set.
+    pub set: InputSetName,
+    /// The set's files as JSON.
+    pub files: String,
+    /// What changed.
+    pub changes: Vec<Change>,
+    /// When.
+    pub created_at: Timestamp,
+    /// By whom.
+    pub created_by: String,
+}
+
+/// A track that is declared no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Removal {
+    /// The revision that no longer declares it.
+    pub revision: u64,
+    /// Whether it may go.
+    pub confirmed: bool,
+}
+
+/// What a target is assigned of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// Release and configuration.
+    pub point: Point,
+    /// Since when.
+    pub since: Timestamp,
+    /// The rendered workload, or why there is none for this target.
+    pub body: Result<Digest, String>,
+}
+
+/// A joined host or cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Target {
+    /// Its name.
+    pub name: TargetName,
+    /// Its environment.
+    pub environment: EnvironmentName,
+    /// The labels that people and its token gave it.
+    pub given: Labels,
+    /// What it is, as it last said.
+    pub facts: Facts,
+    /// When it joined.
+    pub joined_at: Timestamp,
+    /// The agent's release.
+    pub agent_version: String,
+    /// When its newest certificate ends.
+    pub certificate_expires: Timestamp,
+    /// What is wrong with it.
+    pub conditions: Vec<Condition>,
+    /// When it was last known to come or go.
+    pub since: Timestamp,
+    /// Set once its certificates are void.
+    pub revoked_at: Option<Timestamp>,
+    /// The newest assignment that it has made so.
+    pub converged: Option<Generation>,
+}
+
+/// A certificate that was issued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// Its serial number, hexadecimal.
+    pub serial: String,
+    /// Whose it is.
+    pub target: TargetName,
+    /// The environment whose authority issued it.
+    pub environment: EnvironmentName,
+    /// When it ends.
+    pub not_after: Timestamp,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// What was last observed of a service on a target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Observed {
+    /// The service.
+    pub service: ServiceName,
+    /// Digest of the body that the target was asked to run then.
+    pub wanted: Option<Digest>,
+    /// Digest of the body that it ran.
+    pub running: Option<Digest>,
+    /// The release that it ran.
+    pub version: Option<Version>,
+    /// How it did.
+    pub state: State,
+    /// Why.
+    pub message: String,
+    /// Since when, by the target's clock.
+    pub since: Timestamp,
+    /// Since when by the coordinator's clock: when this state of this body was first heard of.
+    pub heard_at: Timestamp,
+    /// How often it was started again without being asked to.
+    pub restarts: u32,
+}
+
+/// A join token as it is kept: the secret only as its hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Token {
+    /// SHA-256 of the secret.
+    pub secret_hash: Digest,
+    /// What may be told of it.
+    pub about: token::Token,
+}
+
+/// Somebody whom a token let in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Join {
+    /// The token's public part.
+    pub token: String,
+    /// Digest of the public key.
+    pub public_key: Digest,
+    /// The target it became.
+    pub target: TargetName,
+    /// The certificate that it got, DER, leaf first.
+    pub chain: Vec<Vec<u8>>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Somebody who may use the API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct User {
+    /// SHA-256 of the bearer token.
+    pub token_hash: Digest,
+    /// The user's name.
+    pub name: String,
+    /// The user's roles.
+    pub roles: Vec<String>,
+    /// When the token was made.
+    pub created_at: Timestamp,
+}
+
+/// Facts about the installation, by key.
+pub type Installation = BTreeMap<String, String>;

@@ -1,0 +1,180 @@
+//! From what is placed on a target to its next signed assignment.
+
+use std::sync::Arc;
+
+use holdfast_engine::assign::{self as engine, RenderRelease, RenderTarget};
+use holdfast_engine::track::Point;
+use holdfast_protocol::assignment::{Assignment, Entry as Line, Generation};
+use holdfast_protocol::digest::Digest;
+use holdfast_protocol::name::{ServiceName, TargetName};
+
+use super::{After, Assigned, OrderChange, Round, World};
+use crate::store::{Write, row};
+
+/// The epoch of a new installation.
+const FIRST_EPOCH: u64 = 1;
+
+impl Round<'_> {
+    /// Renders a service for a target; the reason in words where that cannot be done.
+    pub(super) fn render(
+        &mut self,
+        service: &ServiceName,
+        target: &TargetName,
+        point: &Point,
+    ) -> Result<Digest, String> {
+        let workload = self.world.rendered(service, target, point)?;
+        let (digest, bytes) = workload.seal();
+        if !self.world.bodies.contains_key(&digest) {
+            self.world.bodies.insert(digest, Arc::new(bytes.clone()));
+            self.writes.push(Write::Body { digest, bytes });
+        }
+        Ok(digest)
+    }
+
+    /// Renders everything on a target again, since something that it is rendered from has changed.
+    pub(super) fn render_again(&mut self, target: &TargetName) {
+        let Some(there) = self.world.targets.get(target) else {
+            return;
+        };
+        for (service, placed) in there.placed.clone() {
+            let body = self.render(&service, target, &placed.point);
+            if body == placed.body {
+                continue;
+            }
+            let placed = row::Placed { body, ..placed };
+            if let Some(there) = self.world.targets.get_mut(target) {
+                there.placed.insert(service.clone(), placed.clone());
+            }
+            self.reassign.insert(target.clone());
+            self.writes.push(Write::Placement {
+                target: target.clone(),
+                service,
+                placed: Some(placed),
+            });
+        }
+    }
+
+    /// Makes and signs a new assignment for every target whose workloads have changed.
+    pub fn assign(&mut self) {
+        for name in std::mem::take(&mut self.reassign) {
+            if let Some(assigned) = self.world.next_assignment(&name, self.now) {
+                self.put_assignment(&name, assigned);
+            }
+        }
+    }
+
+    fn put_assignment(&mut self, name: &TargetName, assigned: Assigned) {
+        let signed = Arc::clone(&assigned.signed);
+        self.writes.push(Write::Assignment {
+            target: name.clone(),
+            signed: (*signed).clone(),
+        });
+        self.after.push(After::Order {
+            target: name.clone(),
+            change: OrderChange::Assignment(signed),
+        });
+        if let Some(target) = self.world.targets.get_mut(name) {
+            target.assigned_before = target.assigned.replace(assigned);
+        }
+    }
+}
+
+impl World {
+    /// The workload of a service for a target.
+    ///
+    /// # Errors
+    /// Why it cannot be rendered, for people.
+    pub fn rendered(
+        &self,
+        service: &ServiceName,
+        target: &TargetName,
+        point: &Point,
+    ) -> Result<holdfast_protocol::workload::Workload, String> {
+        let unknown = |what: &str| format!("{what} of {service} {} is not known", point.version);
+        let configuration = self
+            .configurations
+            .get(&point.configuration)
+            .ok_or_else(|| unknown("the configuration"))?;
+        let release = self
+            .releases
+            .get(service)
+            .and_then(|releases| releases.iter().find(|r| r.sequence == point.sequence))
+            .ok_or_else(|| unknown("the release"))?;
+        let there = self
+            .targets
+            .get(target)
+            .ok_or_else(|| unknown("the target"))?;
+        let artifacts = release
+            .artifacts
+            .iter()
+            .map(|(name, artifact)| (name.clone(), (artifact.digest, artifact.size)))
+            .collect();
+        let release = RenderRelease {
+            version: release.version.clone(),
+            sequence: release.sequence,
+            artifacts,
+        };
+        let target = RenderTarget {
+            name: target.clone(),
+            environment: there.kept.environment.clone(),
+            labels: there.labels.clone(),
+        };
+        engine::render(configuration, &release, &target).map_err(|error| error.to_string())
+    }
+
+    /// The assignment that follows from what is placed on a target, where it says something else
+    /// than the newest one.
+    fn next_assignment(
+        &self,
+        name: &TargetName,
+        now: holdfast_protocol::time::Timestamp,
+    ) -> Option<Assigned> {
+        let target = self.targets.get(name)?;
+        let environment = &target.kept.environment;
+        let placed = target.placed.iter();
+        let workloads: Vec<Line> = placed
+            .filter_map(|(service, placed)| {
+                Some(Line {
+                    service: service.clone(),
+                    body: *placed.body.as_ref().ok()?,
+                })
+            })
+            .collect();
+        let newest = target
+            .assigned
+            .as_ref()
+            .map(|assigned| &assigned.assignment);
+        if newest.map_or(workloads.is_empty(), |newest| newest.workloads == workloads) {
+            return None;
+        }
+        let generation = newest.map_or(
+            Generation {
+                epoch: FIRST_EPOCH,
+                number: 1,
+            },
+            |newest| Generation {
+                number: newest.generation.number + 1,
+                ..newest.generation
+            },
+        );
+        let assignment = Assignment {
+            generation,
+            environment: environment.clone(),
+            target: name.clone(),
+            workloads,
+            issued_at: now,
+        };
+        let signed = self
+            .trust
+            .environments
+            .get(environment)?
+            .signing
+            .sign(&assignment);
+        let digest = signed.digest();
+        Some(Assigned {
+            assignment,
+            signed: Arc::new(signed),
+            digest,
+        })
+    }
+}

@@ -1,0 +1,239 @@
+//! What the engine is told of one track: built from the world for each step.
+
+use std::collections::BTreeMap;
+
+use holdfast_engine::compiled::{Selector, TrackSpec};
+use holdfast_engine::input::{Declared, Dependency, Inputs, ReleaseRef, Seen, Upstream, View};
+use holdfast_engine::track::{Track, TrackName};
+use holdfast_engine::wake::Change;
+use holdfast_protocol::api::deployment::Phase;
+use holdfast_protocol::name::{EnvironmentName, ServiceName, TargetName, Version};
+use holdfast_protocol::observed::State;
+
+use super::{Target, World};
+use crate::store::row;
+
+/// Owns what [`Inputs`] borrows.
+#[derive(Debug)]
+pub struct Context<'w> {
+    world: &'w World,
+    spec: Option<&'w TrackSpec>,
+    confirmed: bool,
+    releases: Vec<ReleaseRef>,
+    targets: BTreeMap<TargetName, View>,
+    name: TrackName,
+}
+
+impl World {
+    /// Everything that a step of `name` is told.
+    #[must_use]
+    pub fn context(&self, name: &TrackName) -> Context<'_> {
+        let spec = self.compiled.tracks.get(name).map(AsRef::as_ref);
+        self.context_with(name, spec)
+    }
+
+    /// The same with another declaration, to ask what would be.
+    #[must_use]
+    pub fn context_with<'w>(
+        &'w self,
+        name: &TrackName,
+        spec: Option<&'w TrackSpec>,
+    ) -> Context<'w> {
+        Context {
+            world: self,
+            spec,
+            confirmed: self
+                .removals
+                .get(name)
+                .is_some_and(|removal| removal.confirmed),
+            releases: spec
+                .map(|spec| self.usable_releases(&spec.configuration))
+                .unwrap_or_default(),
+            targets: self.views(name, spec.map(|spec| &spec.selector)),
+            name: name.clone(),
+        }
+    }
+
+    /// The targets of a track's environment that its selector matches. Where the track is declared no
+    /// more, those that still have something of it.
+    fn views(&self, name: &TrackName, selector: Option<&Selector>) -> BTreeMap<TargetName, View> {
+        let here = self.targets.iter().filter(|(_, target)| {
+            target.kept.environment == name.environment && target.kept.revoked_at.is_none()
+        });
+        let meant = here.filter(|(_, target)| match selector {
+            Some(selector) => selector.matches(&target.labels),
+            None => target.placed.contains_key(&name.service),
+        });
+        meant
+            .map(|(target_name, target)| (target_name.clone(), view(target, &name.service)))
+            .collect()
+    }
+
+    /// The tracks that read something of `name`, and so may move when it has.
+    #[must_use]
+    pub fn touched_by(&self, name: &TrackName) -> Vec<TrackName> {
+        self.index
+            .touched(Change::Progress(name))
+            .into_iter()
+            .cloned()
+            .collect()
+    }
+
+    fn track(&self, service: &ServiceName, environment: &EnvironmentName) -> Option<&Track> {
+        let name = TrackName {
+            service: service.clone(),
+            environment: environment.clone(),
+        };
+        self.tracks.get(&name)
+    }
+}
+
+impl Context<'_> {
+    /// The inputs of one step.
+    #[must_use]
+    pub fn inputs(&self) -> Inputs<'_> {
+        let declared = match self.spec {
+            Some(spec) => Declared::Runs(spec),
+            None => Declared::Removed {
+                confirmed: self.confirmed,
+            },
+        };
+        Inputs {
+            declared,
+            revision: self.world.revision,
+            releases: &self.releases,
+            upstream: self.upstream(),
+            dependencies: self.dependencies(),
+            targets: self.targets.clone(),
+            next_deployment: self.world.last_deployment + 1,
+        }
+    }
+
+    fn upstream(&self) -> Vec<Upstream<'_>> {
+        let Some(spec) = self.spec else {
+            return Vec::new();
+        };
+        let one = |environment| {
+            let track = self.world.track(&self.name.service, environment);
+            Upstream {
+                environment,
+                proven: track.map_or(&[][..], |track| track.proven.as_slice()),
+                current: track.and_then(newest),
+            }
+        };
+        spec.after.iter().map(one).collect()
+    }
+
+    fn dependencies(&self) -> Vec<Dependency<'_>> {
+        let Some(spec) = self.spec else {
+            return Vec::new();
+        };
+        let one = |service| {
+            let track = self.world.track(service, &self.name.environment);
+            Dependency {
+                service,
+                stable: track
+                    .and_then(|track| track.stable.as_ref())
+                    .map(|point| &point.version),
+                phase: track.and_then(newest).map(|(phase, _)| phase),
+            }
+        };
+        spec.depends_on.iter().map(one).collect()
+    }
+}
+
+fn newest(track: &Track) -> Option<(Phase, &Version)> {
+    track
+        .current
+        .as_ref()
+        .map(|current| (current.phase.name(), &current.point.version))
+}
+
+fn view(target: &Target, service: &ServiceName) -> View {
+    let seen = match (target.placed.get(service), target.observed.get(service)) {
+        (None, _) => Seen::Unknown,
+        (Some(placed), observed) => seen(placed, observed),
+    };
+    View {
+        connected: target.is_connected(),
+        since: target.kept.since,
+        seen,
+    }
+}
+
+/// How a target does with what is placed on it: what it said of another body says nothing.
+fn seen(placed: &row::Placed, observed: Option<&row::Observed>) -> Seen {
+    let expected = match &placed.body {
+        Ok(digest) => digest,
+        Err(problem) => {
+            return Seen::Failed {
+                message: problem.clone(),
+            };
+        }
+    };
+    let Some(observed) = observed.filter(|o| o.wanted.as_ref() == Some(expected)) else {
+        return Seen::Unknown;
+    };
+    let message = observed.message.clone();
+    match observed.state {
+        State::Unknown | State::Removed => Seen::Unknown,
+        State::Pending | State::Progressing => Seen::Progressing { message },
+        State::Ready => Seen::Ready {
+            since: observed.heard_at,
+        },
+        State::NotReady | State::Failed => Seen::Failed { message },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_engine::track::Point;
+    use holdfast_protocol::digest::Digest;
+    use holdfast_protocol::time::Timestamp;
+
+    fn placed(body: Result<Digest, String>) -> row::Placed {
+        let point = Point {
+            version: Version::parse("1").unwrap(),
+            sequence: 1,
+            configuration: Digest::of(b"configuration"),
+            revision: 1,
+        };
+        row::Placed {
+            point,
+            since: Timestamp::from_millis(1),
+            body,
+        }
+    }
+
+    fn observed(wanted: Digest, state: State) -> row::Observed {
+        row::Observed {
+            service: ServiceName::parse("web").unwrap(),
+            wanted: Some(wanted),
+            running: Some(wanted),
+            version: None,
+            state,
+            message: "why".to_owned(),
+            since: Timestamp::from_millis(5),
+            heard_at: Timestamp::from_millis(7),
+            restarts: 0,
+        }
+    }
+
+    #[test]
+    fn what_was_said_of_another_body_is_not_known_of_this_one() {
+        let (new, old) = (Digest::of(b"new"), Digest::of(b"old"));
+        let ready = observed(old, State::Ready);
+        assert_eq!(seen(&placed(Ok(new)), Some(&ready)), Seen::Unknown);
+        assert_eq!(seen(&placed(Ok(new)), None), Seen::Unknown);
+        let since = Timestamp::from_millis(7);
+        assert_eq!(seen(&placed(Ok(old)), Some(&ready)), Seen::Ready { since });
+    }
+
+    #[test]
+    fn a_workload_that_cannot_be_rendered_has_failed() {
+        let message = "no label port".to_owned();
+        let seen = seen(&placed(Err(message.clone())), None);
+        assert_eq!(seen, Seen::Failed { message });
+    }
+}

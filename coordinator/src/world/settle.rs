@@ -1,0 +1,220 @@
+//! Stepping every track that may move until none does.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use holdfast_engine::effect::Effect;
+use holdfast_engine::step::{self, Outcome};
+use holdfast_engine::track::{Deployment, Placement, Track, TrackName};
+use holdfast_protocol::api;
+use holdfast_protocol::name::{ServiceName, TargetName};
+
+use super::Round;
+use crate::history::Entry;
+use crate::store::{Write, row};
+
+/// Most steps in one round. A step that has nothing to do emits nothing, so rounds end long before;
+/// what is left at the bound goes into the next round.
+const STEPS_MAX: usize = 100_000;
+
+impl Round<'_> {
+    /// Steps every moved track, and every track that these move, until all are at rest.
+    pub fn settle(&mut self) {
+        self.wake_due();
+        for _ in 0..STEPS_MAX {
+            let Some(name) = self.moved.pop_first() else {
+                return;
+            };
+            self.step(&name);
+        }
+        tracing::warn!(left = self.moved.len(), "stopped stepping for this round");
+        let left = std::mem::take(&mut self.moved);
+        let again = left.into_iter().map(|name| (name, self.now));
+        self.world.wakes.extend(again);
+    }
+
+    fn wake_due(&mut self) {
+        let now = self.now;
+        let due = self.world.wakes.iter().filter(|(_, at)| **at <= now);
+        self.moved.extend(due.map(|(name, _)| name.clone()));
+    }
+
+    fn step(&mut self, name: &TrackName) {
+        let Some(track) = self.world.tracks.get(name) else {
+            return;
+        };
+        let context = self.world.context(name);
+        let inputs = context.inputs();
+        // A fault of the engine must not stop any other track.
+        let outcome = catch_unwind(AssertUnwindSafe(|| step::step(track, &inputs, self.now)));
+        match outcome {
+            Ok(outcome) => self.take_outcome(name, outcome),
+            Err(_) => self.fault(name),
+        }
+    }
+
+    fn fault(&mut self, name: &TrackName) {
+        tracing::error!(track = %name, "the engine panicked on this track; it is left alone");
+        self.world.wakes.remove(name);
+        self.record(Entry {
+            kind: "engine.fault",
+            message: format!("the engine failed on {name}; please report this"),
+            service: Some(name.service.clone()),
+            environment: Some(name.environment.clone()),
+            ..Entry::default()
+        });
+    }
+
+    /// Puts the outcome of a step, or of a person's wish, into force.
+    pub fn take_outcome(&mut self, name: &TrackName, outcome: Outcome) {
+        let Outcome {
+            track,
+            effects,
+            wake_at,
+            waits: _,
+        } = outcome;
+        match wake_at {
+            Some(at) => self.world.wakes.insert(name.clone(), at),
+            None => self.world.wakes.remove(name),
+        };
+        let Some(before) = self.world.tracks.get(name) else {
+            return;
+        };
+        let kept_differs = kept(before) != kept(&track);
+        let seen_differs = seen_by_others(before) != seen_by_others(&track);
+        self.world.tracks.insert(name.clone(), track);
+        for effect in effects {
+            self.take_effect(name, effect);
+        }
+        if kept_differs {
+            self.keep_track(name);
+        }
+        if seen_differs {
+            self.moved.extend(self.world.touched_by(name));
+        }
+        self.forget_finished_removal(name);
+    }
+
+    fn take_effect(&mut self, name: &TrackName, effect: Effect) {
+        match effect {
+            Effect::Place { target, point } => self.place(name, &target, point),
+            Effect::Displace { target } => self.displace(&name.service, &target),
+            Effect::Save(deployment) => self.save(name, &deployment),
+            Effect::Record(record) => self.record(Entry {
+                kind: record.kind,
+                actor: record.by,
+                message: record.message,
+                service: Some(name.service.clone()),
+                environment: Some(name.environment.clone()),
+                deployment: record.deployment,
+                ..Entry::default()
+            }),
+        }
+    }
+
+    fn save(&mut self, name: &TrackName, deployment: &Deployment) {
+        self.world.last_deployment = self.world.last_deployment.max(deployment.id);
+        let body = self.world.deployment(name, deployment);
+        self.writes.push(Write::Deployment(Box::new(body)));
+    }
+
+    fn place(
+        &mut self,
+        name: &TrackName,
+        target: &TargetName,
+        point: holdfast_engine::track::Point,
+    ) {
+        let body = self.render(&name.service, target, &point);
+        let placed = row::Placed {
+            point,
+            since: self.now,
+            body,
+        };
+        let Some(there) = self.world.targets.get_mut(target) else {
+            return;
+        };
+        there.placed.insert(name.service.clone(), placed.clone());
+        if let Some(track) = self.world.tracks.get_mut(name) {
+            track
+                .placements
+                .insert(target.clone(), Placement::from(&placed));
+        }
+        self.placed(target, &name.service, Some(placed));
+    }
+
+    fn displace(&mut self, service: &ServiceName, target: &TargetName) {
+        if let Some(there) = self.world.targets.get_mut(target) {
+            there.placed.remove(service);
+        }
+        self.placed(target, service, None);
+    }
+
+    fn placed(&mut self, target: &TargetName, service: &ServiceName, placed: Option<row::Placed>) {
+        self.reassign.insert(target.clone());
+        self.writes.push(Write::Placement {
+            target: target.clone(),
+            service: service.clone(),
+            placed,
+        });
+    }
+
+    /// Keeps a track as it is now.
+    pub fn keep_track(&mut self, name: &TrackName) {
+        if let Some(track) = self.world.tracks.get(name) {
+            self.writes.push(Write::Track(Box::new(track.clone())));
+        }
+    }
+
+    /// A track that is declared no more is forgotten once nothing of it is left anywhere.
+    fn forget_finished_removal(&mut self, name: &TrackName) {
+        let confirmed = self
+            .world
+            .removals
+            .get(name)
+            .is_some_and(|removal| removal.confirmed);
+        let empty = self
+            .world
+            .tracks
+            .get(name)
+            .is_some_and(|track| track.placements.is_empty());
+        if !confirmed || !empty {
+            return;
+        }
+        self.world.tracks.remove(name);
+        self.world.removals.remove(name);
+        self.world.wakes.remove(name);
+        self.writes.push(Write::DropTrack(name.clone()));
+        self.writes.push(Write::Removal(name.clone(), None));
+        self.record(Entry {
+            kind: "track.removed",
+            message: format!("{name} is declared no more and was removed"),
+            service: Some(name.service.clone()),
+            environment: Some(name.environment.clone()),
+            ..Entry::default()
+        });
+    }
+}
+
+/// What of a track is kept in its row.
+fn kept(track: &Track) -> impl PartialEq + '_ {
+    (
+        (
+            &track.stable,
+            &track.earlier,
+            &track.proven,
+            &track.passed_over,
+        ),
+        (&track.current, &track.paused, &track.waits),
+    )
+}
+
+/// What other tracks may read of a track.
+fn seen_by_others(track: &Track) -> impl PartialEq + '_ {
+    let current = track.current.as_ref();
+    let phase: Option<api::deployment::Phase> = current.map(|current| current.phase.name());
+    (
+        &track.stable,
+        &track.proven,
+        phase,
+        current.map(|current| &current.point.version),
+    )
+}

@@ -1,0 +1,441 @@
+//! Answers to questions about the world, as bodies of the API.
+
+use std::collections::BTreeMap;
+
+use holdfast_engine::step;
+use holdfast_engine::track::{self, Track, TrackName};
+use holdfast_engine::wanted;
+use holdfast_protocol::api::access::{Authority, CaStatus, EnvironmentAuthority};
+use holdfast_protocol::api::deployment::{Deployment, TargetCounts};
+use holdfast_protocol::api::environment::Environment;
+use holdfast_protocol::api::explain::{Explanation, Field};
+use holdfast_protocol::api::service::Service;
+use holdfast_protocol::api::status::{Current, Stable, Status, Wanted};
+use holdfast_protocol::api::target::Target;
+use holdfast_protocol::api::wait::Wait;
+use holdfast_protocol::api::whereabouts::Whereabouts;
+use holdfast_protocol::digest::Digest;
+use holdfast_protocol::name::{EnvironmentName, ServiceName, TargetName, Version};
+use holdfast_protocol::observed::State;
+use holdfast_protocol::time::Timestamp;
+
+use super::World;
+
+/// Which tracks; none means every.
+#[derive(Debug, Clone, Default)]
+pub struct TrackFilter {
+    /// Only of this service.
+    pub service: Option<ServiceName>,
+    /// Only in this environment.
+    pub environment: Option<EnvironmentName>,
+}
+
+impl TrackFilter {
+    fn admits(&self, name: &TrackName) -> bool {
+        self.service
+            .as_ref()
+            .is_none_or(|service| *service == name.service)
+            && self
+                .environment
+                .as_ref()
+                .is_none_or(|environment| *environment == name.environment)
+    }
+}
+
+impl World {
+    /// How tracks stand: services by name, each along the order of the environments.
+    #[must_use]
+    pub fn statuses(&self, filter: &TrackFilter) -> Vec<Status> {
+        let mut names: Vec<&TrackName> = self
+            .tracks
+            .keys()
+            .filter(|name| filter.admits(name))
+            .collect();
+        let rank = self.environment_order();
+        names.sort_by_key(|name| {
+            (
+                &name.service,
+                rank.get(&name.environment),
+                &name.environment,
+            )
+        });
+        names
+            .into_iter()
+            .filter_map(|name| self.status(name))
+            .collect()
+    }
+
+    /// Environments by how many others come before them.
+    fn environment_order(&self) -> BTreeMap<EnvironmentName, usize> {
+        let environments = &self.compiled.environments;
+        let mut rank: BTreeMap<EnvironmentName, usize> =
+            environments.keys().map(|name| (name.clone(), 0)).collect();
+        // Each pass settles at least one more environment: the order has no cycles.
+        for _ in 0..environments.len() {
+            for (name, environment) in environments {
+                let before = environment
+                    .after
+                    .iter()
+                    .filter_map(|name| rank.get(name))
+                    .max();
+                let place = before.map_or(0, |before| before + 1);
+                rank.insert(name.clone(), place);
+            }
+        }
+        rank
+    }
+
+    fn status(&self, name: &TrackName) -> Option<Status> {
+        let track = self.tracks.get(name)?;
+        let context = self.context(name);
+        let inputs = context.inputs();
+        let wanted = wanted::wanted(track, &inputs).map(|(point, rule)| Wanted {
+            version: point.version,
+            rule: rule.name().to_owned(),
+        });
+        Some(Status {
+            service: name.service.clone(),
+            environment: name.environment.clone(),
+            stable: track.stable.as_ref().map(|point| Stable {
+                version: point.version.clone(),
+                revision: point.revision,
+            }),
+            current: track.current.as_ref().map(|current| Current {
+                deployment: current.id,
+                version: current.point.version.clone(),
+                phase: current.phase.name(),
+            }),
+            wanted,
+            targets: step::counts(track, &inputs),
+            waits: track.waits.clone(),
+            paused: track.paused.is_some(),
+        })
+    }
+
+    /// The waits of one track.
+    #[must_use]
+    pub fn waits(&self, name: &TrackName) -> Option<Vec<Wait>> {
+        self.tracks.get(name).map(|track| track.waits.clone())
+    }
+
+    /// A deployment as it is recorded, with the counts of this moment.
+    #[must_use]
+    pub fn deployment(&self, name: &TrackName, deployment: &track::Deployment) -> Deployment {
+        let track = self.tracks.get(name);
+        let newest = track.filter(|track| {
+            track
+                .current
+                .as_ref()
+                .is_some_and(|c| c.id == deployment.id)
+        });
+        let (targets, waves) = newest.map(|track| self.progress(track)).unwrap_or_default();
+        let ongoing = newest.filter(|_| !deployment.phase.name().is_final());
+        Deployment {
+            id: deployment.id,
+            service: name.service.clone(),
+            environment: name.environment.clone(),
+            version: deployment.point.version.clone(),
+            revision: deployment.point.revision,
+            phase: deployment.phase.name(),
+            reason: deployment.reason.clone(),
+            started_at: deployment.started_at,
+            finished_at: deployment.finished_at,
+            targets,
+            waits: ongoing.map(|track| track.waits.clone()).unwrap_or_default(),
+            waves,
+            trigger: deployment.trigger.clone(),
+            previous: deployment
+                .previous
+                .as_ref()
+                .map(|point| point.version.clone()),
+            protections: Vec::new(),
+            skipped: Vec::new(),
+        }
+    }
+
+    fn progress(
+        &self,
+        track: &Track,
+    ) -> (TargetCounts, holdfast_protocol::api::deployment::WaveCount) {
+        let context = self.context(&track.name);
+        let inputs = context.inputs();
+        (
+            step::counts(track, &inputs),
+            step::wave_count(track, &inputs),
+        )
+    }
+
+    /// Deployments that are still on their way, by number, as they stand now.
+    #[must_use]
+    pub fn current_deployments(&self) -> BTreeMap<u64, Deployment> {
+        let current = self.tracks.iter().filter_map(|(name, track)| {
+            let deployment = track.current.as_ref()?;
+            Some((deployment.id, self.deployment(name, deployment)))
+        });
+        current.collect()
+    }
+
+    /// Environments, as declared.
+    #[must_use]
+    pub fn environments(&self) -> Vec<Environment> {
+        let one = |environment: &holdfast_engine::compiled::Environment| {
+            let here = || {
+                let targets = self.targets.values();
+                targets.filter(|target| target.kept.environment == environment.name)
+            };
+            let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+            Environment {
+                name: environment.name.clone(),
+                owner: environment.owner.clone(),
+                after: environment.after.clone(),
+                promotion: "latest".to_owned(),
+                waves: environment
+                    .rollout
+                    .waves
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
+                targets: count(here().count()),
+                connected: count(here().filter(|target| target.is_connected()).count()),
+            }
+        };
+        self.compiled.environments.values().map(one).collect()
+    }
+
+    /// Services, as declared.
+    #[must_use]
+    pub fn services(&self) -> Vec<Service> {
+        let one = |service: &holdfast_engine::compiled::Service| {
+            let tracks = self.compiled.tracks.keys();
+            let here = tracks.filter(|name| name.service == service.name);
+            let releases = self.releases.get(&service.name);
+            Service {
+                name: service.name.clone(),
+                owner: service.owner.clone(),
+                runtime: service.runtime.clone(),
+                artifacts: service.artifacts.keys().cloned().collect(),
+                depends_on: service.depends_on.clone(),
+                environments: here.map(|name| name.environment.clone()).collect(),
+                latest: releases
+                    .and_then(|all| all.last())
+                    .map(|last| last.version.clone()),
+            }
+        };
+        self.compiled.services.values().map(one).collect()
+    }
+
+    /// Targets by name, all or of one environment.
+    #[must_use]
+    pub fn target_list(&self, environment: Option<&EnvironmentName>) -> Vec<Target> {
+        let here = self
+            .targets
+            .values()
+            .filter(|target| environment.is_none_or(|name| target.kept.environment == *name));
+        here.map(target).collect()
+    }
+
+    /// What runs where, as last observed.
+    #[must_use]
+    pub fn whereabouts(
+        &self,
+        service: &ServiceName,
+        version: Option<&Version>,
+    ) -> Vec<Whereabouts> {
+        let on = |target: &super::Target| {
+            let observed = target.observed.get(service)?;
+            let runs = observed.version.clone()?;
+            if version.is_some_and(|version| *version != runs) {
+                return None;
+            }
+            Some(Whereabouts {
+                service: service.clone(),
+                version: runs,
+                environment: target.kept.environment.clone(),
+                target: target.kept.name.clone(),
+                ready: observed.state == State::Ready,
+                since: observed.since,
+            })
+        };
+        self.targets.values().filter_map(on).collect()
+    }
+
+    /// Where each value of a track's workload comes from.
+    #[must_use]
+    pub fn explanation(
+        &self,
+        name: &TrackName,
+        target: Option<&TargetName>,
+    ) -> Option<Result<Explanation, String>> {
+        let spec = self.compiled.tracks.get(name)?;
+        let track = self.tracks.get(name)?;
+        let fields = spec.provenance.iter().map(|field| Field {
+            path: field.path.clone(),
+            value: field.value.clone(),
+            layer: field.layer.name().to_owned(),
+            owner: field.owner.clone(),
+            file: field.file.clone(),
+            line: field.line,
+        });
+        let mut explanation = Explanation {
+            service: name.service.clone(),
+            environment: name.environment.clone(),
+            target: target.cloned(),
+            version: track.stable.as_ref().map(|point| point.version.clone()),
+            revision: self.revision,
+            fields: fields.collect(),
+        };
+        let Some(target) = target else {
+            return Some(Ok(explanation));
+        };
+        Some(
+            self.rendered_fields(name, target)
+                .map(|(version, template)| {
+                    explanation.version = Some(version);
+                    explanation.fields.push(template);
+                    explanation
+                }),
+        )
+    }
+
+    /// The template as it is rendered for one target.
+    fn rendered_fields(
+        &self,
+        name: &TrackName,
+        target: &TargetName,
+    ) -> Result<(Version, Field), String> {
+        let there = self
+            .targets
+            .get(target)
+            .ok_or_else(|| format!("no target {target}"))?;
+        let placed = there
+            .placed
+            .get(&name.service)
+            .ok_or_else(|| format!("{} is not placed on {target}", name.service))?;
+        let workload = self.rendered(&name.service, target, &placed.point)?;
+        let value = readable(&workload.template);
+        let field = Field {
+            path: "rendered.template".to_owned(),
+            value,
+            layer: "rendered".to_owned(),
+            owner: String::new(),
+            file: None,
+            line: None,
+        };
+        Ok((placed.point.version.clone(), field))
+    }
+
+    /// The bodies that a target may fetch, of those that it asks for.
+    #[must_use]
+    pub fn bodies_for(&self, target: &TargetName, wanted: &[Digest]) -> Vec<Vec<u8>> {
+        let Some(target) = self.targets.get(target) else {
+            return Vec::new();
+        };
+        let entitled = target.entitled().filter(|digest| wanted.contains(digest));
+        entitled
+            .filter_map(|digest| self.bodies.get(digest))
+            .map(|body| body.to_vec())
+            .collect()
+    }
+
+    /// Length of an artifact, if a target's own assignment needs it.
+    #[must_use]
+    pub fn artifact_for(&self, target: &TargetName, digest: &Digest) -> Option<u64> {
+        let bodies = self
+            .targets
+            .get(target)?
+            .entitled()
+            .filter_map(|body| self.bodies.get(body));
+        let needs = |body: &std::sync::Arc<Vec<u8>>| {
+            holdfast_protocol::workload::Workload::open(body)
+                .is_ok_and(|workload| workload.artifacts.iter().any(|a| a.digest == *digest))
+        };
+        bodies
+            .into_iter()
+            .any(needs)
+            .then(|| self.artifacts.get(digest).copied())
+            .flatten()
+    }
+
+    /// The state of the certificates.
+    #[must_use]
+    pub fn ca_status(&self, now: Timestamp) -> CaStatus {
+        let trust = &self.trust;
+        let environments = trust.environments.iter().map(|(name, environment)| {
+            let targets = || {
+                self.targets
+                    .values()
+                    .filter(|target| target.kept.environment == *name)
+            };
+            let names = |pick: &dyn Fn(&super::Target) -> bool| {
+                targets()
+                    .filter(|target| pick(target))
+                    .map(|t| t.kept.name.clone())
+                    .collect()
+            };
+            let in_force = self.certificates.values().filter(|certificate| {
+                certificate.environment == *name
+                    && certificate.revoked_at.is_none()
+                    && certificate.not_after > now
+            });
+            let authority = &environment.authority;
+            EnvironmentAuthority {
+                environment: name.clone(),
+                authority: Authority {
+                    fingerprint: Digest::of(authority.certificate()).to_string(),
+                    not_before: authority.not_before(),
+                    not_after: authority.not_after(),
+                },
+                certificates: in_force.count() as u64,
+                expired: names(&|target| target.kept.certificate_expires <= now),
+                revoked: names(&|target| target.kept.revoked_at.is_some()),
+            }
+        });
+        CaStatus {
+            trust_domain: trust.root.trust_domain().to_string(),
+            root: Authority {
+                fingerprint: trust.root.pin().to_string(),
+                not_before: trust.root.not_before(),
+                not_after: trust.root.not_after(),
+            },
+            environments: environments.collect(),
+        }
+    }
+}
+
+fn target(target: &super::Target) -> Target {
+    let text = |(key, value): (&_, &_)| -> (String, String) {
+        let (key, value): (
+            &holdfast_protocol::name::LabelKey,
+            &holdfast_protocol::name::LabelValue,
+        ) = (key, value);
+        (key.to_string(), value.to_string())
+    };
+    Target {
+        name: target.kept.name.clone(),
+        environment: target.kept.environment.clone(),
+        labels: target.labels.iter().map(text).collect(),
+        connected: target.is_connected(),
+        since: target.kept.since,
+        generation: target
+            .assigned
+            .as_ref()
+            .map_or(0, |a| a.assignment.generation.number),
+        converged_generation: target
+            .kept
+            .converged
+            .map_or(0, |generation| generation.number),
+        agent_version: target.kept.agent_version.clone(),
+        certificate_expires: target.kept.certificate_expires,
+        conditions: target.kept.conditions.clone(),
+        revoked: target.kept.revoked_at.is_some(),
+        joined_at: target.kept.joined_at,
+    }
+}
+
+/// A rendered template with its placeholders as people know them.
+fn readable(template: &str) -> String {
+    use holdfast_protocol::workload::{PLACEHOLDER_CLOSE, PLACEHOLDER_OPEN};
+    template
+        .replace(PLACEHOLDER_OPEN, "{")
+        .replace(PLACEHOLDER_CLOSE, "}")
+}
