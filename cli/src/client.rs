@@ -64,7 +64,7 @@ impl Client {
         read(self.send(request).await?).await
     }
 
-    /// A whole list, page after page.
+    /// A whole list, page after page; where one object is named, that one.
     ///
     /// # Errors
     /// As [`Self::fetch`]; also when there are more than [`PAGES_MAX`] pages.
@@ -78,7 +78,11 @@ impl Client {
         for _ in 0..PAGES_MAX {
             let mut query = query.to_vec();
             query.push(("continue", next.take()));
-            let mut page: Items<T> = self.fetch(path, &query).await?;
+            let answer: serde_json::Value = self.fetch(path, &query).await?;
+            if answer.get("items").is_none() {
+                return understood(answer).map(|one| vec![one]);
+            }
+            let mut page: Items<T> = understood(answer)?;
             all.append(&mut page.items);
             next = page.next;
             if next.is_none() {
@@ -265,12 +269,18 @@ async fn read<T: DeserializeOwned>(response: Response) -> Result<T, Failure> {
     } else {
         bytes
     };
-    serde_json::from_slice(&bytes).map_err(|error| {
-        Failure::failed(format!(
-            "the coordinator's answer is not understood: {error}"
-        ))
-        .help("are holdfast and holdfast-coordinator of the same release?")
-    })
+    serde_json::from_slice(&bytes).map_err(|error| not_understood(&error))
+}
+
+fn understood<T: DeserializeOwned>(answer: serde_json::Value) -> Result<T, Failure> {
+    serde_json::from_value(answer).map_err(|error| not_understood(&error))
+}
+
+fn not_understood(error: &serde_json::Error) -> Failure {
+    Failure::failed(format!(
+        "the coordinator's answer is not understood: {error}"
+    ))
+    .help("are holdfast and holdfast-coordinator of the same release?")
 }
 
 async fn body(response: Response) -> Result<Bytes, Failure> {

@@ -81,10 +81,8 @@ where
 {
     let name = args.name.as_deref();
     let mut path = vec![kind];
-    let mut query = vec![(
-        "environment",
-        args.environment.as_ref().map(ToString::to_string),
-    )];
+    let environment = args.environment.as_ref().filter(|_| T::BY_ENVIRONMENT);
+    let mut query = vec![("environment", environment.map(ToString::to_string))];
     match T::ADDRESS {
         Address::Path => path.extend(name),
         Address::Query(key) => query.push((key, name.map(str::to_owned))),
@@ -112,6 +110,8 @@ where
 /// How one object of a list is asked for.
 trait Listed {
     const ADDRESS: Address;
+    /// Whether the API itself can look in one environment alone.
+    const BY_ENVIRONMENT: bool = false;
     /// The one environment that it belongs to.
     fn environment(&self) -> Option<&EnvironmentName> {
         None
@@ -130,6 +130,7 @@ enum Address {
 
 impl Listed for Environment {
     const ADDRESS: Address = Address::Path;
+
     fn environment(&self) -> Option<&EnvironmentName> {
         Some(&self.name)
     }
@@ -141,6 +142,8 @@ impl Listed for Service {
 
 impl Listed for Target {
     const ADDRESS: Address = Address::Path;
+    const BY_ENVIRONMENT: bool = true;
+
     fn environment(&self) -> Option<&EnvironmentName> {
         Some(&self.environment)
     }
@@ -152,6 +155,8 @@ impl Listed for Release {
 
 impl Listed for Deployment {
     const ADDRESS: Address = Address::Path;
+    const BY_ENVIRONMENT: bool = true;
+
     fn environment(&self) -> Option<&EnvironmentName> {
         Some(&self.environment)
     }
@@ -159,6 +164,7 @@ impl Listed for Deployment {
 
 impl Listed for Token {
     const ADDRESS: Address = Address::None;
+
     fn environment(&self) -> Option<&EnvironmentName> {
         Some(&self.environment)
     }

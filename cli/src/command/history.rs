@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 
+use holdfast_protocol::api::Items;
 use holdfast_protocol::api::deployment::Deployment;
 use holdfast_protocol::api::event::{Audit, Event};
 
 use super::{Outcome, Session};
 use crate::args::observe;
-use crate::client::Lines;
+use crate::client::{Client, Lines};
 use crate::clock;
 use crate::error::{Exit, Failure};
 use crate::output::row::record::trigger;
@@ -25,7 +26,9 @@ pub async fn run(session: &mut Session<'_>, args: &observe::History) -> Outcome 
             args.environment.as_ref().map(ToString::to_string),
         ),
     ];
-    let items: Vec<Deployment> = session.client.items(&["history"], &query).await?;
+    let mut items: Vec<Deployment> = session.client.items(&["history"], &query).await?;
+    // Each page is in order, and the newest page comes first.
+    items.sort_by_key(|deployment| deployment.id);
     session.screen.list(&items, "nothing was deployed yet")?;
     Ok(Exit::Done)
 }
@@ -127,10 +130,24 @@ pub async fn events(session: &mut Session<'_>, args: &observe::Events) -> Outcom
     if args.follow {
         return follow(session, after).await;
     }
-    let query = [("after", Some(after.to_string()))];
-    let items: Vec<Event> = session.client.items(&["events"], &query).await?;
+    let items = all_after(&session.client, after).await?;
     session.screen.list(&items, "nothing happened yet")?;
     Ok(Exit::Done)
+}
+
+/// Every event after a number. Events page by their own numbers.
+async fn all_after(client: &Client, mut after: u64) -> Result<Vec<Event>, Failure> {
+    let mut all: Vec<Event> = Vec::new();
+    loop {
+        let query = [("after", Some(after.to_string()))];
+        let mut page: Items<Event> = client.fetch(&["events"], &query).await?;
+        let last = page.items.last().map(|event| event.sequence);
+        all.append(&mut page.items);
+        match (last, page.next) {
+            (Some(last), Some(_)) if last > after => after = last,
+            _ => return Ok(all),
+        }
+    }
 }
 
 /// Prints events as they come; after a break, goes on behind the last one printed.

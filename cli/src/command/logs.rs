@@ -5,10 +5,11 @@ use std::time::Duration;
 use holdfast_protocol::api::log::LogEntry;
 use holdfast_protocol::api::target::Target;
 use holdfast_protocol::name::{EnvironmentName, ServiceName};
-use holdfast_protocol::time::friendly;
+use holdfast_protocol::time::{Timestamp, millis};
 
 use super::{Outcome, Session};
 use crate::args::observe;
+use crate::clock;
 use crate::error::{Exit, Failure};
 use crate::output::{Format, clean};
 
@@ -25,7 +26,7 @@ pub async fn run(session: &mut Session<'_>, args: &observe::Logs) -> Outcome {
         ("service", Some(args.service.to_string())),
         ("environment", Some(args.environment.to_string())),
         ("target", args.target.as_ref().map(ToString::to_string)),
-        ("since", args.since.map(friendly)),
+        ("since", args.since.map(|span| ago(span).to_string())),
         ("tail", args.tail.map(|count| count.to_string())),
         ("follow", args.follow.then(|| "true".to_owned())),
     ];
@@ -83,6 +84,10 @@ pub async fn tail(session: &mut Session<'_>, service: &ServiceName, environment:
     for entry in &entries {
         session.screen.note(&format!("  {}", told(entry, true)));
     }
+}
+
+fn ago(span: Duration) -> Timestamp {
+    Timestamp::from_millis(clock::now().as_millis().saturating_sub(millis(span)))
 }
 
 async fn several_targets(

@@ -61,13 +61,7 @@ impl Program {
             .stdout(output)
             .stderr(errors)
             .process_group(0);
-        // What configures this terminal's `holdfast` must not configure the demo.
-        for (variable, _) in std::env::vars_os() {
-            if variable.as_encoded_bytes().starts_with(b"HOLDFAST_") {
-                command.env_remove(variable);
-            }
-        }
-        let child = command.spawn().map_err(failed)?;
+        let child = unconfigured(&mut command).spawn().map_err(failed)?;
         Ok(Self { child, log })
     }
 
@@ -115,6 +109,16 @@ impl Program {
                 text
             })
     }
+}
+
+/// A command without the variables that configure this terminal's `holdfast`.
+pub(super) fn unconfigured(command: &mut Command) -> &mut Command {
+    for (variable, _) in std::env::vars_os() {
+        if variable.as_encoded_bytes().starts_with(b"HOLDFAST_") {
+            command.env_remove(variable);
+        }
+    }
+    command
 }
 
 /// Where a program's standard output goes.

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use super::eventually;
-use super::program::{Program, find, output_of, sweep};
+use super::program::{Program, find, output_of, sweep, unconfigured};
 use super::visitor::Visitor;
 use crate::client::Client;
 use crate::context::{Connection, address, read};
@@ -253,7 +253,8 @@ impl Stage {
             .stderr(std::process::Stdio::null())
             .kill_on_drop(true);
         // Where this fails, the sweep that follows ends the workloads.
-        let _ = tokio::time::timeout(LEAVE_TIMEOUT, command.status()).await;
+        let left = unconfigured(&mut command).status();
+        let _ = tokio::time::timeout(LEAVE_TIMEOUT, left).await;
     }
 
     fn data(&self) -> PathBuf {
