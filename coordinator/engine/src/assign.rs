@@ -419,3 +419,6 @@ const LENGTH_BYTES: usize = 9;
 const NAMED_BYTES: usize = 64 + 9 + 32 + 18;
 /// Most bytes of all that is there once: names, version, digest, numbers.
 const FIXED_BYTES: usize = 1024;
+
+#[cfg(test)]
+mod tests;

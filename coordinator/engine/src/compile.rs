@@ -170,3 +170,6 @@ fn claim<'a, N: Ord + Clone>(
     );
     report.add(owned, document.place, message, Some(help));
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -201,20 +201,20 @@ fn report(diagnostic: &Diagnostic) -> Group<'_> {
     let title = Level::ERROR.primary_title(visible(&diagnostic.message));
     let mut group = Group::with_title(title);
     let source = &diagnostic.source;
-    group = if source.is_empty() {
-        group.element(
-            Origin::path(diagnostic.file.as_str())
-                .line(diagnostic.line as usize)
-                .char_column(diagnostic.column as usize),
-        )
-    } else {
-        group.element(
+    if !source.is_empty() {
+        group = group.element(
             Snippet::source(source.as_str())
                 .line_start(diagnostic.line as usize)
                 .path(diagnostic.file.as_str())
                 .annotation(AnnotationKind::Primary.span(bytes_of(diagnostic))),
-        )
-    };
+        );
+    } else if !diagnostic.file.is_empty() {
+        group = group.element(
+            Origin::path(diagnostic.file.as_str())
+                .line(diagnostic.line as usize)
+                .char_column(diagnostic.column as usize),
+        );
+    }
     match &diagnostic.help {
         Some(help) => group.element(Level::HELP.message(visible(help))),
         None => group,

@@ -131,10 +131,9 @@ fn read_file(
     // Problems of the text itself, such as duplicate keys, leave the file's documents out as well.
     let unread = problems.len() > before;
     for root in documents {
-        if let Some(document) = read_document(&source, root, problems) {
-            if !unread {
-                add(set, document, problems);
-            }
+        match read_document(&source, root, problems) {
+            Some(document) if !unread => add(set, document, problems),
+            Some(_) | None => {}
         }
     }
 }
@@ -218,7 +217,8 @@ fn add(set: &mut ManifestSet, document: Document, problems: &mut Problems) {
             put(&mut set.services, name, document)
         }
     };
-    if let Err((second, first)) = first {
+    if let Err(twice) = first {
+        let (second, first) = *twice;
         let message = format!("{} {} is described twice", second.kind.name(), second.name);
         let help = format!("it is first described in {first}");
         problems.add(second.file.diagnostic(second.place, message, Some(help)));
@@ -230,14 +230,14 @@ fn put<N: Ord>(
     documents: &mut BTreeMap<N, Document>,
     name: N,
     document: Document,
-) -> Result<(), (Document, String)> {
+) -> Result<(), Box<(Document, String)>> {
     if let Some(first) = documents.get(&name) {
         let place = format!("{} line {}", first.file.path(), first.place.line);
-        return Err((document, place));
+        return Err(Box::new((document, place)));
     }
     documents.insert(name, document);
     Ok(())
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -140,6 +140,7 @@ impl Checking<'_> {
             ("vars", [name, ..]) => self.variable(name),
             ("artifacts", [name, below @ ..]) => self.artifact(text, name, below),
             ("target", ["name"] | ["labels"] | ["labels", _]) => Ok(()),
+            ("target", ["labels", key @ ..]) => Err(dotted(text, key)),
             ("target", _) => Err(never(text, &["target.name", "target.labels.KEY"])),
             ("env" | "service", ["name"]) | ("workload", ["dir"]) => Ok(()),
             ("env", _) => Err(never(text, &["env.name"])),
@@ -198,6 +199,16 @@ enum Dangling {
         message: String,
         help: Option<String>,
     },
+}
+
+fn dotted(text: &str, key: &[&str]) -> Dangling {
+    let message = format!("`{text}` leads nowhere");
+    let key = key.join(".");
+    let help = format!("for a key with a dot write target.labels[\"{key}\"]");
+    Dangling::Never {
+        message,
+        help: Some(help),
+    }
 }
 
 fn never(text: &str, known: &[&str]) -> Dangling {

@@ -174,6 +174,12 @@ impl Written {
                 let detail = error.detail().unwrap_or("it cannot be read").to_owned();
                 refuse(format!("`{text}` is not an expression: {detail}"))
             })?;
+        // Any other escape could spell the characters that mark placeholders.
+        let mut escapes = text.split('\\').skip(1);
+        if !escapes.all(|after| after.starts_with(['n', 't', '"', '\''])) {
+            let message = "a backslash may only stand before n, t and quotes".to_owned();
+            return Err(refuse(message));
+        }
         let found = Scan::new(text).run().map_err(refuse)?;
         Ok(Self {
             text: text.to_owned(),
@@ -195,14 +201,15 @@ impl Written {
                 return Err(Unrendered::Other(format!("`{}`: {why}", self.text)));
             }
         };
-        match value.kind() {
-            ValueKind::String | ValueKind::Number | ValueKind::Bool => Ok(value.to_string()),
-            kind => Err(Unrendered::Other(format!(
-                "`{}` is {}, which cannot stand in a text",
-                self.text,
-                kind_name(kind)
-            ))),
+        let kind = value.kind();
+        if matches!(kind, ValueKind::String | ValueKind::Number) {
+            return Ok(value.to_string());
         }
+        if kind == ValueKind::Bool {
+            return Ok(value.is_true().to_string());
+        }
+        let message = format!("`{}` is {kind}, which cannot stand in a text", self.text);
+        Err(Unrendered::Other(message))
     }
 
     fn undefined(&self, scope: &Value) -> Unrendered<'_> {
@@ -239,15 +246,6 @@ impl fmt::Debug for Written {
 
 fn too_large<'t>() -> Unrendered<'t> {
     Unrendered::Other("the rendered workload is too large".to_owned())
-}
-
-fn kind_name(kind: ValueKind) -> &'static str {
-    match kind {
-        ValueKind::Seq | ValueKind::Iterable => "a list",
-        ValueKind::Map => "an object",
-        ValueKind::None => "nothing",
-        _ => "no plain value",
-    }
 }
 
 /// Where the expression that begins `text` ends: at the first `}}` outside of quotes.
@@ -476,6 +474,8 @@ mod unit {
             "{{ }}",
             "{{ vars. }}",
             "{{ a b }}",
+            r"{{ '\ue000' }}",
+            r"{{ '\\ue000' }}",
         ] {
             assert!(Template::parse(bad).is_err(), "{bad}");
         }

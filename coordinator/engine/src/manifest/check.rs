@@ -29,6 +29,7 @@ pub(crate) fn check(
         &At {
             node,
             place: node.place,
+            key: node.place,
             path: String::new(),
         },
         object,
@@ -45,6 +46,8 @@ struct Check<'a> {
 struct At<'n> {
     node: &'n Node,
     place: Place,
+    /// The place of its key, to say that something is missing in it.
+    key: Place,
     path: String,
 }
 
@@ -58,6 +61,7 @@ impl<'n> At<'n> {
             } else {
                 entry.node.place
             },
+            key: entry.place,
             path: join(&self.path, &entry.key),
         }
     }
@@ -66,6 +70,7 @@ impl<'n> At<'n> {
         Self {
             node,
             place: node.place,
+            key: node.place,
             path: format!("{}[{index}]", self.path),
         }
     }
@@ -155,7 +160,7 @@ impl Check<'_> {
         {
             if at.node.at(field.name).is_none() {
                 let message = format!("`{}` is missing", join(&at.path, field.name));
-                self.problem(at.place, message, Some(field.doc.to_owned()));
+                self.problem(at.key, message, Some(field.doc.to_owned()));
             }
         }
         self.one_of(at, object, whole);
@@ -194,7 +199,7 @@ impl Check<'_> {
                 let refused = |e: &Entry| object.field(&e.key).is_some_and(Field::is_refused);
                 if !at.node.entries().iter().any(refused) {
                     let message = format!("`{}` needs one of: {words}", at.name());
-                    self.problem(at.place, message, None);
+                    self.problem(at.key, message, None);
                 }
             }
             [] | [_] => {}
@@ -286,12 +291,8 @@ impl Check<'_> {
 
     fn percent(&mut self, at: &At<'_>) {
         let percent = |text: &str| text.strip_suffix('%').and_then(|n| n.parse::<u8>().ok());
-        if !at
-            .node
-            .text()
-            .and_then(percent)
-            .is_some_and(|share| share <= 100)
-        {
+        let share = at.node.text().and_then(percent);
+        if share.is_none_or(|share| share > 100) {
             self.wrong(at, "a share from 0% to 100%", None);
         }
     }
@@ -433,7 +434,7 @@ fn runtime(text: &str) -> Result<(), String> {
 }
 
 /// The kind of document that `word` was probably meant to be, as help.
-pub(crate) fn kind_help<'k>(word: &str, known: &[&'k str]) -> Option<String> {
+pub(crate) fn kind_help(word: &str, known: &[&str]) -> Option<String> {
     match nearest(word, known.iter().copied()) {
         Some(near) => Some(format!("did you mean `{near}`?")),
         None => Some(format!("known are {}", known.join(", "))),

@@ -3,7 +3,7 @@
 use expect_test::{Expect, expect};
 use holdfast_protocol::api::apply::ManifestFile;
 
-use super::validate_only;
+use super::{parse, validate_only};
 use crate::diagnostic::render;
 
 /// The supported part of the example in the design.
@@ -16,10 +16,6 @@ pub(crate) fn file(path: &str, content: &str) -> ManifestFile {
     }
 }
 
-fn check(content: &str, expected: Expect) {
-    expected.assert_eq(&said(content));
-}
-
 /// All that is said about one file that stands alone.
 fn said(content: &str) -> String {
     render(
@@ -28,7 +24,673 @@ fn said(content: &str) -> String {
     )
 }
 
+fn check(content: &str, expected: Expect) {
+    expected.assert_eq(&said(content));
+}
+
+/// A service with this below `spec`, beside a runtime.
+fn service(rest: &str) -> String {
+    format!(
+        "apiVersion: holdfast/v1\nkind: Service\nmetadata: {{name: web}}\nspec:\n  runtime: process\n{rest}"
+    )
+}
+
+fn environment(rest: &str) -> String {
+    format!(
+        "apiVersion: holdfast/v1\nkind: Environment\nmetadata: {{name: staging}}\nspec:\n{rest}"
+    )
+}
+
 #[test]
 fn the_example_of_the_design_is_right() {
     check(EXAMPLE, expect![[""]]);
+}
+
+#[test]
+fn every_unknown_field_of_every_document_is_named_with_the_nearest_word() {
+    let content = format!(
+        "{}---\n{}",
+        service("  tempalte: {}\n  health: {http: 'http://x/', intervall: 2s}\n"),
+        environment("  rollout: {waves: [1, 100%], maxUnavailabel: 1}\n  zzz: 1\n"),
+    );
+    check(
+        &content,
+        expect![[r#"
+        error: unknown field `tempalte` in `spec`
+         --> web.yaml:6:3
+          |
+        6 |   tempalte: {}
+          |   ^^^^^^^^
+          |
+          = help: did you mean `template`?
+
+        error: unknown field `intervall` in `spec.health`
+         --> web.yaml:7:31
+          |
+        7 |   health: {http: 'http://x/', intervall: 2s}
+          |                               ^^^^^^^^^
+          |
+          = help: did you mean `interval`?
+
+        error: unknown field `maxUnavailabel` in `spec.rollout`
+          --> web.yaml:13:31
+           |
+        13 |   rollout: {waves: [1, 100%], maxUnavailabel: 1}
+           |                               ^^^^^^^^^^^^^^
+           |
+           = help: did you mean `maxUnavailable`?
+
+        error: unknown field `zzz` in `spec`
+          --> web.yaml:14:3
+           |
+        14 |   zzz: 1
+           |   ^^^
+           |
+           = help: known are after, promotion, rollout, vars, removalLimit
+    "#]],
+    );
+}
+
+#[test]
+fn wrong_types_and_missing_fields_are_named() {
+    let content = "\
+apiVersion: holdfast/v2
+kind: Service
+metadata: {name: Web_1, owner: 7}
+spec:
+  dependsOn: migrate
+  targets: {matchLabels: {rack: 7}}
+";
+    check(content, expect![[r#"
+        error: "holdfast/v2" is not an apiVersion of this program
+         --> web.yaml:1:13
+          |
+        1 | apiVersion: holdfast/v2
+          |             ^^^^^^^^^^^
+          |
+          = help: write holdfast/v1
+
+        error: "Web_1" may hold only lower-case letters, digits and hyphens
+         --> web.yaml:3:18
+          |
+        3 | metadata: {name: Web_1, owner: 7}
+          |                  ^^^^^
+
+        error: `metadata.owner` has to be text, not 7
+         --> web.yaml:3:32
+          |
+        3 | metadata: {name: Web_1, owner: 7}
+          |                                ^
+          |
+          = help: write "7"
+
+        error: `spec.runtime` is missing
+         --> web.yaml:4:1
+          |
+        4 | spec:
+          | ^^^^
+          |
+          = help: The adapter that runs it: process, static.
+
+        error: `spec.dependsOn` has to be a list, not "migrate"
+         --> web.yaml:5:14
+          |
+        5 |   dependsOn: migrate
+          |              ^^^^^^^
+
+        error: `spec.targets.matchLabels.rack` has to be text, not 7
+         --> web.yaml:6:33
+          |
+        6 |   targets: {matchLabels: {rack: 7}}
+          |                                 ^
+          |
+          = help: write "7"
+    "#]]);
+}
+
+#[test]
+fn bad_words_spans_and_names_are_named() {
+    let content = service(
+        "  health: {interval: 2 parsecs, http: 'http://x', tcp: 'y:1'}
+  rollback: sometimes
+  artifacts: {app: {}, App: {file: ../x}, c: {image: nginx}}
+  vars: {a-b: 1}
+",
+    );
+    check(&content, expect![[r#"
+        error: "2 parsecs" is not a duration: write a number and a unit, such as 90s, 10m, 1h 30m
+         --> web.yaml:6:22
+          |
+        6 |   health: {interval: 2 parsecs, http: 'http://x', tcp: 'y:1'}
+          |                      ^^^^^^^^^
+
+        error: `spec.health` takes only one of: http, tcp, exec
+         --> web.yaml:6:51
+          |
+        6 |   health: {interval: 2 parsecs, http: 'http://x', tcp: 'y:1'}
+          |                                                   ^^^
+
+        error: `sometimes` is not a word for `spec.rollback`
+         --> web.yaml:7:13
+          |
+        7 |   rollback: sometimes
+          |             ^^^^^^^^^
+          |
+          = help: known are central, local
+
+        error: `spec.artifacts.app` needs one of: file
+         --> web.yaml:8:15
+          |
+        8 |   artifacts: {app: {}, App: {file: ../x}, c: {image: nginx}}
+          |               ^^^
+
+        error: "App" may hold only lower-case letters, digits and hyphens
+         --> web.yaml:8:24
+          |
+        8 |   artifacts: {app: {}, App: {file: ../x}, c: {image: nginx}}
+          |                        ^^^
+
+        error: "../x" is not a plain file name: a letter or digit, then letters, digits and . _ + -
+         --> web.yaml:8:36
+          |
+        8 |   artifacts: {app: {}, App: {file: ../x}, c: {image: nginx}}
+          |                                    ^^^^
+
+        error: `spec.artifacts.c.image` is not supported by this version yet
+         --> web.yaml:8:47
+          |
+        8 |   artifacts: {app: {}, App: {file: ../x}, c: {image: nginx}}
+          |                                               ^^^^^
+
+        error: "a-b" is not the name of a variable: a letter, then letters, digits and underscores
+         --> web.yaml:9:10
+          |
+        9 |   vars: {a-b: 1}
+          |          ^^^
+    "#]]);
+}
+
+#[test]
+fn guardrails_of_later_versions_are_refused_and_not_passed_over() {
+    let content = format!(
+        "{}---\n{}---\napiVersion: holdfast/v1\nkind: Protection\nmetadata: {{name: a}}\nspec: {{}}\n",
+        service("  pin: 1.4.0\n  environments: {staging: {protections: [{use: x}]}}\n"),
+        environment(
+            "  promotion: every\n  follow: x\n  windows: []\n  protections: []\n  \
+             rollout: {waves: [{matchLabels: {a: b}}]}\n"
+        ),
+    );
+    check(
+        &content,
+        expect![[r#"
+        error: `spec.pin` is not supported by this version yet
+         --> web.yaml:6:3
+          |
+        6 |   pin: 1.4.0
+          |   ^^^
+
+        error: `spec.environments.staging.protections` is not supported by this version yet
+         --> web.yaml:7:28
+          |
+        7 |   environments: {staging: {protections: [{use: x}]}}
+          |                            ^^^^^^^^^^^
+
+        error: `spec.promotion: every` is not supported by this version yet
+          --> web.yaml:13:14
+           |
+        13 |   promotion: every
+           |              ^^^^^
+           |
+           = help: known are latest
+
+        error: `spec.follow` is not supported by this version yet
+          --> web.yaml:14:3
+           |
+        14 |   follow: x
+           |   ^^^^^^
+
+        error: `spec.windows` is not supported by this version yet
+          --> web.yaml:15:3
+           |
+        15 |   windows: []
+           |   ^^^^^^^
+
+        error: `spec.protections` is not supported by this version yet
+          --> web.yaml:16:3
+           |
+        16 |   protections: []
+           |   ^^^^^^^^^^^
+
+        error: a wave chosen by labels is not supported by this version yet
+          --> web.yaml:17:21
+           |
+        17 |   rollout: {waves: [{matchLabels: {a: b}}]}
+           |                     ^
+
+        error: kind Protection is not supported by this version yet
+          --> web.yaml:20:7
+           |
+        20 | kind: Protection
+           |       ^^^^^^^^^^
+           |
+           = help: known are Environment, Service
+    "#]],
+    );
+}
+
+#[test]
+fn waves_reach_further_each_time_and_end_with_everything() {
+    for (waves, what) in [
+        ("[]", "the last wave has to reach every target"),
+        ("[1, 25%]", "the last wave has to reach every target"),
+        ("[2, 1, 100%]", "does not reach further"),
+        ("[25%, 3, 100%]", "does not reach further"),
+        ("[50%, 50%, 100%]", "does not reach further"),
+        ("[0, 100%]", "has to be a number of targets from 1"),
+        ("[120%]", "has to be a number of targets from 1"),
+        ("[100%]", ""),
+        ("[1, 5, 10%, 100%]", ""),
+    ] {
+        let said = said(&environment(&format!("  rollout: {{waves: {waves}}}\n")));
+        assert!(
+            said.contains(what) && said.is_empty() == what.is_empty(),
+            "{waves}: {said}"
+        );
+    }
+}
+
+#[test]
+fn the_text_itself_may_be_wrong() {
+    check(
+        "a: [1, 2\n---\napiVersion: holdfast/v1\nkind: Servce\n",
+        expect![[r#"
+            error: unclosed bracket '['
+             --> web.yaml:1:4
+              |
+            1 | a: [1, 2
+              |    ^
+
+            error: unknown kind `Servce`
+             --> web.yaml:4:7
+              |
+            4 | kind: Servce
+              |       ^^^^^^
+              |
+              = help: did you mean `Service`?
+        "#]],
+    );
+    check(
+        "apiVersion: holdfast/v1\nkind: Service\nmetadata:\n\tname: web\n",
+        expect![[r#"
+            error: tabs disallowed within this context (block indentation)
+             --> web.yaml:4:2
+              |
+            4 |     name: web
+              |     ^
+              |
+              = help: indent with spaces, not with tabs
+        "#]],
+    );
+    check(
+        &service("  vars: {a: 1, b: 2, a: 3}\n  runtime: static\n"),
+        expect![[r#"
+            error: duplicate key `a`
+             --> web.yaml:6:22
+              |
+            6 |   vars: {a: 1, b: 2, a: 3}
+              |                      ^
+              |
+              = help: it is first given on line 6
+
+            error: duplicate key `runtime`
+             --> web.yaml:7:3
+              |
+            7 |   runtime: static
+              |   ^^^^^^^
+              |
+              = help: it is first given on line 5
+        "#]],
+    );
+}
+
+#[test]
+fn numbers_that_were_meant_as_text_tags_and_reserved_characters_are_refused() {
+    check(
+        &service("  vars: {a: 1.10, b: 0755, c: !!str 5, d: *x, e: no, f: 1.5}\n"),
+        expect![[r#"
+            error: 1.10 would be read as the number 1.1
+             --> web.yaml:6:13
+              |
+            6 |   vars: {a: 1.10, b: 0755, c: !!str 5, d: *x, e: no, f: 1.5}
+              |             ^^^^
+              |
+              = help: write "1.10" to keep it as text, or 1.1
+
+            error: 0755 would be read as the number 755
+             --> web.yaml:6:22
+              |
+            6 |   vars: {a: 1.10, b: 0755, c: !!str 5, d: *x, e: no, f: 1.5}
+              |                      ^^^^
+              |
+              = help: write "0755" to keep it as text, or 755
+
+            error: tags are not supported
+             --> web.yaml:6:37
+              |
+            6 |   vars: {a: 1.10, b: 0755, c: !!str 5, d: *x, e: no, f: 1.5}
+              |                                     ^
+              |
+              = help: put text in quotes; nothing else needs a tag
+
+            error: while parsing node, found unknown anchor
+             --> web.yaml:6:43
+              |
+            6 |   vars: {a: 1.10, b: 0755, c: !!str 5, d: *x, e: no, f: 1.5}
+              |                                           ^
+        "#]],
+    );
+    check(
+        &service("  vars: &v {a: \"\\ue000dir\\ue001\"}\n  template: {<<: *v}\n"),
+        expect![[r#"
+            error: the characters U+E000 and U+E001 are reserved and may not be used
+             --> web.yaml:6:16
+              |
+            6 |   vars: &v {a: "\ue000dir\ue001"}
+              |                ^^^^^^^^^^^^^^^^^
+
+            error: merge keys are not supported
+             --> web.yaml:7:14
+              |
+            7 |   template: {<<: *v}
+              |              ^^
+              |
+              = help: write the fields out, or let `environments` and `vars` say what differs
+        "#]],
+    );
+}
+
+#[test]
+fn empty_inputs_are_said_to_be_empty() {
+    check(
+        "# nothing\n---\n",
+        expect![[r#"
+        error: this file holds no document
+         --> web.yaml:1:1
+          |
+        1 | # nothing
+          | ^
+          |
+          = help: remove the file if that is meant; an empty input removes nothing
+    "#]],
+    );
+    expect![[r#"
+        error: there is no manifest file
+         |
+         = help: name a file or a folder that holds .yaml, .yml or .json files
+    "#]]
+    .assert_eq(&render(&parse(&[]).1, false));
+    check(
+        "just text",
+        expect![[r#"
+        error: a document has to be an object, not text
+         --> web.yaml:1:1
+          |
+        1 | just text
+          | ^^^^^^^^^
+          |
+          = help: begin with apiVersion and kind
+    "#]],
+    );
+}
+
+#[test]
+fn references_that_lead_nowhere_are_named() {
+    let content = format!(
+        "{}---\n{}",
+        service("  dependsOn: [web2]\n  environments: {stagin: {}}\n"),
+        environment("  after: [nowhere]\n"),
+    );
+    check(
+        &content,
+        expect![[r#"
+            error: there is no service `web2`
+             --> web.yaml:6:15
+              |
+            6 |   dependsOn: [web2]
+              |               ^^^^
+              |
+              = help: did you mean `web`?; offline, pass the files of every set that belongs to it with -f
+
+            error: there is no environment `stagin`
+             --> web.yaml:7:18
+              |
+            7 |   environments: {stagin: {}}
+              |                  ^^^^^^
+              |
+              = help: did you mean `staging`?; offline, pass the files of every set that belongs to it with -f
+
+            error: there is no environment `nowhere`
+              --> web.yaml:13:11
+               |
+            13 |   after: [nowhere]
+               |           ^^^^^^^
+               |
+               = help: known are staging; offline, pass the files of every set that belongs to it with -f
+        "#]],
+    );
+}
+
+#[test]
+fn expressions_that_lead_nowhere_are_named() {
+    let content = format!(
+        "{}---\n{}",
+        service(
+            "  template:
+    command: [\"x\", \"--port={{ vars.prot }} {{ vars.port }}\", \"{{ artifacts.ap.path }}\"]
+    env: \"{{ target.lables.x }} {{ target.labels.host.os }} {{ foo }} {{ release.x }}\"
+    call: \"{{ range(9) }}\"
+  vars: {port: 1, url: \"{{ vars.port }}\"}
+"
+        ),
+        environment("  vars: {}\n"),
+    );
+    check(&content, expect![[r#"
+        error: there is no variable `prot` in staging
+         --> web.yaml:7:31
+          |
+        7 |     command: ["x", "--port={{ vars.prot }} {{ vars.port }}", "{{ artifacts.ap.path }}"]
+          |                               ^^^^^^^^^
+          |
+          = help: did you mean `port`?
+
+        error: this service has no artifact `ap`
+         --> web.yaml:7:66
+          |
+        7 |     command: ["x", "--port={{ vars.prot }} {{ vars.port }}", "{{ artifacts.ap.path }}"]
+          |                                                                  ^^^^^^^^^^^^^^^^^
+
+        error: `target.lables.x` leads nowhere
+         --> web.yaml:8:14
+          |
+        8 |     env: "{{ target.lables.x }} {{ target.labels.host.os }} {{ foo }} {{ release.x }}"
+          |              ^^^^^^^^^^^^^^^
+          |
+          = help: known are target.name, target.labels.KEY
+
+        error: `target.labels.host.os` leads nowhere
+         --> web.yaml:8:36
+          |
+        8 |     env: "{{ target.lables.x }} {{ target.labels.host.os }} {{ foo }} {{ release.x }}"
+          |                                    ^^^^^^^^^^^^^^^^^^^^^
+          |
+          = help: for a key with a dot write target.labels["host.os"]
+
+        error: there is nothing called `foo`
+         --> web.yaml:8:64
+          |
+        8 |     env: "{{ target.lables.x }} {{ target.labels.host.os }} {{ foo }} {{ release.x }}"
+          |                                                                ^^^
+          |
+          = help: known are vars, env, target, release, service, artifacts, workload
+
+        error: `release.x` leads nowhere
+         --> web.yaml:8:74
+          |
+        8 |     env: "{{ target.lables.x }} {{ target.labels.host.os }} {{ foo }} {{ release.x }}"
+          |                                                                          ^^^^^^^^^
+          |
+          = help: known are release.version, release.sequence
+
+        error: `range(` calls something; expressions may only use filters
+         --> web.yaml:9:15
+          |
+        9 |     call: "{{ range(9) }}"
+          |               ^^^^^^^^
+          |
+          = help: to write two braces as they are, use {{ "{{" }}
+
+        error: a variable may not refer to `vars`
+          --> web.yaml:10:28
+           |
+        10 |   vars: {port: 1, url: "{{ vars.port }}"}
+           |                            ^^^^^^^^^
+           |
+           = help: known are env, target, release, service
+    "#]]);
+}
+
+#[test]
+fn circles_are_named() {
+    let environments = "\
+apiVersion: holdfast/v1
+kind: Environment
+metadata: {name: a}
+spec: {after: [b]}
+---
+apiVersion: holdfast/v1
+kind: Environment
+metadata: {name: b}
+spec: {after: [c]}
+---
+apiVersion: holdfast/v1
+kind: Environment
+metadata: {name: c}
+spec: {after: [a]}
+";
+    check(
+        environments,
+        expect![[r#"
+        error: environments come after each other in a circle: a -> b -> c -> a
+         --> web.yaml:4:16
+          |
+        4 | spec: {after: [b]}
+          |                ^
+    "#]],
+    );
+    let services = format!(
+        "{}---\n{}---\n{}",
+        service("  dependsOn: [api]\n"),
+        service("  dependsOn: [web]\n").replace("name: web", "name: api"),
+        environment("  vars: {}\n")
+    );
+    check(
+        &services,
+        expect![[r#"
+        error: services depend on each other in staging: api -> web -> api
+          --> web.yaml:13:15
+           |
+        13 |   dependsOn: [web]
+           |               ^^^
+    "#]],
+    );
+}
+
+#[test]
+fn places_are_right_whatever_the_file_looks_like() {
+    let bad = service("  vars: {ü: 1}\n  tpl: {}\n");
+    let windows = format!("\u{feff}{}", bad.replace('\n', "\r\n"));
+    assert_eq!(said(&bad), said(&windows));
+    check(
+        &windows,
+        expect![[r#"
+        error: "ü" is not the name of a variable: a letter, then letters, digits and underscores
+         --> web.yaml:6:10
+          |
+        6 |   vars: {ü: 1}
+          |          ^
+
+        error: unknown field `tpl` in `spec`
+         --> web.yaml:7:3
+          |
+        7 |   tpl: {}
+          |   ^^^
+          |
+          = help: known are dependsOn, artifacts, runtime, template, health, vars, targets, rollback, environments
+    "#]],
+    );
+    check(
+        "{\"apiVersion\": \"holdfast/v1\", \"kind\": \"Environment\",\n\t\"metadata\": {\"name\": \"a\", \"名前\": 1}}",
+        expect![[r#"
+            error: unknown field `名前` in `metadata`
+             --> web.yaml:2:28
+              |
+            2 |     "metadata": {"name": "a", "名前": 1}}
+              |                               ^^^^^^
+              |
+              = help: known are name, owner, labels, annotations
+        "#]],
+    );
+}
+
+#[test]
+fn hostile_documents_are_refused_quickly() {
+    let bomb: String = (0..9).fold("l0: &l0 [x]\n".to_owned(), |text, n| {
+        let next = n + 1;
+        let list = vec![format!("*l{n}"); 9].join(", ");
+        format!("{text}l{next}: &l{next} [{list}]\n")
+    });
+    let deep = "[".repeat(100_000);
+    let deep_map = (0..300).fold(String::new(), |t, n| format!("{t}{}a:\n", " ".repeat(n)));
+    let wide = format!("a: [{}]", "1,".repeat(600_000 / 2 * 2)).replace(",]", "]");
+    let large = "x".repeat(2 << 20);
+    let aliases = format!("a: &a x\nb: [{}*a]", "*a, ".repeat(5000));
+    for (content, what) in [
+        (&bomb, "more than 500000 values"),
+        (&deep, "nested deeper than 64"),
+        (&deep_map, "nested deeper than 64"),
+        (&wide, "more than"),
+        (&large, "more than the 1048576 of one file"),
+        (&aliases, "more than 1000 aliases"),
+    ] {
+        let said = said(content);
+        assert!(said.contains(what), "{what}: {said}");
+    }
+}
+
+#[test]
+fn an_alias_within_itself_is_refused() {
+    check(
+        "a: &a [*a]\n",
+        expect![[r#"
+        error: `kind` is missing
+         --> web.yaml:1:1
+          |
+        1 | a: &a [*a]
+          | ^
+          |
+          = help: known are Environment, Service
+
+        error: an alias may not stand within what it refers to
+         --> web.yaml:1:8
+          |
+        1 | a: &a [*a]
+          |        ^^
+    "#]],
+    );
+}
+
+#[test]
+fn control_characters_do_not_reach_a_terminal() {
+    let said = said("apiVersion: holdfast/v1\nkind: \"\\e[31mService\"\n");
+    assert!(!said.contains('\u{1b}'), "{said:?}");
 }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span, StrInput};
+use granit_parser::{ErrorKind, Event, Options, Parser, ScalarStyle, ScanError, Span, StrInput};
 use holdfast_protocol::workload::{PLACEHOLDER_CLOSE, PLACEHOLDER_OPEN};
 use serde_json::Number;
 
@@ -115,6 +115,10 @@ fn read_document(reading: &mut Reading<'_>, parser: &mut Events<'_>) -> Result<M
 }
 
 impl Reading<'_> {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the parser's enum may grow; what is left holds no values"
+    )]
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Exhausted> {
         let place = self.place(span);
         match event {
@@ -307,9 +311,10 @@ impl Reading<'_> {
             let message = "the characters U+E000 and U+E001 are reserved and may not be used";
             self.problem(place, message, None);
         }
-        let value = match style {
-            ScalarStyle::Plain => self.plain(text, place),
-            _ => NodeValue::Text(text.to_owned()),
+        let value = if style == ScalarStyle::Plain {
+            self.plain(text, place)
+        } else {
+            NodeValue::Text(text.to_owned())
         };
         Node { value, place }
     }
@@ -370,7 +375,12 @@ impl Reading<'_> {
         let help = indent
             .contains('\t')
             .then(|| "indent with spaces, not with tabs".to_owned());
-        self.problem(place, &error.info(), help);
+        let message = if *error.kind() == ErrorKind::RecursionLimitExceeded {
+            too_deep()
+        } else {
+            error.info()
+        };
+        self.problem(place, &message, help);
         self.open.clear();
         self.anchors.clear();
     }

@@ -1,0 +1,119 @@
+//! Parses, compiles, compares and renders 1,000 services in 20 environments and prints what it cost as
+//! one JSON object. `cargo bench -p holdfast-engine --bench compile`
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use holdfast_engine::assign::{RenderRelease, RenderTarget, Renderer};
+use holdfast_engine::compile::compile;
+use holdfast_engine::compile::diff::changes;
+use holdfast_engine::manifest::parse;
+use holdfast_protocol::api::apply::{ManifestFile, default_set};
+use holdfast_protocol::digest::Digest;
+
+const SERVICES: usize = 1000;
+const ENVIRONMENTS: usize = 20;
+
+#[expect(clippy::print_stdout, reason = "printing is what a benchmark is for")]
+fn main() {
+    let files = manifests(8080);
+    let bytes: usize = files.iter().map(|f| f.content.len()).sum();
+    let ((set, diagnostics), parsing) = timed(|| parse(&files));
+    assert!(diagnostics.is_empty(), "{diagnostics:?}");
+    let before = BTreeMap::from([(default_set(), set)]);
+    let (compiled, compiling) =
+        timed(|| compile(&before, &default_set(), &|_, _, _| Vec::new()).expect("compiles"));
+    assert_eq!(compiled.tracks.len(), SERVICES * ENVIRONMENTS);
+    let after = BTreeMap::from([(default_set(), parse(&manifests(9090)).0)]);
+    let (changed, comparing) = timed(|| changes(&before, &after));
+    assert_eq!(changed.len(), SERVICES);
+    let (rendered, rendering) = timed(|| {
+        let bodies = compiled.tracks.values().map(|spec| {
+            let renderer = Renderer::new(Arc::clone(&spec.configuration)).expect("compiled");
+            let body = renderer.render(&release(), &target(spec.name.environment.as_str()));
+            body.expect("renders").seal().1.len()
+        });
+        bodies.sum::<usize>()
+    });
+    let result = serde_json::json!({
+        "bench": "compile",
+        "services": SERVICES,
+        "environments": ENVIRONMENTS,
+        "manifestBytes": bytes,
+        "parseMs": millis(parsing),
+        "compileMs": millis(compiling),
+        "diffMs": millis(comparing),
+        "parseCompileDiffMs": millis(parsing + compiling + comparing),
+        "budgetMs": 2000,
+        "renderMs": millis(rendering),
+        "renderMicrosEach": rendering.as_secs_f64() * 1e6 / (SERVICES * ENVIRONMENTS) as f64,
+        "bodyBytes": rendered,
+    });
+    println!("{result}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+fn timed<T>(act: impl FnOnce() -> T) -> (T, Duration) {
+    let start = Instant::now();
+    let result = act();
+    (result, start.elapsed())
+}
+
+fn millis(span: Duration) -> f64 {
+    (span.as_secs_f64() * 1e4).round() / 10.0
+}
+
+fn manifests(port: u32) -> Vec<ManifestFile> {
+    let mut environments = String::new();
+    for n in 0..ENVIRONMENTS {
+        let after = if n == 0 {
+            String::new()
+        } else {
+            format!("env-{}", n - 1)
+        };
+        write!(
+            environments,
+            "---\napiVersion: holdfast/v1\nkind: Environment\nmetadata: {{name: env-{n}, owner: platform}}\n\
+             spec:\n  after: [{after}]\n  rollout: {{soak: {n}m, maxUnavailable: 2}}\n  vars: {{region: r{n}}}\n"
+        )
+        .expect("writes to memory");
+    }
+    let service = |n: usize| ManifestFile {
+        path: format!("service-{n}.yaml"),
+        content: format!(
+            "apiVersion: holdfast/v1\nkind: Service\nmetadata: {{name: service-{n}, owner: team-{}}}\nspec:\n  \
+             artifacts:\n    app: {{file: app.tar.gz}}\n  runtime: process\n  template:\n    command: \
+             [\"{{{{ artifacts.app.path }}}}/bin/server\", \"--port\", \"{{{{ vars.port }}}}\"]\n    \
+             environment: {{REGION: \"{{{{ vars.region }}}}\", HOST: \"{{{{ target.name }}}}\"}}\n    \
+             stop: {{signal: SIGTERM, grace: 20s}}\n  health: {{http: \"http://127.0.0.1:{{{{ vars.port }}}}/healthz\"}}\n  \
+             vars: {{port: {port}, level: info}}\n  environments:\n    env-1: {{vars: {{level: debug}}}}\n    \
+             env-7: {{rollout: {{soak: 1h}}}}\n",
+            n % 50
+        ),
+    };
+    let mut files = vec![ManifestFile {
+        path: "environments.yaml".to_owned(),
+        content: environments,
+    }];
+    files.extend((0..SERVICES).map(service));
+    files
+}
+
+fn release() -> RenderRelease {
+    let digest = Digest::of(b"content");
+    RenderRelease {
+        version: "1.0.0".parse().expect("a version"),
+        sequence: 1,
+        artifacts: BTreeMap::from([("app".parse().expect("a name"), (digest, 7))]),
+    }
+}
+
+fn target(environment: &str) -> RenderTarget {
+    RenderTarget {
+        name: "target-1".parse().expect("a name"),
+        environment: environment.parse().expect("a name"),
+        labels: BTreeMap::new(),
+    }
+}
