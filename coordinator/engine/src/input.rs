@@ -13,7 +13,7 @@ use crate::compiled::TrackSpec;
 pub struct Inputs<'a> {
     /// What is declared.
     pub declared: Declared<'a>,
-    /// The revision in force.
+    /// The revision in force; for a track that is declared no more, the one that removed it.
     pub revision: u64,
     /// The service's releases that give every artifact the configuration uses, ascending.
     pub releases: &'a [ReleaseRef],

@@ -13,10 +13,10 @@ use crate::input::{Seen, View};
 use crate::step::Turn;
 use crate::track::{Deployment, Placement};
 
-/// How long a target that went away keeps its place in a wave, and is not yet given what it would
-/// get without care for the others: long enough for a fleet to come back after the coordinator was
-/// started again.
-pub(crate) const RETURN_GRACE: Duration = Duration::from_secs(30);
+/// How long a target that went away is taken to be on its way back: it keeps its place in a wave, and
+/// is not yet given what it would get without care for the others. Long enough for a fleet to come
+/// back after the coordinator was started again.
+pub(crate) const RETURN_GRACE: Duration = Duration::from_secs(15);
 
 /// How a target does with what it was given.
 #[derive(Debug, Clone, PartialEq, Eq)]

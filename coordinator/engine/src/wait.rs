@@ -40,6 +40,11 @@ impl Waits {
         self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
     }
 
+    /// When the answer could change first, as far as it is noted.
+    pub(crate) const fn wakes_at(&self) -> Option<Timestamp> {
+        self.wake_at
+    }
+
     /// Adds the reasons of `other`.
     pub(crate) fn join(&mut self, other: Self) {
         self.list.extend(other.list);

@@ -3,8 +3,9 @@
 //! A wave says how many targets may have the new point. Targets take their places in the order of
 //! their names, so that a person can tell who is next. A place that was taken is kept; a target that
 //! leaves, or is away for longer than [`RETURN_GRACE`](crate::verify::RETURN_GRACE), gives it up. With
-//! `disconnected: skip` shares are of the targets that are here, so that a wave always holds targets
-//! that can prove something; those that are away converge when the deployment is stable.
+//! `disconnected: skip` shares are of the targets that are here or may be back any moment, so that a
+//! wave always holds targets that can prove something; those that are away for longer converge when
+//! the deployment is stable.
 
 use holdfast_protocol::name::TargetName;
 use holdfast_protocol::time::Timestamp;
@@ -13,7 +14,7 @@ use crate::compiled::{Disconnected, Extent, Rollout, TrackSpec};
 use crate::input::{Seen, View};
 use crate::step::Turn;
 use crate::track::Deployment;
-use crate::verify::{Standing, Terms, standing};
+use crate::verify::{Standing, Terms, returning_until, standing};
 
 /// The targets of a deployment that is being brought to them.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(crate) struct Survey<'t> {
     pub(crate) holders: Vec<Holder<'t>>,
     /// Those that may be given it, in their order.
     pub(crate) candidates: Vec<Candidate<'t>>,
+    /// Those that do not have it and may be back any moment, and until when that is assumed.
+    pub(crate) returning: Vec<(&'t TargetName, Timestamp)>,
     /// How many count, for a wave's share.
     pub(crate) members: usize,
     /// How many of the holders count.
@@ -87,6 +90,7 @@ pub(crate) fn survey<'t>(
     let mut survey = Survey {
         holders: Vec::new(),
         candidates: Vec::new(),
+        returning: Vec::new(),
         members: 0,
         places_taken: 0,
         unavailable: 0,
@@ -106,7 +110,7 @@ pub(crate) fn survey<'t>(
             None if view.connected || everyone => {
                 survey.consider(name, view, placement.is_none());
             }
-            None => {}
+            None => survey.expect(name, view, turn.now),
         }
     }
     survey
@@ -193,6 +197,19 @@ impl<'t> Survey<'t> {
         })
     }
 
+    /// When time alone changes how a target stands.
+    pub(crate) fn next_changes(&self) -> impl Iterator<Item = Timestamp> + '_ {
+        let holders = self
+            .holders
+            .iter()
+            .filter_map(|holder| match holder.standing {
+                Standing::UnderWay { until, .. } | Standing::Settling { until } => Some(until),
+                Standing::Away { returning_until } => returning_until,
+                Standing::Done | Standing::Failed { .. } => None,
+            });
+        holders.chain(self.returning.iter().map(|(_, until)| *until))
+    }
+
     fn hold(&mut self, holder: Holder<'t>) {
         let (here, not_done) = match holder.standing {
             Standing::Away { returning_until } => {
@@ -208,6 +225,15 @@ impl<'t> Survey<'t> {
         self.in_flight += usize::from(not_done);
         self.unavailable += usize::from(not_done);
         self.holders.push(holder);
+    }
+
+    /// A target that went away a moment ago holds the wave that reaches it, or a coordinator that was
+    /// started again would take the first targets to come back for all.
+    fn expect(&mut self, name: &'t TargetName, view: &View, now: Timestamp) {
+        if let Some(until) = returning_until(view, now) {
+            self.members += 1;
+            self.returning.push((name, until));
+        }
     }
 
     fn consider(&mut self, name: &'t TargetName, view: &View, empty: bool) {

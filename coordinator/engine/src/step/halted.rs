@@ -17,8 +17,7 @@ pub(super) fn next(turn: &Turn<'_>, spec: &TrackSpec, deployment: &Deployment) -
             "{} {phase}: {}",
             deployment.point.version, deployment.reason
         );
-        let subject = format!("deployment {}", deployment.id);
-        let wait = waits.push(WaitKind::Failed, subject, message);
+        let wait = waits.push(WaitKind::Failed, &deployment.point.version, message);
         by_command(wait, "retry", &turn.track.name);
         by_command(wait, "rollback", &turn.track.name);
     }

@@ -31,6 +31,6 @@ fn hold(waits: &mut Waits, turn: &Turn<'_>) {
     );
     let wait = waits.push(WaitKind::Removal, &turn.track.name, message);
     wait.ends_by
-        .push("holdfast apply -f PATH --confirm-removal".to_owned());
+        .push(format!("holdfast confirm {}", turn.inputs.revision));
     wait.ends_by.push("declaring it again".to_owned());
 }

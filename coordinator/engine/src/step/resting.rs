@@ -11,7 +11,7 @@ use crate::input::{Seen, View};
 use crate::track::{Phase, Point};
 use crate::verify::returning_until;
 use crate::wait::{self, Waits, by_command};
-use crate::wanted::{Rule, admitted_newest, wanted};
+use crate::wanted::{Rule, admitted_newest, is_passed_over, wanted};
 
 /// A deployment of what is wanted, unless that is what the track rests on.
 pub(super) fn next(turn: &Turn<'_>, spec: &TrackSpec) -> Next {
@@ -62,13 +62,17 @@ fn failed(waits: &mut Waits, turn: &Turn<'_>, spec: &TrackSpec) {
     let Some(best) = admitted_newest(track, turn.inputs, spec) else {
         return;
     };
-    if !crate::wanted::is_passed_over(track, spec, best.sequence) || rests_on(turn, &best) {
+    if !is_passed_over(track, spec, best.sequence) || rests_on(turn, &best) {
         return;
     }
     let current = track
         .current
         .as_ref()
         .filter(|current| current.point.is(&best));
+    if current.is_some_and(|current| needs_a_person(&current.phase)) {
+        // Told by `halted`, with more.
+        return;
+    }
     let message = match current {
         Some(current) => format!("{} is passed over: {}", best.version, current.reason),
         None => format!(
@@ -114,17 +118,20 @@ fn outstanding(waits: &mut Waits, turn: &Turn<'_>) {
     say_away(waits, version, &away);
     say(waits, WaitKind::Target, "targets", version, &slow);
     say(waits, WaitKind::Failed, "targets", version, &failing);
-    if !blocked.is_empty()
-        && turn
-            .track
-            .current
-            .as_ref()
-            .is_none_or(|c| c.phase != Phase::Halted)
-    {
+    if !blocked.is_empty() && !is_halted(turn) {
         let names = wait::targets(blocked);
         let message = format!("{names} get {version} one after another, as maxUnavailable allows");
         waits.push(WaitKind::Capacity, "targets", message);
     }
+}
+
+fn is_halted(turn: &Turn<'_>) -> bool {
+    let current = turn.track.current.as_ref();
+    current.is_some_and(|current| current.phase == Phase::Halted)
+}
+
+const fn needs_a_person(phase: &Phase) -> bool {
+    matches!(phase, Phase::Halted | Phase::RollbackFailed)
 }
 
 fn placed<'v>(turn: &Turn<'_>, name: &TargetName, view: &'v View) -> &'v Seen {

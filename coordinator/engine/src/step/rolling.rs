@@ -27,40 +27,55 @@ pub(super) fn next(turn: &Turn<'_>, spec: &TrackSpec, at: At) -> Next {
     let Some(deployment) = &turn.track.current else {
         return Next::Stay(Waits::default());
     };
-    let (wave, since, holding_since) = at;
-    let survey = waves::survey(turn, &spec.rollout, deployment, since);
+    let survey = waves::survey(turn, &spec.rollout, deployment, at.1);
     if let Some(reason) = failure(turn, spec, &survey) {
         return Next::Fail(reason);
     }
+    let mut next = judge(turn, spec, deployment, &survey, at);
+    if let Next::Stay(waits) = &mut next {
+        survey.next_changes().for_each(|at| waits.wake(at));
+    }
+    next
+}
+
+fn judge(
+    turn: &Turn<'_>,
+    spec: &TrackSpec,
+    deployment: &Deployment,
+    survey: &Survey<'_>,
+    at: At,
+) -> Next {
+    let (wave, _, holding_since) = at;
     let extents = waves::extents(spec, deployment);
     let full = survey.places_taken >= survey.reach(extents, wave);
     let settled = survey.any_done() || !survey.failures().is_empty();
-    if !(full && settled && survey.holds(holding_since)) {
-        if holding_since.is_some() {
-            let (since, holding_since) = (turn.now, None);
-            return Next::Note(Phase::Rolling {
-                wave,
-                since,
-                holding_since,
-            });
+    // Who went away a moment ago may be back before anything is lost.
+    let may_settle = settled || holding_since.is_some() && survey.any_returning();
+    let holds = full && may_settle && survey.holds(holding_since);
+    let note = |since, holding_since| {
+        Next::Note(Phase::Rolling {
+            wave,
+            since,
+            holding_since,
+        })
+    };
+    match holding_since {
+        Some(_) if !holds => return note(turn.now, None),
+        Some(_) | None if !(holds && settled) => {
+            return Next::Stay(under_way(turn, spec, survey, wave));
         }
-        return Next::Stay(under_way(turn, spec, &survey, wave));
+        Some(_) | None => {}
     }
     let Some(next_wave) = survey.next_wave(extents, wave) else {
-        return verify(turn, spec, &survey, wave);
+        return verify(turn, spec, survey, wave);
     };
     if let (false, Some(reason)) = (deployment.is_manual_rollback(), overtaken(turn, deployment)) {
         return Next::Enter(Phase::Superseded, "deployment.superseded", reason);
     }
-    let Some(holding) = holding_since else {
-        let holding_since = Some(turn.now);
-        return Next::Note(Phase::Rolling {
-            wave,
-            since,
-            holding_since,
-        });
-    };
-    proceed(turn, spec, deployment, (wave, next_wave, holding))
+    match holding_since {
+        Some(holding) => proceed(turn, spec, deployment, (wave, next_wave, holding)),
+        None => note(at.1, Some(turn.now)),
+    }
 }
 
 /// After a wave that holds: the next one, once it has held for the soak and nobody paused it.
@@ -192,8 +207,10 @@ pub(super) fn under_way(
             }
         }
     }
-    if let Some(until) = until {
-        waits.wake(until);
+    let room = survey.places_taken < reach(turn, spec, survey, wave);
+    for (name, until) in survey.returning.iter().filter(|_| room) {
+        earliest(*until);
+        saying.push((*name, "away"));
     }
     if !saying.is_empty() {
         let names = wait::targets_saying(saying.iter().copied());
@@ -207,30 +224,36 @@ pub(super) fn under_way(
     waits
 }
 
+fn reach(turn: &Turn<'_>, spec: &TrackSpec, survey: &Survey<'_>, wave: u32) -> usize {
+    let deployment = turn.track.current.as_ref();
+    deployment.map_or(0, |deployment| {
+        survey.reach(waves::extents(spec, deployment), wave)
+    })
+}
+
 /// Why targets that are in the wave have not been given the point.
 fn held_back(waits: &mut Waits, turn: &Turn<'_>, spec: &TrackSpec, survey: &Survey<'_>, wave: u32) {
     let Some(deployment) = &turn.track.current else {
         return;
     };
-    let reach = survey.reach(waves::extents(spec, deployment), wave);
-    let room = reach.saturating_sub(survey.places_taken);
-    if room > 0 && !starts(turn, deployment) {
+    let environment = &turn.track.name.environment;
+    let room = reach(turn, spec, survey, wave).saturating_sub(survey.places_taken);
+    let turns = room.min(survey.candidates.len());
+    if turns > 0 && !starts(turn, deployment) {
         waits.join(gates::paused(turn));
-    } else if room > 0 {
+    } else if turns > 0 {
         let message = format!(
-            "{} of wave {} to go; {} of at most {} unavailable",
-            wait::count(room),
-            wave.saturating_add(1),
+            "{} to go: {} unavailable, of at most {}",
+            wait::count(turns),
             survey.unavailable,
             survey.budget
         );
-        let wait = waits.push(WaitKind::Capacity, &turn.track.name.environment, message);
+        let wait = waits.push(WaitKind::Capacity, environment, message);
         wait.ends_by
             .push("unavailable targets becoming ready".to_owned());
         by_command(wait, "halt", &turn.track.name);
     }
     if waits.is_empty() {
-        let environment = &turn.track.name.environment;
         let message = format!("no target of {environment} is connected that could prove it");
         let wait = waits.push(WaitKind::Target, environment, message);
         wait.ends_by.push("a target connecting again".to_owned());

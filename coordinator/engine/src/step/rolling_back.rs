@@ -44,6 +44,7 @@ pub(super) fn next(turn: &Turn<'_>, spec: &TrackSpec, since: Timestamp) -> Next 
             Standing::Failed { message } => failed.push((name, message)),
         }
     }
+    let until = waits.wakes_at();
     if !on_the_way.is_empty() {
         let names =
             wait::targets_saying(on_the_way.iter().map(|(name, said)| (*name, said.as_str())));
@@ -52,6 +53,7 @@ pub(super) fn next(turn: &Turn<'_>, spec: &TrackSpec, since: Timestamp) -> Next 
             wait::count(on_the_way.len())
         );
         let wait = waits.push(WaitKind::Target, "targets", message);
+        wait.until = until;
         wait.ends_by.push("the targets becoming ready".to_owned());
         by_command(wait, "halt", &turn.track.name);
         return Next::Stay(waits);

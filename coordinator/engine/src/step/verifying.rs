@@ -8,7 +8,7 @@ use super::{Next, Turn};
 use crate::compiled::TrackSpec;
 use crate::track::{Deployment, Phase};
 use crate::wait::Waits;
-use crate::waves;
+use crate::waves::{self, Survey};
 
 /// `Stable` once it has held, a failure, or why neither yet.
 pub(super) fn next(
@@ -28,37 +28,43 @@ pub(super) fn next(
     if !proving && !survey.failures().is_empty() && survey.holds(None) && !survey.any_returning() {
         return Next::Fail(describe(&survey));
     }
+    let mut next = judge(turn, spec, deployment, &survey, (since, holding_since));
+    if let Next::Stay(waits) = &mut next {
+        survey.next_changes().for_each(|at| waits.wake(at));
+    }
+    next
+}
+
+fn judge(
+    turn: &Turn<'_>,
+    spec: &TrackSpec,
+    deployment: &Deployment,
+    survey: &Survey<'_>,
+    at: (Timestamp, Option<Timestamp>),
+) -> Next {
+    let (since, holding_since) = at;
+    let proving = survey.any_done();
     // Who went away a moment ago may be back before anything is lost.
     let holds = survey.holds(holding_since) && (proving || survey.any_returning());
-    match holding_since {
-        Some(_) if !holds => {
-            let (since, holding_since) = (turn.now, None);
-            Next::Note(Phase::Verifying {
-                since,
-                holding_since,
-            })
-        }
-        None if holds && proving => {
-            let holding_since = Some(turn.now);
-            Next::Note(Phase::Verifying {
-                since,
-                holding_since,
-            })
-        }
-        Some(holding) if proving && turn.now >= soak_end(spec, deployment, holding) => Next::Prove,
-        Some(holding) if turn.now < soak_end(spec, deployment, holding) => {
-            let mut waits = soak(
-                turn,
-                spec,
-                soak_end(spec, deployment, holding),
-                deployment.point.version.as_str(),
-            );
+    let note = |since, holding_since| {
+        Next::Note(Phase::Verifying {
+            since,
+            holding_since,
+        })
+    };
+    let end = holding_since.map(|holding| soak_end(spec, deployment, holding));
+    match end {
+        Some(_) if !holds => note(turn.now, None),
+        None if holds && proving => note(since, Some(turn.now)),
+        Some(end) if proving && turn.now >= end => Next::Prove,
+        Some(end) if turn.now < end => {
+            let mut waits = soak(turn, spec, end, deployment.point.version.as_str());
             if !proving {
-                waits.join(under_way(turn, spec, &survey, u32::MAX));
+                waits.join(under_way(turn, spec, survey, u32::MAX));
             }
             Next::Stay(waits)
         }
-        Some(_) | None => Next::Stay(under_way(turn, spec, &survey, u32::MAX)),
+        Some(_) | None => Next::Stay(under_way(turn, spec, survey, u32::MAX)),
     }
 }
 

@@ -1,0 +1,88 @@
+//! Scripts in `scenarios/*.txt`: each line is something that happens, and indented below it stands what
+//! the engine decided. `UPDATE_EXPECT=1` writes the decisions anew.
+
+#[path = "world/event.rs"]
+#[allow(dead_code, reason = "each test program uses its part of the world")]
+mod event;
+#[path = "world/model.rs"]
+#[allow(dead_code, reason = "each test program uses its part of the world")]
+mod model;
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use event::Event;
+use expect_test::expect_file;
+use model::World;
+
+/// Runs a script and gives it back with what was decided.
+fn played(script: &str) -> String {
+    let mut world = World::new();
+    let mut text = String::new();
+    for line in script.lines().filter(|line| !line.starts_with(DECISION)) {
+        text.push_str(line);
+        text.push('\n');
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let event: Event = line.parse().expect("a line of the script");
+        world.said.clear();
+        world.happen(&event);
+        assert_eq!(world.objection, None, "after {line:?}");
+        for decision in &world.said {
+            writeln!(text, "{DECISION}{decision}").expect("a string takes everything");
+        }
+    }
+    text
+}
+
+fn check(name: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/scenarios")
+        .join(name);
+    let script = std::fs::read_to_string(&path).expect("a scenario");
+    expect_file![path].assert_eq(&played(&script));
+}
+
+const DECISION: &str = "    ";
+
+macro_rules! scenarios {
+    ($($test:ident: $file:literal,)*) => {
+        $(#[test]
+        fn $test() {
+            check($file);
+        })*
+
+        #[test]
+        fn every_scenario_is_played() {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+            let mut there: Vec<String> = std::fs::read_dir(folder)
+                .expect("the folder of scenarios")
+                .map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"))
+                .collect();
+            there.sort();
+            let mut played = vec![$($file.to_owned()),*];
+            played.sort();
+            assert_eq!(there, played);
+        }
+    };
+}
+
+scenarios! {
+    a_release_goes_from_staging_to_production: "staging_to_production.txt",
+    a_broken_release_goes_back_and_stays_back: "broken_release.txt",
+    a_target_joins_during_a_rollout: "joining_target.txt",
+    a_target_that_was_away_gets_only_the_newest: "away_during_two_releases.txt",
+    services_come_in_the_order_of_their_dependencies: "dependencies.txt",
+    a_person_halts_and_retries: "halt_and_retry.txt",
+    a_person_rolls_back: "manual_rollback.txt",
+    a_paused_track_starts_nothing: "pause.txt",
+    a_removal_is_held_until_confirmed: "removal.txt",
+    a_newer_release_interrupts_between_waves: "superseded.txt",
+    a_rollback_that_fails_says_so: "rollback_failed.txt",
+    nobody_is_connected: "all_away.txt",
+    a_configuration_alone_is_a_deployment: "configuration.txt",
+    failures_that_are_allowed_do_not_stop_it: "tolerated_failures.txt",
+    silence_becomes_failure: "silence.txt",
+    the_coordinator_is_killed_during_a_rollout: "restart.txt",
+}
