@@ -8,3 +8,5 @@ pub(crate) mod adapter;
 mod owner;
 #[cfg(feature = "run")]
 mod tree;
+#[cfg(feature = "run")]
+mod watch;

@@ -64,11 +64,12 @@ struct State {
     logs: BTreeMap<i32, (ServiceName, Place)>,
 }
 
+#[derive(Clone)]
 struct Watched {
     service: ServiceName,
     place: Place,
     process: Identity,
-    pidfd: OwnedFd,
+    pidfd: Arc<OwnedFd>,
 }
 
 /// Logs to be watched again, by when.
@@ -110,42 +111,40 @@ impl Supervisor {
         place: &Place,
         process: &Identity,
     ) -> io::Result<()> {
-        if self
-            .shared
-            .state()
-            .watched
-            .values()
-            .any(|w| w.process == *process)
-        {
+        let mut state = self.shared.state();
+        if state.watches(process) {
             return Ok(());
         }
-        let same = || table::stat(process.pid).is_some_and(|s| s.start == process.start);
-        let opened = process
-            .pid()
-            .map(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()));
         // The number may have been used again before it was opened: look after, not before.
-        let Some(Ok(pidfd)) = opened.filter(|_| same()) else {
+        let Some(pidfd) = open(process).filter(|_| is_that(process)) else {
+            drop(state);
             self.shared.ended(service, place, process, Exit::Unknown);
             return Ok(());
         };
+        let token = state.next;
+        self.shared.listen(pidfd.as_fd(), token)?;
+        state.next += 1;
         let watched = Watched {
             service: service.clone(),
             place: place.clone(),
             process: process.clone(),
-            pidfd,
+            pidfd: Arc::new(pidfd),
         };
-        self.shared.add(watched)?;
+        state.watched.insert(token, watched);
+        drop(state);
         self.shared.watch_log(service, place);
         Ok(())
     }
 
-    /// Whether a process is still watched: it has not been seen to end.
+    /// Whether a process is still watched: it lives, or its end is being written down.
     pub(crate) fn watches(&self, process: &Identity) -> bool {
-        self.shared
-            .state()
-            .watched
-            .values()
-            .any(|w| w.process == *process)
+        self.shared.state().watches(process)
+    }
+}
+
+impl State {
+    fn watches(&self, process: &Identity) -> bool {
+        self.watched.values().any(|w| w.process == *process)
     }
 }
 
@@ -171,15 +170,6 @@ impl Shared {
             EventData::new_u64(token),
             EventFlags::IN,
         )?)
-    }
-
-    fn add(&self, watched: Watched) -> io::Result<()> {
-        let mut state = self.state();
-        let token = state.next;
-        state.next += 1;
-        self.listen(watched.pidfd.as_fd(), token)?;
-        state.watched.insert(token, watched);
-        Ok(())
     }
 
     fn run(&self) {
@@ -208,13 +198,16 @@ impl Shared {
     }
 
     fn process_ended(&self, token: u64) {
-        let Some(watched) = self.state().watched.remove(&token) else {
+        let Some(watched) = self.state().watched.get(&token).cloned() else {
             return;
         };
         let _ = epoll::delete(&self.epoll, &watched.pidfd);
         let exit = reap(&watched.pidfd);
         logs::note(&watched.place);
         self.ended(&watched.service, &watched.place, &watched.process, exit);
+        // Only now: whoever finds it dead and no longer watched takes what is written for all there
+        // is to know.
+        self.state().watched.remove(&token);
     }
 
     fn ended(&self, service: &ServiceName, place: &Place, process: &Identity, exit: Exit) {
@@ -255,6 +248,16 @@ impl Shared {
             }
         }
     }
+}
+
+fn open(process: &Identity) -> Option<OwnedFd> {
+    rustix::process::pidfd_open(process.pid()?, PidfdFlags::empty()).ok()
+}
+
+/// Whether the process of that number is that very one, alive or not yet reaped.
+fn is_that(process: &Identity) -> bool {
+    process.boot == table::boot()
+        && table::stat(process.pid).is_some_and(|s| s.start == process.start)
 }
 
 /// How a process that is dead ended; unknown where it was not our child.

@@ -23,6 +23,7 @@ use crate::run::{Adapter, Live, LogRequest, Observed, Wanted};
 use crate::static_files::owner::{Known, Owner, Site, Version};
 use crate::static_files::spec::{self, Template};
 use crate::static_files::tree;
+use crate::static_files::watch::Watch;
 use crate::turns::{self, Turns};
 use crate::unpacked;
 
@@ -30,9 +31,7 @@ use crate::unpacked;
 pub(crate) struct StaticFiles {
     inner: Arc<Inner>,
     turns: Turns,
-    /// Nothing announces a change of files: the sender lives as long as this, and says nothing. The
-    /// driver's regular observation finds what was changed.
-    silence: Mutex<Vec<mpsc::Sender<ServiceName>>>,
+    changes: Mutex<Option<mpsc::Receiver<ServiceName>>>,
 }
 
 struct Inner {
@@ -40,19 +39,28 @@ struct Inner {
     root: PathBuf,
     /// Directory of the agent.
     home: PathBuf,
+    watch: Watch,
 }
 
 impl StaticFiles {
     pub(crate) fn open(root: &Path, home: &Path) -> io::Result<Self> {
         durable::make_directory(root, 0o700)?;
+        let (watch, changes) = Watch::start()?;
+        let home = fs::canonicalize(home)?;
         let inner = Inner {
             root: root.to_owned(),
-            home: fs::canonicalize(home)?,
+            home,
+            watch,
         };
+        for service in inner.services()? {
+            if let Some(known) = inner.known(&service) {
+                inner.watch.add(&service, &known.link);
+            }
+        }
         Ok(Self {
             inner: Arc::new(inner),
             turns: Turns::open(root.join("turns"))?,
-            silence: Mutex::new(Vec::new()),
+            changes: Mutex::new(Some(changes)),
         })
     }
 }
@@ -98,12 +106,12 @@ impl Adapter for StaticFiles {
     }
 
     fn changes(&self) -> mpsc::Receiver<ServiceName> {
-        let (sender, receiver) = mpsc::channel(1);
-        self.silence
+        let taken = self
+            .changes
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(sender);
-        receiver
+            .take();
+        taken.unwrap_or_else(|| mpsc::channel(1).1)
     }
 
     /// An artifact's path is the link that leads to it.
@@ -151,6 +159,8 @@ impl Inner {
             return self.forget_earlier_link(service, &site);
         }
         self.remember(service, &site)?;
+        self.watch.forget(service);
+        self.watch.add(service, &site.link);
         make_versions(&site)?;
         // The marker comes first: what lies there without one is nobody's.
         site.write_owner(&owner)
@@ -299,6 +309,7 @@ impl Inner {
             self.remove_site(service, &Site::new(link))
                 .map_err(failed(format!("cannot remove {}", link.display())))?;
         }
+        self.watch.forget(service);
         durable::remove_all(&self.path(service)).map_err(failed("cannot forget the link"))
     }
 
@@ -355,13 +366,18 @@ impl Inner {
     }
 
     fn observe(&self) -> Result<Vec<Observed>, Failure> {
-        let names = durable::names(&self.root).map_err(failed("cannot list the links"))?;
-        let services = names
-            .iter()
-            .filter_map(|name| ServiceName::parse(name.strip_suffix(".json")?).ok());
+        let services = self.services().map_err(failed("cannot list the links"))?;
         Ok(services
+            .into_iter()
             .filter_map(|service| self.observe_one(service))
             .collect())
+    }
+
+    /// Every service that is remembered.
+    fn services(&self) -> io::Result<Vec<ServiceName>> {
+        let names = durable::names(&self.root)?;
+        let parse = |name: &String| ServiceName::parse(name.strip_suffix(".json")?).ok();
+        Ok(names.iter().filter_map(parse).collect())
     }
 
     fn observe_one(&self, service: ServiceName) -> Option<Observed> {

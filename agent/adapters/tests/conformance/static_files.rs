@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 
 use holdfast_adapters::failure::Failure;
 use holdfast_adapters::run::{Live, Wanted};
+use holdfast_protocol::name::ServiceName;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +14,10 @@ use crate::bench::{open, runtime, tar_gz};
 use crate::bench_static::StaticBench;
 
 pub(crate) const TESTS: &[crate::Test] = &[
+    (
+        "a_link_that_is_removed_is_announced",
+        a_link_that_is_removed_is_announced,
+    ),
     (
         "what_holdfast_did_not_make_is_never_replaced",
         what_holdfast_did_not_make_is_never_replaced,
@@ -93,6 +98,36 @@ fn a_link_pointed_elsewhere_is_put_right() {
     assert_eq!(
         fs::read_to_string(link.join("index.html")).unwrap(),
         "release 1"
+    );
+}
+
+fn a_link_that_is_removed_is_announced() {
+    let bench = StaticBench::new();
+    try_converge(&bench, &bench.release("site", 1)).unwrap();
+    let adapter = bench.home.open("static");
+    let mut changes = adapter.changes();
+    fs::write(bench.home.path().join("www/other"), "not ours").unwrap();
+    let begun = std::time::Instant::now();
+    fs::remove_file(bench.link("site")).unwrap();
+    let next = |changes: &mut mpsc::Receiver<_>| {
+        let patience = std::time::Duration::from_secs(5);
+        runtime().block_on(async {
+            tokio::time::timeout(patience, changes.recv())
+                .await
+                .unwrap()
+        })
+    };
+    assert_eq!(
+        next(&mut changes),
+        Some("site".parse::<ServiceName>().unwrap())
+    );
+    println!("a removed link was announced after {:?}", begun.elapsed());
+    assert!(matches!(live(&bench), Live::Altered { .. }));
+    assert!(changes.try_recv().is_err(), "nothing else was announced");
+    try_converge(&bench, &bench.release("site", 1)).unwrap();
+    assert_eq!(
+        next(&mut changes),
+        Some("site".parse::<ServiceName>().unwrap())
     );
 }
 
