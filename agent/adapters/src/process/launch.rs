@@ -38,6 +38,9 @@ use crate::process::table::Identity;
 pub(crate) const ORDER_MAX_BYTES: u64 = 4 << 20;
 
 /// What a launcher is asked to become.
+///
+/// An agent whose file was replaced by an upgrade, and which was not started again yet, launches through
+/// its successor: fields are only ever added, and with a default.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Order {
     /// Directory of the workload's records.
