@@ -126,10 +126,18 @@ impl Attempt {
                 self.run = None;
                 self.health = None;
             }
-            Difference::Missing | Difference::Other { .. } => {
+            Difference::Missing => {
                 self.run = None;
                 self.health = None;
                 self.broken_at = None;
+            }
+            Difference::Other { .. } => {
+                self.run = None;
+                self.health = None;
+                self.broken_at = None;
+                // Another body runs: this one is still to come, even where it was good before. A
+                // release that is put back makes progress; it has lost nothing.
+                self.was_ready = false;
             }
             Difference::Unknown(_) | Difference::NoAdapter(_) => {}
         }
@@ -349,6 +357,22 @@ mod tests {
             .map(|n| restart_pause(&restart, n).as_secs())
             .collect();
         assert_eq!(pauses, [0, 1, 2, 4, 8, 16, 32, 60, 60]);
+    }
+
+    #[test]
+    fn a_body_that_was_good_is_still_to_come_while_another_one_runs() {
+        let (good, bad) = (Digest::of(b"good"), Digest::of(b"bad"));
+        let mut attempt = Attempt::new(good, true);
+        attempt.see(&Difference::Missing, Moment::from_millis(1));
+        assert!(attempt.was_ready, "after a reboot it is missed");
+        attempt.see(
+            &Difference::Other {
+                body: Some(bad),
+                running: true,
+            },
+            Moment::from_millis(2),
+        );
+        assert!(!attempt.was_ready, "after a rollback it is awaited");
     }
 
     #[test]

@@ -171,4 +171,4 @@ fn processes_of(folder: &Path) -> Vec<u32> {
 /// Time for a program to end when asked to.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 /// Lines of a program's standard error that are shown when a step fails.
-const LAST_LINES: usize = 15;
+const LAST_LINES: usize = 10;

@@ -161,6 +161,13 @@ impl Stage {
             name,
             "--data",
             &data,
+            // A person waits here: a dead connection is noticed within seconds, not within a minute.
+            "--keep-alive",
+            "500ms",
+            "--idle-timeout",
+            "2s",
+            "--reconnect-max",
+            "500ms",
         ];
         let agent = Program::start(&self.programs.agent, name, &arguments, self.folder())?;
         self.agents.push(agent);
