@@ -18,9 +18,9 @@ pub const SOCKET_OF_ROOT: &str = "/run/holdfast-agent/agent.sock";
 /// The configuration file, if none is named.
 pub const FILE: &str = "/etc/holdfast/agent.toml";
 /// Silence after which something is sent on an idle connection.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(20);
+pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Silence after which a connection is given up.
-pub const IDLE: Duration = Duration::from_secs(60);
+pub const IDLE: Duration = Duration::from_secs(30);
 /// The longest pause between two attempts to connect.
 pub const RECONNECT_MAX: Duration = Duration::from_secs(60);
 

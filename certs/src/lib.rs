@@ -51,6 +51,7 @@ pub mod key;
 pub mod keystore;
 mod random;
 pub mod registry;
+pub mod reset;
 pub mod sign;
 pub mod tls;
 pub mod token;

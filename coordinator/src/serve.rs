@@ -53,7 +53,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         Arc::clone(&tls_clock),
     )?;
     let https = tls::api_server_config(Arc::clone(&leaf), tls_clock)?;
-    let endpoint = link::bind(config.listen, agents)
+    let reset = world.trust.authorities.reset_secret()?;
+    let endpoint = link::bind(config.listen, agents, &reset)
         .with_context(|| format!("cannot listen for agents on UDP {}", config.listen))?;
     let listener = TcpListener::bind(config.api)
         .await

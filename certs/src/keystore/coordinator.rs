@@ -13,6 +13,7 @@ use super::file::{self, Access};
 use super::{At as _, KeystoreError};
 use crate::authority::{AuthorityError, EnvironmentAuthority, Root};
 use crate::identity::TrustDomain;
+use crate::reset::ResetSecret;
 use crate::sign::AssignmentKey;
 
 /// The authorities below one data directory.
@@ -99,6 +100,24 @@ impl Authorities {
         let name =
             |file: &String| EnvironmentName::parse(file.strip_suffix(AUTHORITY_SUFFIX)?).ok();
         Ok(names.iter().filter_map(name).collect())
+    }
+
+    /// The secret behind stateless resets; made where there is none or it cannot be read, since all
+    /// that is lost with it is that targets notice a restart later.
+    ///
+    /// # Errors
+    /// [`KeystoreError`].
+    pub fn reset_secret(&self) -> Result<ResetSecret, KeystoreError> {
+        let path = self.data.join("ca").join("reset.key");
+        let kept = file::read_private(&path)?;
+        if let Some(secret) = kept.and_then(|text| ResetSecret::from_hex(text.trim())) {
+            return Ok(secret);
+        }
+        let secret = ResetSecret::generate()
+            .map_err(AuthorityError::Random)
+            .at(&path)?;
+        file::replace(&path, &secret.to_hex(), Access::Owner)?;
+        Ok(secret)
     }
 
     fn create_root(&self, path: &Path, now: Timestamp) -> Result<Root, KeystoreError> {

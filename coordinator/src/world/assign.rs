@@ -1,5 +1,6 @@
 //! From what is placed on a target to its next signed assignment.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use holdfast_engine::assign::{self as engine, RenderRelease, RenderTarget};
@@ -24,8 +25,8 @@ impl Round<'_> {
     ) -> Result<Digest, String> {
         let workload = self.world.rendered(service, target, point)?;
         let (digest, bytes) = workload.seal();
-        if !self.world.bodies.contains_key(&digest) {
-            self.world.bodies.insert(digest, Arc::new(bytes.clone()));
+        if let Entry::Vacant(vacant) = self.world.bodies.entry(digest) {
+            vacant.insert(Arc::new(bytes.clone()));
             self.writes.push(Write::Body { digest, bytes });
         }
         Ok(digest)
