@@ -44,6 +44,11 @@ const STREAMS_MAX: u32 = 8;
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// Bytes that may be under way on one connection.
 const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+/// Bytes that may wait for one peer to take them, so that those who read slowly cost little.
+const SEND_WINDOW_BYTES: u64 = 1024 * 1024;
+/// Most join exchanges under way at once. Anybody can open one, and they cost memory until they are
+/// over.
+const JOINS_MAX: usize = 256;
 /// Connections that wait for their handshake to be taken up.
 const INCOMING_MAX: usize = 1_024;
 /// Bytes kept of a connection whose handshake has not been taken up, each and together.
@@ -67,6 +72,10 @@ pub enum CloseReason {
     Refused,
     /// The conversation is over.
     Done,
+    /// The certificate's time is over.
+    Expired,
+    /// Too many others are joining; come back.
+    Busy,
 }
 
 impl CloseReason {
@@ -78,6 +87,8 @@ impl CloseReason {
             Self::Revoked => (2, b"revoked"),
             Self::Refused => (3, b"refused"),
             Self::Done => (4, b"done"),
+            Self::Expired => (5, b"the certificate has expired"),
+            Self::Busy => (6, b"busy"),
         };
         connection.close(VarInt::from_u32(code), reason);
     }
@@ -95,6 +106,7 @@ pub struct Context {
     /// Counters.
     pub metrics: Metrics,
     sessions: Arc<AtomicU64>,
+    joins: Arc<Semaphore>,
 }
 
 impl Context {
@@ -112,6 +124,7 @@ impl Context {
             artifacts,
             metrics,
             sessions: Arc::new(AtomicU64::new(1)),
+            joins: Arc::new(Semaphore::new(JOINS_MAX)),
         }
     }
 
@@ -154,6 +167,7 @@ fn transport() -> TransportConfig {
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
+        .send_window(SEND_WINDOW_BYTES)
         .datagram_receive_buffer_size(None);
     transport
 }
@@ -216,7 +230,10 @@ async fn converse(context: Context, connection: quinn::Connection, from: SocketA
     context.metrics.connections.inc();
     match negotiated(&connection).as_deref() {
         Some(alpn) if alpn == ALPN_CONTROL => connection::run(context, connection, from).await,
-        Some(alpn) if alpn == ALPN_JOIN => enrol::run(context, connection, from).await,
+        Some(alpn) if alpn == ALPN_JOIN => match Arc::clone(&context.joins).try_acquire_owned() {
+            Ok(_permit) => enrol::run(context, connection, from).await,
+            Err(_) => CloseReason::Busy.close(&connection),
+        },
         Some(_) | None => CloseReason::Refused.close(&connection),
     }
 }

@@ -5,12 +5,16 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use holdfast_certs::certificate::TargetCertificate;
 use holdfast_certs::verify::{Peer, peer_identity};
+use holdfast_protocol::api::Code;
+use holdfast_protocol::assignment::WORKLOADS_MAX;
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::message::Hello;
 use holdfast_protocol::name::TargetName;
 use holdfast_protocol::session::SessionError;
 use holdfast_protocol::session::coordinator::{CoordinatorSession, Event as Said};
+use holdfast_protocol::time::Timestamp;
 use quinn::{RecvStream, SendStream};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
@@ -21,7 +25,7 @@ use crate::clock;
 use crate::event::{Connected, Event, Refused};
 use crate::world::{Orders, SessionId};
 
-/// Time from the handshake to a welcome.
+/// Time from the handshake to the whole hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time that one write to a peer may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -29,6 +33,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const READ_BYTES: usize = 16 * 1024;
 /// Time for a farewell to reach the peer.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// Longest time between two looks at whether the peer's certificate is still valid.
+const VALIDITY_LOOK_MAX: Duration = Duration::from_secs(60);
 
 /// Why a conversation ends.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +49,8 @@ enum Ended {
     Gone,
     #[error("the target has left")]
     Left,
+    #[error("the certificate has expired and no new one was asked for")]
+    Expired,
 }
 
 /// Runs one connection to its end.
@@ -58,24 +66,19 @@ pub async fn run(context: Context, connection: quinn::Connection, from: SocketAd
     let target = peer.identity.target.clone();
     let session = context.next_session();
     let mut streams = JoinSet::new();
-    let opened = Conversation::open(&context, &connection, peer, session).await;
-    let ended = match opened {
-        Ok(mut conversation) => {
-            let ended = conversation.run(&mut streams).await;
-            // While the coordinator stops, there is nobody to tell.
-            drop(
-                context
-                    .driver
-                    .bring(Event::Disconnected {
-                        target: target.clone(),
-                        session,
-                    })
-                    .await,
-            );
-            ended
-        }
-        Err(ended) => ended,
-    };
+    let mut conversation = Conversation::new(&context, &connection, peer, session);
+    let ended = conversation.run(&mut streams).await;
+    // Whatever the driver has heard of this connection, it is over now. While the coordinator stops,
+    // there is nobody to tell.
+    drop(
+        context
+            .driver
+            .bring(Event::Disconnected {
+                target: target.clone(),
+                session,
+            })
+            .await,
+    );
     streams.abort_all();
     tracing::debug!(%target, reason = %ended, "connection ended");
     match ended {
@@ -87,8 +90,12 @@ pub async fn run(context: Context, connection: quinn::Connection, from: SocketAd
             offence(&context, Some(target), from, what).await;
             CloseReason::Refused.close(&connection);
         }
+        Ended::Refused(refused) if refused.code == Code::Unavailable => {
+            CloseReason::Stopping.close(&connection);
+        }
         Ended::Refused(_) => CloseReason::Refused.close(&connection),
         Ended::Gone | Ended::Left => CloseReason::Done.close(&connection),
+        Ended::Expired => CloseReason::Expired.close(&connection),
     }
 }
 
@@ -119,120 +126,154 @@ fn identify(context: &Context, connection: &quinn::Connection) -> Result<Peer, S
     .map_err(|refused| crate::chain(&refused))
 }
 
-/// A conversation that was opened.
+/// A conversation, from the hello to its end.
 struct Conversation<'c> {
     context: &'c Context,
     connection: &'c quinn::Connection,
     peer: Peer,
     id: SessionId,
     session: CoordinatorSession,
-    send: SendStream,
-    receive: RecvStream,
-    orders: watch::Receiver<Orders>,
+    /// Until when the peer has proven who it is: the end of its certificate, or of the one that it
+    /// was given on this connection.
+    valid_until: Timestamp,
     /// Digest of the newest assignment that the target holds or was offered.
     offered: Option<Digest>,
     /// The newest report that the target was told is stored.
     stored: u64,
 }
 
+/// The control stream and what the driver wants said on it.
+struct Control {
+    send: SendStream,
+    receive: RecvStream,
+    orders: watch::Receiver<Orders>,
+}
+
 impl<'c> Conversation<'c> {
-    async fn open(
+    fn new(
         context: &'c Context,
         connection: &'c quinn::Connection,
         peer: Peer,
         id: SessionId,
-    ) -> Result<Self, Ended> {
-        let opening = Self::open_unbounded(context, connection, peer, id);
-        match tokio::time::timeout(HELLO_TIMEOUT, opening).await {
-            Ok(opened) => opened,
-            Err(_) => Err(Ended::Offence("no hello in time".to_owned())),
+    ) -> Self {
+        Self {
+            context,
+            connection,
+            valid_until: peer.not_after,
+            peer,
+            id,
+            session: CoordinatorSession::default(),
+            offered: None,
+            stored: 0,
         }
     }
 
-    async fn open_unbounded(
-        context: &'c Context,
-        connection: &'c quinn::Connection,
-        peer: Peer,
-        id: SessionId,
-    ) -> Result<Self, Ended> {
-        let (send, mut receive) = connection.accept_bi().await.map_err(|_| Ended::Gone)?;
-        let mut session = CoordinatorSession::default();
-        let hello = read_hello(&mut session, &mut receive).await?;
-        let held = hello.held.map(|held| held.digest);
+    async fn run(&mut self, streams: &mut JoinSet<()>) -> Ended {
+        match self.open().await {
+            Ok(control) => self.go_on(control, streams).await,
+            Err(ended) => ended,
+        }
+    }
+
+    /// From the hello to the welcome. The time-out is the peer's alone: a driver that waits for its
+    /// disk is no fault of the target's.
+    async fn open(&mut self) -> Result<Control, Ended> {
+        let reading = read_hello(self.connection, &mut self.session);
+        let read = tokio::time::timeout(HELLO_TIMEOUT, reading).await;
+        let late = || Ended::Offence("no hello in time".to_owned());
+        let (send, receive, hello) = read.unwrap_or_else(|_| Err(late()))?;
+        self.offered = hello.held.map(|held| held.digest);
         let (orders_sender, orders) = watch::channel(Orders::default());
+        let (peer, session) = (self.peer.clone(), self.id);
         let connected = |reply| {
             Event::Connected(Box::new(Connected {
-                peer: peer.clone(),
-                session: id,
+                peer,
+                session,
                 hello,
-                connection: connection.clone(),
+                connection: self.connection.clone(),
                 orders: orders_sender,
                 reply,
             }))
         };
-        context
-            .driver
-            .request(connected)
-            .await
-            .map_err(Ended::Refused)?;
-        session.welcome(env!("CARGO_PKG_VERSION"), clock::now())?;
-        let mut conversation = Self {
-            context,
-            connection,
-            peer,
-            id,
-            session,
+        let welcome = self.context.driver.request(connected);
+        welcome.await.map_err(Ended::Refused)?;
+        self.session
+            .welcome(env!("CARGO_PKG_VERSION"), clock::now())?;
+        let mut control = Control {
             send,
             receive,
             orders,
-            offered: held,
-            stored: 0,
         };
-        conversation.follow_orders()?;
-        conversation.transmit().await?;
-        Ok(conversation)
+        self.follow_orders(&mut control)?;
+        self.transmit(&mut control).await?;
+        Ok(control)
     }
 
-    async fn run(&mut self, streams: &mut JoinSet<()>) -> Ended {
+    async fn go_on(&mut self, mut control: Control, streams: &mut JoinSet<()>) -> Ended {
         let mut buffer = vec![0; READ_BYTES];
+        // What the target said together with its hello.
+        let mut done = self.answer(&mut control).await;
         loop {
-            let done = tokio::select! {
-                read = self.receive.read(&mut buffer) => match read {
-                    Ok(Some(length)) => self.heard(buffer.get(..length).unwrap_or_default()).await,
-                    Ok(None) | Err(_) => Err(Ended::Gone),
-                },
-                changed = self.orders.changed() => match changed {
-                    Ok(()) => self.follow_orders(),
-                    Err(_) => Err(Ended::Gone),
-                },
-                stream = self.connection.accept_bi() => match stream {
-                    Ok((send, receive)) => {
-                        let asker = artifacts::Asker {
-                            target: self.peer.identity.target.clone(),
-                            connection: self.connection.clone(),
-                        };
-                        let context = self.context.clone();
-                        streams.spawn(artifacts::serve(context, asker, send, receive));
-                        Ok(())
-                    }
-                    Err(_) => Err(Ended::Gone),
-                },
-                Some(_) = streams.join_next() => Ok(()),
-            };
             let sent = match done {
-                Ok(()) => self.transmit().await,
-                Err(Ended::Left) => return self.farewell().await,
+                Ok(()) => self.transmit(&mut control).await,
+                Err(Ended::Left) => return self.farewell(control).await,
                 Err(ended) => return ended,
             };
             if let Err(ended) = sent {
                 return ended;
             }
+            done = tokio::select! {
+                read = control.receive.read(&mut buffer) => match read {
+                    Ok(Some(length)) => {
+                        self.heard(&mut control, buffer.get(..length).unwrap_or_default()).await
+                    }
+                    Ok(None) | Err(_) => Err(Ended::Gone),
+                },
+                changed = control.orders.changed() => match changed {
+                    Ok(()) => self.follow_orders(&mut control),
+                    Err(_) => Err(Ended::Gone),
+                },
+                stream = self.connection.accept_bi() => match stream {
+                    Ok((send, receive)) => {
+                        streams.spawn(artifacts::serve(
+                            self.context.clone(),
+                            self.asker(),
+                            send,
+                            receive,
+                        ));
+                        Ok(())
+                    }
+                    Err(_) => Err(Ended::Gone),
+                },
+                Some(_) = streams.join_next() => Ok(()),
+                () = tokio::time::sleep(self.next_look()) => self.still_valid(),
+            };
         }
     }
 
+    fn asker(&self) -> artifacts::Asker {
+        artifacts::Asker {
+            target: self.peer.identity.target.clone(),
+            connection: self.connection.clone(),
+        }
+    }
+
+    /// Looked at again and again instead of slept through, since the clock may be set.
+    fn next_look(&self) -> Duration {
+        let left = self.valid_until.since(clock::now()) + Duration::from_millis(1);
+        left.min(VALIDITY_LOOK_MAX)
+    }
+
+    fn still_valid(&self) -> Result<(), Ended> {
+        if clock::now() > self.valid_until {
+            return Err(Ended::Expired);
+        }
+        Ok(())
+    }
+
     /// Tells the target what it does not know yet.
-    fn follow_orders(&mut self) -> Result<(), Ended> {
-        let orders = self.orders.borrow_and_update().clone();
+    fn follow_orders(&mut self, control: &mut Control) -> Result<(), Ended> {
+        let orders = control.orders.borrow_and_update().clone();
         if let Some(signed) = orders.assignment {
             let digest = signed.digest();
             if self.offered != Some(digest) {
@@ -247,10 +288,17 @@ impl<'c> Conversation<'c> {
         Ok(())
     }
 
-    async fn heard(&mut self, bytes: &[u8]) -> Result<(), Ended> {
+    async fn heard(&mut self, control: &mut Control, bytes: &[u8]) -> Result<(), Ended> {
         self.session.handle(bytes)?;
+        self.answer(control).await
+    }
+
+    /// Acts on what was said, one after the other. Each answer is on its way before the next is made:
+    /// many small requests must not pile up large answers.
+    async fn answer(&mut self, control: &mut Control) -> Result<(), Ended> {
         while let Some(said) = self.session.poll_event() {
             self.said(said).await?;
+            self.transmit(control).await?;
         }
         Ok(())
     }
@@ -301,11 +349,16 @@ impl<'c> Conversation<'c> {
 
     /// Hands over bodies of the target's own assignment. Asking for anything else is an offence.
     async fn hand_over(&mut self, target: TargetName, digests: Vec<Digest>) -> Result<(), Ended> {
-        let wanted: BTreeSet<Digest> = digests.iter().copied().collect();
+        if digests.len() > WORKLOADS_MAX {
+            let what = format!("asked for {} bodies at once", digests.len());
+            return Err(Ended::Offence(what));
+        }
+        let wanted: BTreeSet<Digest> = digests.into_iter().collect();
+        let asked = wanted.clone();
         let bodies = self
             .context
             .driver
-            .ask(move |world| world.bodies_for(&target, &digests))
+            .ask(move |world| world.bodies_for(&target, &asked))
             .await
             .map_err(Ended::Refused)?;
         let given: BTreeSet<Digest> = bodies.iter().map(|body| Digest::of(body)).collect();
@@ -325,12 +378,16 @@ impl<'c> Conversation<'c> {
             reply,
         });
         let chain = answer.await.map_err(|refused| refused.detail);
+        let leaf = chain.as_ref().ok().and_then(|chain| chain.first());
+        if let Some(new) = leaf.and_then(|leaf| TargetCertificate::read(leaf).ok()) {
+            self.valid_until = new.not_after;
+        }
         Ok(self.session.renewed(chain)?)
     }
 
-    async fn transmit(&mut self) -> Result<(), Ended> {
+    async fn transmit(&mut self, control: &mut Control) -> Result<(), Ended> {
         while let Some(bytes) = self.session.poll_transmit() {
-            let writing = self.send.write_all(&bytes);
+            let writing = control.send.write_all(&bytes);
             match tokio::time::timeout(WRITE_TIMEOUT, writing).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(Ended::Gone),
@@ -340,10 +397,10 @@ impl<'c> Conversation<'c> {
         Ok(())
     }
 
-    async fn farewell(&mut self) -> Ended {
-        if self.session.farewell().is_ok() && self.transmit().await.is_ok() {
+    async fn farewell(&mut self, mut control: Control) -> Ended {
+        if self.session.farewell().is_ok() && self.transmit(&mut control).await.is_ok() {
             // The peer closes when it has heard; if it does not, the connection ends here.
-            drop(self.send.finish());
+            drop(control.send.finish());
             drop(tokio::time::timeout(FAREWELL, self.connection.closed()).await);
         }
         Ended::Left
@@ -351,9 +408,10 @@ impl<'c> Conversation<'c> {
 }
 
 async fn read_hello(
+    connection: &quinn::Connection,
     session: &mut CoordinatorSession,
-    receive: &mut RecvStream,
-) -> Result<Hello, Ended> {
+) -> Result<(SendStream, RecvStream, Hello), Ended> {
+    let (send, mut receive) = connection.accept_bi().await.map_err(|_| Ended::Gone)?;
     let mut buffer = vec![0; READ_BYTES];
     loop {
         match receive.read(&mut buffer).await {
@@ -361,7 +419,7 @@ async fn read_hello(
             Ok(None) | Err(_) => return Err(Ended::Gone),
         }
         match session.poll_event() {
-            Some(Said::Hello(hello)) => return Ok(hello),
+            Some(Said::Hello(hello)) => return Ok((send, receive, hello)),
             Some(_) => return Err(Ended::Offence("spoke before the hello".to_owned())),
             None => {}
         }

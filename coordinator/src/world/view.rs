@@ -1,6 +1,6 @@
 //! Answers to questions about the world, as bodies of the API.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_engine::step;
 use holdfast_engine::track::{self, Track, TrackName};
@@ -326,12 +326,17 @@ impl World {
 
     /// The bodies that a target may fetch, of those that it asks for.
     #[must_use]
-    pub fn bodies_for(&self, target: &TargetName, wanted: &[Digest]) -> Vec<Vec<u8>> {
+    pub fn bodies_for(&self, target: &TargetName, wanted: &BTreeSet<Digest>) -> Vec<Vec<u8>> {
         let Some(target) = self.targets.get(target) else {
             return Vec::new();
         };
-        let entitled = target.entitled().filter(|digest| wanted.contains(digest));
+        // The assignments share most of their bodies; each is handed over once.
+        let entitled: BTreeSet<&Digest> = target
+            .entitled()
+            .filter(|digest| wanted.contains(digest))
+            .collect();
         entitled
+            .into_iter()
             .filter_map(|digest| self.bodies.get(digest))
             .map(|body| body.to_vec())
             .collect()
