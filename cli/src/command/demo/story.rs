@@ -49,7 +49,7 @@ async fn opening(stage: &mut Stage, teller: &mut Teller<'_>) -> Result<(), Failu
     stage.start_coordinator().await?;
     teller.step(
         "coordinator",
-        "The coordinator is up. Its folder was empty: it made its own certificate authority,\n\
+        "The coordinator is up. Its folder was empty: it made its own certificate authority, \
          database and admin token.",
         &json!({"pid": stage.coordinator_pid()}),
     )?;
@@ -89,7 +89,7 @@ async fn opening(stage: &mut Stage, teller: &mut Teller<'_>) -> Result<(), Failu
     connected(&client, 3).await?;
     teller.step(
         "joined",
-        "Three agents joined, each with a token that works once: staging-1, production-1,\n\
+        "Three agents joined, each with a token that works once: staging-1, production-1, \
          production-2. Each has a certificate of its own environment.",
         &json!({"targets": TARGETS.map(|(name, _)| name)}),
     )
@@ -126,7 +126,7 @@ async fn first_release(stage: &Stage, teller: &mut Teller<'_>) -> Result<(), Fai
     teller.step(
         "staging",
         &format!(
-            "Staging is stable after {}: staging-1 serves the site at http://127.0.0.1:{staging}/.\n\
+            "Staging is stable after {}: staging-1 serves the site at http://127.0.0.1:{staging}/. \
              Until then production served nothing.",
             text::span(began.elapsed())
         ),
@@ -143,7 +143,7 @@ async fn first_release(stage: &Stage, teller: &mut Teller<'_>) -> Result<(), Fai
     teller.step(
         "production",
         &format!(
-            "Production followed by itself and is stable after {}: one target first, then the other\n\
+            "Production followed by itself and is stable after {}: one target first, then the other \
              (http://127.0.0.1:{first}/ and http://127.0.0.1:{second}/).",
             text::span(began.elapsed())
         ),
@@ -202,7 +202,7 @@ async fn cut(stage: &mut Stage, teller: &mut Teller<'_>) -> Result<[u32; 3], Fai
     teller.step(
         "repaired",
         &format!(
-            "Its agent repaired it alone, from its own disk: process {new} serves in place of {victim},\n\
+            "Its agent repaired it alone, from its own disk: process {new} serves in place of {victim}, \
              {} ms after the kill.",
             millis(took)
         ),
@@ -234,7 +234,7 @@ async fn reunion(
     teller.step(
         "returned",
         &format!(
-            "It knows everything that it knew: all three agents have returned, no process was\n\
+            "It knows everything that it knew: all three agents have returned, no process was \
              restarted, and the hash chain of its {} recorded events holds.",
             audit.entries
         ),
@@ -298,10 +298,11 @@ async fn broken_release(stage: &Stage, teller: &mut Teller<'_>) -> Result<(), Fa
     teller.step(
         "rolledBack",
         &format!(
-            "It did not become ready in time, so {} after the release staging-1 serves 1.0.0 again,\n\
-             by itself: {}.",
+            "It did not become ready in time. {} after the release, staging-1 serves 1.0.0 again, by \
+             itself. Deployment {} says: \"{}\".",
             text::span(began.elapsed()),
-            failed.reason.trim_end_matches('.')
+            failed.id,
+            failed.reason
         ),
         &json!({"deployment": failed.id, "phase": failed.phase, "reason": failed.reason}),
     )?;
@@ -339,7 +340,7 @@ async fn why(client: &Client, teller: &mut Teller<'_>) -> Result<(), Failure> {
     }
     teller.step(
         "why",
-        "Nobody has to remember any of this: the coordinator says what it waits for, and who can\n\
+        "Nobody has to remember any of this: the coordinator says what it waits for, and who can \
          end that.",
         &json!({"waits": waits}),
     )

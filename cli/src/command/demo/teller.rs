@@ -44,7 +44,7 @@ impl<'a> Teller<'a> {
             });
         }
         let (seconds, tenths) = (elapsed_millis / 1000, elapsed_millis % 1000 / 100);
-        let mut lines = message.lines();
+        let mut lines = wrapped(message).into_iter();
         let first = lines.next().unwrap_or_default();
         self.screen
             .line(&format!("{seconds:>4}.{tenths}s  {first}"))?;
@@ -67,7 +67,8 @@ impl<'a> Teller<'a> {
         if self.for_programs() {
             return Ok(());
         }
-        text.lines()
+        wrapped(text)
+            .iter()
             .try_for_each(|line| self.screen.line(format!("{MARGIN}{line}").trim_end()))
     }
 
@@ -96,5 +97,58 @@ impl<'a> Teller<'a> {
     }
 }
 
+/// The lines of a text, long ones broken between words and indented like their beginning.
+fn wrapped(text: &str) -> Vec<String> {
+    text.lines().flat_map(wrapped_line).collect()
+}
+
+fn wrapped_line(line: &str) -> Vec<String> {
+    let text = line.trim_start_matches(' ');
+    let indent = " ".repeat(line.len() - text.len());
+    let mut lines = Vec::new();
+    let mut current = String::new();
+    for (place, word) in text.split(' ').enumerate() {
+        let length = indent.len() + current.chars().count() + 1 + word.chars().count();
+        if place == 0 {
+            current.push_str(word);
+        } else if length > LINE_MAX_CHARS {
+            lines.push(format!("{indent}{current}"));
+            word.clone_into(&mut current);
+        } else {
+            current.push(' ');
+            current.push_str(word);
+        }
+    }
+    lines.push(format!("{indent}{current}"));
+    lines
+}
+
+/// Longest line beside the margin, in characters; only a single longer word exceeds it.
+const LINE_MAX_CHARS: usize = 92;
 /// As wide as the time before a step.
 const MARGIN: &str = "        ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lines_are_broken_between_words_and_keep_their_indent() {
+        let text = format!("short\n    {}", "word ".repeat(40).trim_end());
+        let lines = wrapped(&text);
+        assert_eq!(lines[0], "short");
+        assert!(lines.len() > 2);
+        assert!(
+            lines[1..].iter().all(|line| line.starts_with("    word")),
+            "{lines:?}"
+        );
+        assert!(
+            lines
+                .iter()
+                .all(|line| line.chars().count() <= LINE_MAX_CHARS)
+        );
+        let table = "ID  SERVICE  PHASE";
+        assert_eq!(wrapped(table), [table], "columns stay where they are");
+        assert_eq!(wrapped("a\n\nb"), ["a", "", "b"]);
+    }
+}
