@@ -1,1 +1,44 @@
-//! x
+//! Real programs for tests: a coordinator, agents, the operator's command line, in a directory of
+//! their own, on loopback. Nothing that a [`Fleet`] starts outlives it, workloads included.
+//!
+//! ```no_run
+//! # use holdfast_tests::fleet::Fleet;
+//! # use holdfast_tests::manifest;
+//! let fleet = Fleet::start();
+//! fleet.apply(&[manifest::ENVIRONMENTS, &manifest::sleeper("web")].join("---\n"));
+//! fleet.join("staging-1", "staging", &[]);
+//! fleet.release("web", "1.0.0", &[]);
+//! fleet.wait_stable("web", "staging", "1.0.0");
+//! fleet.coordinator.kill9();
+//! ```
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`fleet`] | the whole: start, apply, release, join, wait |
+//! | [`program`] | one started program: kill, stop, start again, its log |
+//! | [`api`], [`operator`] | the two ways in: typed HTTP, and `holdfast …` as a subprocess |
+//! | [`process`] | the kernel's table: which workloads run, since when |
+//! | [`wait`] | a condition with a deadline |
+//! | [`port`], [`archive`], [`manifest`], [`visitor`], [`skip`] | what tests deploy, and how they look at it |
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    clippy::missing_panics_doc,
+    reason = "all of this is for tests: a failure is a panic, what is printed is shown when a test \
+              fails, and a test's deadline is real time"
+)]
+
+pub mod api;
+pub mod archive;
+pub mod fleet;
+pub mod manifest;
+pub mod operator;
+pub mod port;
+pub mod process;
+pub mod program;
+pub mod skip;
+pub mod visitor;
+pub mod wait;

@@ -1,0 +1,11 @@
+//! The whole system as real programs: one file a promise.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "all of this is a test: what it prints is shown when it fails, and its deadlines are \
+              real time"
+)]
+
+mod declarative;
