@@ -21,6 +21,7 @@ mod track;
 use std::collections::BTreeMap;
 
 use holdfast_protocol::api::Diagnostic;
+use holdfast_protocol::api::apply::default_set;
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::{ArtifactName, EnvironmentName, InputSetName, ServiceName};
 use serde_json::Value;
@@ -28,6 +29,9 @@ use serde_json::Value;
 use crate::compiled::{Compiled, Configuration};
 use crate::diagnostic::{Place, Problems};
 use crate::manifest::{Document, ManifestSet};
+
+/// Most services times environments of one installation.
+pub const TRACKS_MAX: usize = 100_000;
 
 /// Says what is wrong with a template for a runtime. Strings of the template may hold unrendered
 /// `{{ }}`. The artifacts of the service are given with their file names.
@@ -53,11 +57,36 @@ pub fn compile(
     applied: &InputSetName,
     validate: Validate<'_>,
 ) -> Result<Compiled, Vec<Diagnostic>> {
-    let mut report = Report {
+    let report = Report {
         applied,
+        offline: false,
         problems: Problems::default(),
     };
+    compile_into(report, sets, validate)
+}
+
+/// The same for one set without a coordinator, which cannot know what other sets declare.
+pub(crate) fn compile_offline(
+    set: ManifestSet,
+    validate: Validate<'_>,
+) -> Result<Compiled, Vec<Diagnostic>> {
+    let name = default_set();
+    let sets = BTreeMap::from([(name.clone(), set)]);
+    let report = Report {
+        applied: &name,
+        offline: true,
+        problems: Problems::default(),
+    };
+    compile_into(report, &sets, validate)
+}
+
+fn compile_into(
+    mut report: Report<'_>,
+    sets: &BTreeMap<InputSetName, ManifestSet>,
+    validate: Validate<'_>,
+) -> Result<Compiled, Vec<Diagnostic>> {
     let declared = declared(sets, &mut report);
+    bounded(&declared, &mut report);
     order::check(&declared, &mut report);
     if !report.problems.is_empty() {
         return Err(report.problems.finish());
@@ -97,6 +126,8 @@ struct Owned<'a> {
 /// Where problems go: they name the set where it is not the one that was applied.
 struct Report<'a> {
     applied: &'a InputSetName,
+    /// Whether other sets may declare what is missing here.
+    offline: bool,
     problems: Problems,
 }
 
@@ -140,6 +171,24 @@ fn declared<'a>(
         }
     }
     declared
+}
+
+/// Refuses more tracks than one installation can hold.
+fn bounded(declared: &Declared<'_>, report: &mut Report<'_>) {
+    let tracks = declared.environments.len() * declared.services.len();
+    let last = declared
+        .services
+        .values()
+        .find(|owned| owned.set == report.applied);
+    let last = last.or_else(|| declared.services.values().next());
+    if let Some(owned) = last.filter(|_| tracks > TRACKS_MAX) {
+        let message = format!(
+            "{} services in {} environments are more than {TRACKS_MAX} tracks",
+            declared.services.len(),
+            declared.environments.len(),
+        );
+        report.add(*owned, owned.document.place, message, None);
+    }
 }
 
 fn claim<'a, N: Ord + Clone>(

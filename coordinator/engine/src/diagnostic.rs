@@ -141,7 +141,7 @@ impl Problems {
             column: diagnostic.column,
             length: diagnostic.length,
         };
-        if self.found.len() >= DIAGNOSTICS_MAX {
+        if self.is_full() {
             self.left_out += 1;
         } else if self
             .seen
@@ -153,6 +153,11 @@ impl Problems {
 
     pub(crate) fn len(&self) -> usize {
         self.found.len() + self.left_out
+    }
+
+    /// Whether another problem would only be counted.
+    pub(crate) fn is_full(&self) -> bool {
+        self.found.len() >= DIAGNOSTICS_MAX
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -249,6 +254,7 @@ pub(crate) fn count(n: usize) -> u32 {
 pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let near = known
         .into_iter()
+        .take(COMPARED_MAX)
         .map(|k| (distance(&word.to_lowercase(), &k.to_lowercase()), k))
         .min();
     near.filter(|(steps, k)| *steps <= 1 + k.len() / 4)
@@ -294,6 +300,8 @@ fn distance(a: &str, b: &str) -> usize {
 const BYTE_ORDER_MARK: char = '\u{feff}';
 /// Most known words that a message lists.
 const SUGGESTIONS_MAX: usize = 20;
+/// Most known words that a misspelt one is compared with.
+const COMPARED_MAX: usize = 1000;
 /// Longest misspelt word that is compared, in characters.
 const WORD_MAX_CHARS: usize = 80;
 

@@ -99,9 +99,7 @@ pub fn validate_only(
     if !diagnostics.is_empty() {
         return diagnostics;
     }
-    let name = holdfast_protocol::api::apply::default_set();
-    let sets = BTreeMap::from([(name.clone(), set)]);
-    match crate::compile::compile(&sets, &name, validate) {
+    match crate::compile::compile_offline(set, validate) {
         Ok(_) => Vec::new(),
         Err(diagnostics) => diagnostics,
     }

@@ -19,17 +19,14 @@ pub(super) fn track<'a>(service: &'a Document, environment: &'a Document) -> Tre
         layer: Layer::Default,
         document: None,
     };
-    let mut tree = Tree::empty(Source {
+    let own = Source {
         layer: Layer::Service,
         document: Some(service),
-    });
+    };
+    let mut tree = Tree::empty(own, service.place);
     tree.lay_some(&DEFAULTS, &["promotion", "rollback", "rollout"], built_in);
     if let Some(spec) = service.spec() {
-        let source = Source {
-            layer: Layer::Service,
-            document: Some(service),
-        };
-        tree.lay_some(spec, OF_SERVICE, source);
+        tree.lay_some(spec, OF_SERVICE, own);
     }
     if let Some(spec) = environment.spec() {
         let source = Source {
@@ -62,7 +59,7 @@ pub(super) fn environment(environment: &Document) -> Tree<'_> {
         layer: Layer::Environment,
         document: Some(environment),
     };
-    let mut tree = Tree::empty(source);
+    let mut tree = Tree::empty(source, environment.place);
     tree.lay_some(&DEFAULTS, &["rollout", "removalLimit"], built_in);
     if let Some(spec) = environment.spec() {
         tree.lay_some(spec, &["after", "rollout", "removalLimit"], source);

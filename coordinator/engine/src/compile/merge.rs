@@ -42,16 +42,12 @@ pub(crate) enum Tree<'a> {
 }
 
 impl<'a> Tree<'a> {
-    /// A tree of nothing.
-    pub(crate) const fn empty(source: Source<'a>) -> Self {
+    /// A tree of nothing, to be shown at `place`.
+    pub(crate) const fn empty(source: Source<'a>, place: Place) -> Self {
         Self::Map {
             entries: BTreeMap::new(),
             source,
-            place: Place {
-                line: 1,
-                column: 1,
-                length: 1,
-            },
+            place,
         }
     }
 
@@ -76,9 +72,9 @@ impl<'a> Tree<'a> {
                 entries.remove(key);
             }
             NodeValue::Map(below) => {
-                let slot = entries.entry(key).or_insert_with(|| Self::empty(from));
+                let slot = entries.entry(key).or_insert_with(|| Self::empty(from, at));
                 if matches!(slot, Self::Leaf { .. }) {
-                    *slot = Self::empty(from);
+                    *slot = Self::empty(from, at);
                 }
                 for entry in below {
                     slot.lay_entry(&entry.key, &entry.node, entry.place, from);

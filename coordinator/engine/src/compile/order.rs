@@ -11,40 +11,56 @@ use crate::manifest::node::Node;
 
 /// Reports every name that leads nowhere and every circle in `after`.
 pub(super) fn check(declared: &Declared<'_>, report: &mut Report<'_>) {
-    let environments = || declared.environments.keys().map(|name| name.as_str());
-    let services = || declared.services.keys().map(|name| name.as_str());
     for owned in declared.environments.values() {
         for node in list(owned.document.spec(), "after") {
-            resolve(*owned, node, "environment", environments(), report);
+            is_environment(declared, *owned, text(node), node.place, report);
         }
     }
     for owned in declared.services.values() {
         let spec = owned.document.spec();
-        for node in list(spec, "dependsOn") {
-            resolve(*owned, node, "service", services(), report);
-        }
+        are_services(declared, *owned, spec, report);
         for entry in spec
             .and_then(|s| s.at("environments"))
             .map_or(&[][..], Node::entries)
         {
-            if !declared.environments.contains_key(entry.key.as_str()) {
-                unknown(
-                    *owned,
-                    entry.place,
-                    &entry.key,
-                    "environment",
-                    environments(),
-                    report,
-                );
-            }
-            for node in list(Some(&entry.node), "dependsOn") {
-                resolve(*owned, node, "service", services(), report);
-            }
+            is_environment(declared, *owned, &entry.key, entry.place, report);
+            are_services(declared, *owned, Some(&entry.node), report);
         }
     }
     if report.problems.is_empty() {
         circles_in_order(declared, report);
     }
+}
+
+fn is_environment(
+    declared: &Declared<'_>,
+    owned: Owned<'_>,
+    name: &str,
+    place: Place,
+    report: &mut Report<'_>,
+) {
+    if !declared.environments.contains_key(name) {
+        let known = declared.environments.keys().map(EnvironmentName::as_str);
+        unknown(owned, place, ("environment", name), known, report);
+    }
+}
+
+fn are_services(
+    declared: &Declared<'_>,
+    owned: Owned<'_>,
+    node: Option<&Node>,
+    report: &mut Report<'_>,
+) {
+    for node in list(node, "dependsOn") {
+        if !declared.services.contains_key(text(node)) {
+            let known = declared.services.keys().map(ServiceName::as_str);
+            unknown(owned, node.place, ("service", text(node)), known, report);
+        }
+    }
+}
+
+fn text(node: &Node) -> &str {
+    node.text().unwrap_or_default()
 }
 
 /// The texts of the list at `key`, each with its value.
@@ -122,29 +138,32 @@ fn chain(circle: &[impl std::fmt::Display]) -> String {
     names.join(" -> ")
 }
 
-/// One circle for each knot of names that lead to each other, beginning with its least name. Does not
-/// recurse, since a chain may be as long as there are names.
+/// One circle for each knot of names that lead to each other, beginning with its least name; at most
+/// [`CIRCLES_MAX`]. Does not recurse, since a chain may be as long as there are names.
 fn circles<N: Ord + Copy>(names: Vec<N>, edges: impl Fn(&N) -> Vec<N>) -> Vec<Vec<N>> {
     let mut done = BTreeSet::new();
     let mut found = Vec::new();
     for start in names {
-        let mut path: Vec<(N, Vec<N>)> = vec![(start, edges(&start))];
         if done.contains(&start) {
             continue;
         }
+        let mut path: Vec<(N, Vec<N>)> = vec![(start, edges(&start))];
+        let mut on_path = BTreeSet::from([start]);
         while let Some((name, ahead)) = path.last_mut() {
             let Some(next) = ahead.pop() else {
+                on_path.remove(name);
                 done.insert(*name);
                 path.pop();
                 continue;
             };
-            if let Some(at) = path.iter().position(|(n, _)| *n == next) {
-                let mut circle: Vec<N> = path[at..].iter().map(|(n, _)| *n).collect();
-                let least = (0..circle.len()).min_by_key(|i| circle[*i]).unwrap_or(0);
-                circle.rotate_left(least);
-                found.push(circle);
+            if on_path.contains(&next) {
+                found.push(circle(&path, next));
+                if found.len() == CIRCLES_MAX {
+                    return found;
+                }
             } else if !done.contains(&next) {
                 path.push((next, edges(&next)));
+                on_path.insert(next);
             }
         }
     }
@@ -153,32 +172,33 @@ fn circles<N: Ord + Copy>(names: Vec<N>, edges: impl Fn(&N) -> Vec<N>) -> Vec<Ve
     found
 }
 
-fn resolve<'k>(
-    owned: Owned<'_>,
-    node: &Node,
-    kind: &str,
-    known: impl Iterator<Item = &'k str> + Clone,
-    report: &mut Report<'_>,
-) {
-    let name = node.text().unwrap_or_default();
-    if !known.clone().any(|k| k == name) {
-        unknown(owned, node.place, name, kind, known, report);
-    }
+/// The end of `path` from `first` on, turned so that it begins with its least name.
+fn circle<N: Ord + Copy>(path: &[(N, Vec<N>)], first: N) -> Vec<N> {
+    let names = path.iter().map(|(name, _)| *name);
+    let mut circle: Vec<N> = names.skip_while(|name| *name != first).collect();
+    let least = (0..circle.len()).min_by_key(|i| circle[*i]).unwrap_or(0);
+    circle.rotate_left(least);
+    circle
 }
 
 fn unknown<'k>(
     owned: Owned<'_>,
     place: Place,
-    name: &str,
-    kind: &str,
+    (kind, name): (&str, &str),
     known: impl Iterator<Item = &'k str> + Clone,
     report: &mut Report<'_>,
 ) {
     let message = format!("there is no {kind} `{name}`");
-    let elsewhere = "offline, pass the files of every set that belongs to it with -f";
-    let help = match suggestion(name, known) {
-        Some(help) => format!("{help}; {elsewhere}"),
-        None => elsewhere.to_owned(),
+    let mut help = match report.problems.is_full() {
+        true => None,
+        false => suggestion(name, known),
     };
-    report.add(owned, place, message, Some(help));
+    if report.offline {
+        let elsewhere = "if another set declares it, pass its files with -f as well";
+        help = Some(help.map_or_else(|| elsewhere.to_owned(), |h| format!("{h}; {elsewhere}")));
+    }
+    report.add(owned, place, message, help);
 }
+
+/// Most circles that are reported.
+const CIRCLES_MAX: usize = 10;

@@ -272,7 +272,7 @@ fn a_set_that_takes_away_what_another_one_needs_is_told_where() {
             5 | spec: {runtime: process, dependsOn: [db]}
               |                                      ^^
               |
-              = help: known are web; offline, pass the files of every set that belongs to it with -f
+              = help: known are web
         "#]],
     );
 }
@@ -339,25 +339,25 @@ fn what_an_adapter_says_is_shown_at_the_field() {
     let sets = sets(&[("default", &content)]);
     let error = compile(&sets, &set_name("default"), &validate).unwrap_err();
     expect![[r#"
-        error: `template.command` is missing
-          --> default.yaml:11:3
-           |
-        11 |   template: {restart: {policy: often},
-           |   ^^^^^^^^
-
         error: everything is wrong
+          --> default.yaml:10:17
+           |
+        10 | spec: {runtime: process, 
+           |                 ^^^^^^^
+
+        error: `template.command`: is missing
           --> default.yaml:11:3
            |
         11 |   template: {restart: {policy: often},
            |   ^^^^^^^^
 
-        error: `template.restart.policy` is not a policy
+        error: `template.restart.policy`: is not a policy
           --> default.yaml:11:32
            |
         11 |   template: {restart: {policy: often},
            |                                ^^^^^
 
-        error: `template.files.conf/app.toml` is no file
+        error: `template.files.conf/app.toml`: is no file
           --> default.yaml:12:27
            |
         12 |    files: {conf/app.toml: x}}}

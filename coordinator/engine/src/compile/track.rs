@@ -1,6 +1,6 @@
 //! A merged tree to a track: every field read into its type, everything checked that needs the whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -125,15 +125,15 @@ fn after(
             .collect()
     };
     let mut found = Vec::new();
+    let mut seen = BTreeSet::new();
     let mut ahead = before(environment.as_str());
     ahead.reverse();
     while let Some(name) = ahead.pop() {
+        if !seen.insert(name.clone()) {
+            continue;
+        }
         match declared.environments.get(&name) {
-            Some(stage) if runs_in(*service, *stage) => {
-                if !found.contains(&name) {
-                    found.push(name);
-                }
-            }
+            Some(stage) if runs_in(*service, *stage) => found.push(name),
             Some(_) | None => ahead.extend(before(name.as_str()).into_iter().rev()),
         }
     }
@@ -349,13 +349,14 @@ fn check(spec: &TrackSpec, merged: &Merged<'_>, validate: Validate<'_>, report: 
     );
     for problem in problems {
         let (path, message) = match problem.path.as_str() {
-            "" => ("template".to_owned(), problem.message),
+            "" => ("runtime".to_owned(), problem.message),
             path => (
                 format!("template.{path}"),
-                format!("`template.{path}` {}", problem.message),
+                format!("`template.{path}`: {}", problem.message),
             ),
         };
-        let (owned, place) = merged.place_of(&path);
+        let known = merged.tree.at("template").is_some();
+        let (owned, place) = merged.place_of(if known { &path } else { "runtime" });
         report.add(owned, place, message, None);
     }
     let size = canonical::canonical(&configuration.template).len();

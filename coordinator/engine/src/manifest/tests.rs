@@ -2,7 +2,9 @@
 
 use expect_test::{Expect, expect};
 use holdfast_protocol::api::apply::ManifestFile;
+use serde_json::Value;
 
+use super::schema::schema;
 use super::{parse, validate_only};
 use crate::diagnostic::render;
 
@@ -101,7 +103,9 @@ spec:
   dependsOn: migrate
   targets: {matchLabels: {rack: 7}}
 ";
-    check(content, expect![[r#"
+    check(
+        content,
+        expect![[r#"
         error: "holdfast/v2" is not an apiVersion of this program
          --> web.yaml:1:13
           |
@@ -145,7 +149,8 @@ spec:
           |                                 ^
           |
           = help: write "7"
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -157,7 +162,9 @@ fn bad_words_spans_and_names_are_named() {
   vars: {a-b: 1}
 ",
     );
-    check(&content, expect![[r#"
+    check(
+        &content,
+        expect![[r#"
         error: "2 parsecs" is not a duration: write a number and a unit, such as 90s, 10m, 1h 30m
          --> web.yaml:6:22
           |
@@ -207,7 +214,8 @@ fn bad_words_spans_and_names_are_named() {
           |
         9 |   vars: {a-b: 1}
           |          ^^^
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -459,7 +467,7 @@ fn references_that_lead_nowhere_are_named() {
             6 |   dependsOn: [web2]
               |               ^^^^
               |
-              = help: did you mean `web`?; offline, pass the files of every set that belongs to it with -f
+              = help: did you mean `web`?; if another set declares it, pass its files with -f as well
 
             error: there is no environment `stagin`
              --> web.yaml:7:18
@@ -467,7 +475,7 @@ fn references_that_lead_nowhere_are_named() {
             7 |   environments: {stagin: {}}
               |                  ^^^^^^
               |
-              = help: did you mean `staging`?; offline, pass the files of every set that belongs to it with -f
+              = help: did you mean `staging`?; if another set declares it, pass its files with -f as well
 
             error: there is no environment `nowhere`
               --> web.yaml:13:11
@@ -475,7 +483,7 @@ fn references_that_lead_nowhere_are_named() {
             13 |   after: [nowhere]
                |           ^^^^^^^
                |
-               = help: known are staging; offline, pass the files of every set that belongs to it with -f
+               = help: known are staging; if another set declares it, pass its files with -f as well
         "#]],
     );
 }
@@ -488,75 +496,90 @@ fn expressions_that_lead_nowhere_are_named() {
             "  template:
     command: [\"x\", \"--port={{ vars.prot }} {{ vars.port }}\", \"{{ artifacts.ap.path }}\"]
     env: \"{{ target.lables.x }} {{ target.labels.host.os }} {{ foo }} {{ release.x }}\"
-    call: \"{{ range(9) }}\"
   vars: {port: 1, url: \"{{ vars.port }}\"}
 "
         ),
         environment("  vars: {}\n"),
     );
-    check(&content, expect![[r#"
-        error: there is no variable `prot` in staging
-         --> web.yaml:7:31
-          |
-        7 |     command: ["x", "--port={{ vars.prot }} {{ vars.port }}", "{{ artifacts.ap.path }}"]
-          |                               ^^^^^^^^^
-          |
-          = help: did you mean `port`?
+    check(
+        &content,
+        expect![[r#"
+            error: there is no variable `prot` in staging
+             --> web.yaml:7:31
+              |
+            7 |     command: ["x", "--port={{ vars.prot }} {{ vars.port }}", "{{ artifacts.ap.path }}"]
+              |                               ^^^^^^^^^
+              |
+              = help: did you mean `port`?
 
-        error: this service has no artifact `ap`
-         --> web.yaml:7:66
-          |
-        7 |     command: ["x", "--port={{ vars.prot }} {{ vars.port }}", "{{ artifacts.ap.path }}"]
-          |                                                                  ^^^^^^^^^^^^^^^^^
+            error: this service has no artifact `ap`
+             --> web.yaml:7:66
+              |
+            7 |     command: ["x", "--port={{ vars.prot }} {{ vars.port }}", "{{ artifacts.ap.path }}"]
+              |                                                                  ^^^^^^^^^^^^^^^^^
 
-        error: `target.lables.x` leads nowhere
-         --> web.yaml:8:14
-          |
-        8 |     env: "{{ target.lables.x }} {{ target.labels.host.os }} {{ foo }} {{ release.x }}"
-          |              ^^^^^^^^^^^^^^^
-          |
-          = help: known are target.name, target.labels.KEY
+            error: `target.lables.x` leads nowhere
+             --> web.yaml:8:14
+              |
+            8 |     env: "{{ target.lables.x }} {{ target.labels.host.os }} {{ foo }} {{ release.x }}"
+              |              ^^^^^^^^^^^^^^^
+              |
+              = help: known are target.name, target.labels.KEY
 
-        error: `target.labels.host.os` leads nowhere
-         --> web.yaml:8:36
-          |
-        8 |     env: "{{ target.lables.x }} {{ target.labels.host.os }} {{ foo }} {{ release.x }}"
-          |                                    ^^^^^^^^^^^^^^^^^^^^^
-          |
-          = help: for a key with a dot write target.labels["host.os"]
+            error: `target.labels.host.os` leads nowhere
+             --> web.yaml:8:36
+              |
+            8 |     env: "{{ target.lables.x }} {{ target.labels.host.os }} {{ foo }} {{ release.x }}"
+              |                                    ^^^^^^^^^^^^^^^^^^^^^
+              |
+              = help: for a key with a dot write target.labels["host.os"]
 
-        error: there is nothing called `foo`
-         --> web.yaml:8:64
-          |
-        8 |     env: "{{ target.lables.x }} {{ target.labels.host.os }} {{ foo }} {{ release.x }}"
-          |                                                                ^^^
-          |
-          = help: known are vars, env, target, release, service, artifacts, workload
+            error: there is nothing called `foo`
+             --> web.yaml:8:64
+              |
+            8 |     env: "{{ target.lables.x }} {{ target.labels.host.os }} {{ foo }} {{ release.x }}"
+              |                                                                ^^^
+              |
+              = help: known are vars, env, target, release, service, artifacts, workload
 
-        error: `release.x` leads nowhere
-         --> web.yaml:8:74
-          |
-        8 |     env: "{{ target.lables.x }} {{ target.labels.host.os }} {{ foo }} {{ release.x }}"
-          |                                                                          ^^^^^^^^^
-          |
-          = help: known are release.version, release.sequence
+            error: `release.x` leads nowhere
+             --> web.yaml:8:74
+              |
+            8 |     env: "{{ target.lables.x }} {{ target.labels.host.os }} {{ foo }} {{ release.x }}"
+              |                                                                          ^^^^^^^^^
+              |
+              = help: known are release.version, release.sequence
 
+            error: a variable may not refer to `vars`
+             --> web.yaml:9:28
+              |
+            9 |   vars: {port: 1, url: "{{ vars.port }}"}
+              |                            ^^^^^^^^^
+              |
+              = help: known are env, target, release, service
+        "#]],
+    );
+}
+
+#[test]
+fn calls_are_refused_at_their_place() {
+    let content = format!(
+        "{}---\n{}",
+        service("  template: {call: \"{{ range(9) }}\"}\n"),
+        environment("  vars: {}\n"),
+    );
+    check(
+        &content,
+        expect![[r#"
         error: `range(` calls something; expressions may only use filters
-         --> web.yaml:9:15
+         --> web.yaml:6:24
           |
-        9 |     call: "{{ range(9) }}"
-          |               ^^^^^^^^
+        6 |   template: {call: "{{ range(9) }}"}
+          |                        ^^^^^^^^
           |
           = help: to write two braces as they are, use {{ "{{" }}
-
-        error: a variable may not refer to `vars`
-          --> web.yaml:10:28
-           |
-        10 |   vars: {port: 1, url: "{{ vars.port }}"}
-           |                            ^^^^^^^^^
-           |
-           = help: known are env, target, release, service
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -653,6 +676,10 @@ fn hostile_documents_are_refused_quickly() {
     let deep_map = (0..300).fold(String::new(), |t, n| format!("{t}{}a:\n", " ".repeat(n)));
     let wide = format!("a: [{}]", "1,".repeat(600_000 / 2 * 2)).replace(",]", "]");
     let large = "x".repeat(2 << 20);
+    let keys = (0..100_000)
+        .map(|n| format!("{n:05x}x:"))
+        .collect::<Vec<_>>()
+        .join("\n");
     let aliases = format!("a: &a x\nb: [{}*a]", "*a, ".repeat(5000));
     for (content, what) in [
         (&bomb, "more than 500000 values"),
@@ -661,6 +688,7 @@ fn hostile_documents_are_refused_quickly() {
         (&wide, "more than"),
         (&large, "more than the 1048576 of one file"),
         (&aliases, "more than 1000 aliases"),
+        (&keys, "`kind` is missing"),
     ] {
         let said = said(content);
         assert!(said.contains(what), "{what}: {said}");
@@ -693,4 +721,81 @@ fn an_alias_within_itself_is_refused() {
 fn control_characters_do_not_reach_a_terminal() {
     let said = said("apiVersion: holdfast/v1\nkind: \"\\e[31mService\"\n");
     assert!(!said.contains('\u{1b}'), "{said:?}");
+}
+
+/// Every object below a schema with its path.
+fn objects<'s>(schema: &'s Value, path: &str, into: &mut Vec<(String, &'s Value)>) {
+    match schema {
+        Value::Object(map) => {
+            into.push((path.to_owned(), schema));
+            for (key, value) in map {
+                objects(value, &format!("{path}/{key}"), into);
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                objects(item, &format!("{path}/{index}"), into);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[test]
+fn the_schema_describes_every_field_and_closes_every_object() {
+    let schema = schema();
+    assert_eq!(
+        schema["$schema"],
+        "https://json-schema.org/draft/2020-12/schema"
+    );
+    let mut found = Vec::new();
+    objects(&schema, "", &mut found);
+    let mut fields = 0;
+    for (path, object) in &found {
+        if let Some(properties) = object
+            .get("properties")
+            .filter(|_| !path.ends_with("properties"))
+        {
+            assert_eq!(object["additionalProperties"], false, "{path}");
+            for (name, field) in properties.as_object().unwrap() {
+                let described = field["description"]
+                    .as_str()
+                    .is_some_and(|d| d.ends_with('.') || d.contains("://") || d.contains(':'));
+                assert!(described, "{path}: {name}");
+                fields += 1;
+            }
+        }
+    }
+    assert!(fields > 60, "{fields}");
+    let service = &schema["oneOf"][1]["properties"]["spec"]["properties"];
+    assert_eq!(service["rollback"]["default"], "central");
+    assert!(
+        service.get("pin").is_none(),
+        "what is refused is not offered"
+    );
+    let exception = &service["environments"]["additionalProperties"];
+    assert!(exception.get("required").is_none());
+    assert!(exception["properties"]["health"].get("oneOf").is_none());
+}
+
+#[test]
+fn every_default_of_the_schema_passes_its_own_check() {
+    let schema = schema();
+    let rollout = |name: &str| {
+        let fields = &schema["oneOf"][0]["properties"]["spec"]["properties"]["rollout"];
+        fields["properties"][name]["default"].to_string()
+    };
+    for name in [
+        "waves",
+        "maxUnavailable",
+        "maxFailures",
+        "soak",
+        "minReady",
+        "progressDeadline",
+        "onFailure",
+        "disconnected",
+    ] {
+        let content = environment(&format!("  rollout: {{{name}: {}}}\n", rollout(name)));
+        assert_eq!(said(&content), "", "{name}");
+    }
 }

@@ -81,6 +81,8 @@ enum Content {
     List(Vec<Node>),
     Map {
         entries: Vec<Entry>,
+        /// The line of each key.
+        keys: HashMap<String, u32>,
         key: Option<(String, Place)>,
     },
 }
@@ -146,6 +148,7 @@ impl Reading<'_> {
                     place,
                     Content::Map {
                         entries: Vec::new(),
+                        keys: HashMap::new(),
                         key: None,
                     },
                 )
@@ -255,10 +258,11 @@ impl Reading<'_> {
         open.extent.height = open.extent.height.max(extent.height + 1);
         match &mut open.content {
             Content::List(items) => items.push(node),
-            Content::Map { entries, key } => match key.take() {
+            Content::Map { entries, keys, key } => match key.take() {
                 None => *key = Some(self.key(node)),
                 Some((name, place)) => self.entry(
                     entries,
+                    keys,
                     Entry {
                         key: name,
                         place,
@@ -286,7 +290,7 @@ impl Reading<'_> {
         (key, place)
     }
 
-    fn entry(&mut self, entries: &mut Vec<Entry>, entry: Entry) {
+    fn entry(&mut self, entries: &mut Vec<Entry>, keys: &mut HashMap<String, u32>, entry: Entry) {
         if entry.key == "<<" {
             let help = "write the fields out, or let `environments` and `vars` say what differs";
             self.problem(
@@ -294,14 +298,15 @@ impl Reading<'_> {
                 "merge keys are not supported",
                 Some(help.to_owned()),
             );
-        } else if let Some(first) = entries.iter().find(|e| e.key == entry.key) {
-            let help = format!("it is first given on line {}", first.place.line);
+        } else if let Some(line) = keys.get(&entry.key) {
+            let help = format!("it is first given on line {line}");
             self.problem(
                 entry.place,
                 &format!("duplicate key `{}`", entry.key),
                 Some(help),
             );
         } else {
+            keys.insert(entry.key.clone(), entry.place.line);
             entries.push(entry);
         }
     }
