@@ -154,10 +154,19 @@ pub(crate) struct Host {
     running: Option<Running>,
 }
 
+/// The container's runtime; when it ends, the kernel ends the container with it.
 struct Running {
     nspawn: Child,
-    /// The container's process 1, as this machine numbers it.
-    leader: Pid,
+    /// The container's process 1, as this machine numbers it, once it is there.
+    leader: Option<Pid>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail where the test has ended it already.
+        let _ = self.nspawn.kill();
+        let _ = self.nspawn.wait();
+    }
 }
 
 impl Host {
@@ -237,10 +246,14 @@ impl Host {
             .stderr(console)
             .spawn()
             .unwrap();
-        let leader = until("the container has a first process", || {
-            leader_of(nspawn.id())
+        let parent = nspawn.id();
+        let running = self.running.insert(Running {
+            nspawn,
+            leader: None,
         });
-        self.running = Some(Running { nspawn, leader });
+        running.leader = Some(until("the container has a first process", || {
+            first_of(parent)
+        }));
         until("systemd has booted", || {
             let state = self.output(&["systemctl", "is-system-running"]);
             // `degraded` is Debian's own business: some unit that a container cannot have.
@@ -256,9 +269,13 @@ impl Host {
 
     /// Everything on the host ends in this moment.
     pub(crate) fn cut_power(&mut self) {
-        let leader = self.running.as_ref().expect("it runs").leader;
-        rustix::process::kill_process(leader, Signal::KILL).unwrap();
+        rustix::process::kill_process(self.leader(), Signal::KILL).unwrap();
         self.wait_for_end();
+    }
+
+    fn leader(&self) -> Pid {
+        let running = self.running.as_ref().expect("it runs");
+        running.leader.expect("it has a first process")
     }
 
     fn wait_for_end(&mut self) {
@@ -282,7 +299,7 @@ impl Host {
     }
 
     fn output(&self, command: &[&str]) -> (String, String, bool) {
-        let leader = self.running.as_ref().expect("it runs").leader;
+        let leader = self.leader();
         let output = Command::new("nsenter")
             .args([
                 "--all",
@@ -377,20 +394,32 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        if std::thread::panicking() && self.running.is_some() {
-            println!("--- the host's journal\n{}", self.journal());
+        if self
+            .running
+            .as_ref()
+            .is_some_and(|running| running.leader.is_some())
+        {
+            if std::thread::panicking() {
+                println!("--- the host's journal\n{}", self.journal());
+            }
+            // Quicker than to end its runtime, and enough.
+            let _ = rustix::process::kill_process(self.leader(), Signal::KILL);
         }
-        if self.running.is_some() {
-            self.cut_power();
-        }
+        self.running = None;
         let _ = Command::new("umount").arg(self.path("/")).status();
     }
 }
 
-/// The first child of a process.
-fn leader_of(parent: u32) -> Option<Pid> {
+/// The child of a process that is the first process of a namespace of its own.
+fn first_of(parent: u32) -> Option<Pid> {
     let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
-    Pid::from_raw(children.split_whitespace().next()?.parse().ok()?)
+    let first = children.split_whitespace().find(|child| {
+        let status = fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
+        status
+            .lines()
+            .any(|line| line.starts_with("NSpid:") && line.ends_with("\t1"))
+    })?;
+    Pid::from_raw(first.parse().ok()?)
 }
 
 fn succeed(command: &mut Command) {

@@ -32,7 +32,7 @@ const MANIFESTS: &str = r#"
 apiVersion: holdfast/v1
 kind: Environment
 metadata: {name: staging, owner: platform}
-spec: {}
+spec: {rollout: {soak: 0s}}
 ---
 apiVersion: holdfast/v1
 kind: Service
@@ -283,6 +283,8 @@ fn join_and_deploy(coordinator: &Coordinator, host: &Host) -> Process {
         ],
     );
     assert!(said.contains("joined and connected"), "{said}");
+    // From now on a process that ends is a fault to be repaired, not a release that failed.
+    coordinator.operator(&["status", "web", "--wait", "--timeout", "60s"]);
     until("the workload runs and is ready", || running(host))
 }
 
