@@ -54,17 +54,11 @@ fn missing() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("only root can boot a container".to_owned());
     }
-    let starts = |name: &&str| {
-        let mut command = Command::new(name);
-        command
-            .arg("--help")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok()
-    };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there =
+        |name: &&str| std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
     let needed = ["systemd-nspawn", "mmdebstrap", "ip", "nsenter", "mount"];
-    let absent = needed.into_iter().find(|name| !starts(name));
+    let absent = needed.into_iter().find(|name| !is_there(name));
     absent.map(|name| format!("{name} is not installed"))
 }
 
