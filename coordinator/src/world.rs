@@ -16,7 +16,7 @@ pub mod steer;
 pub mod token;
 pub mod view;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use holdfast_certs::authority::Root;
@@ -29,7 +29,7 @@ use holdfast_engine::manifest::ManifestSet;
 use holdfast_engine::track::{Track, TrackName};
 use holdfast_engine::wake::Index;
 use holdfast_protocol::api::release::Release;
-use holdfast_protocol::assignment::{Assignment, SignedAssignment};
+use holdfast_protocol::assignment::{Assignment, Entry as Line, SignedAssignment, WORKLOADS_MAX};
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::{EnvironmentName, InputSetName, ServiceName, TargetName};
 use holdfast_protocol::observed::Labels;
@@ -41,6 +41,9 @@ use crate::store::Write;
 use crate::store::row;
 
 /// Counts the connections of this process's life, so that what an old connection of a target says
+/// Most lines of earlier assignments that are kept for one target.
+pub const OUTDATED_MAX: usize = 2 * WORKLOADS_MAX;
+
 /// is told apart from what its newest one says.
 pub type SessionId = u64;
 
@@ -113,9 +116,10 @@ pub struct Target {
     pub link: Link,
     /// Its newest assignment.
     pub assigned: Option<Assigned>,
-    /// The one before, as far as this process has seen it: what it names may still be asked for by a
-    /// target that has not heard of the newest.
-    pub assigned_before: Option<Assigned>,
+    /// Lines of earlier assignments that are in the newest no more, as far as this process has seen
+    /// them, oldest first: a target that has not heard of the newest may still ask for them and
+    /// report on them. At most [`OUTDATED_MAX`].
+    pub outdated: VecDeque<Line>,
     /// What is placed on it, by service, as in the tracks' placements.
     pub placed: BTreeMap<ServiceName, row::Placed>,
     /// What was last observed on it.
@@ -313,10 +317,36 @@ impl Target {
 
     /// Digests of the workload bodies that it may ask for.
     pub fn entitled(&self) -> impl Iterator<Item = &Digest> {
-        let assignments = self.assigned.iter().chain(&self.assigned_before);
-        assignments
+        self.lines().map(|line| &line.body)
+    }
+
+    /// Whether it may have something to say about a service: it is or was assigned to it, as far as
+    /// is known.
+    #[must_use]
+    pub fn concerns(&self, service: &ServiceName) -> bool {
+        self.placed.contains_key(service)
+            || self.observed.contains_key(service)
+            || self.lines().any(|line| line.service == *service)
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &Line> {
+        let newest = self.assigned.iter();
+        newest
             .flat_map(|assigned| &assigned.assignment.workloads)
-            .map(|line| &line.body)
+            .chain(&self.outdated)
+    }
+
+    /// Puts a newer assignment in the place of the newest.
+    pub fn assign(&mut self, assigned: Assigned) {
+        if let Some(before) = self.assigned.take() {
+            let kept: BTreeSet<&Line> = assigned.assignment.workloads.iter().collect();
+            let gone = before.assignment.workloads.into_iter();
+            self.outdated
+                .extend(gone.filter(|line| !kept.contains(line)));
+        }
+        let surplus = self.outdated.len().saturating_sub(OUTDATED_MAX);
+        self.outdated.drain(..surplus);
+        self.assigned = Some(assigned);
     }
 
     /// Its labels, from what it is and what people gave it.

@@ -2,16 +2,16 @@
 //! was answered, and not done again.
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use holdfast_protocol::api::Code;
 use holdfast_protocol::digest::Digest;
 
-use super::App;
 use super::apply::REQUEST_MAX_BYTES;
 use super::problem::Failed;
+use super::{App, Caller};
 use crate::clock;
 use crate::event::Refused;
 
@@ -20,16 +20,21 @@ const KEY_MAX_BYTES: usize = 255;
 /// Largest answer that is kept, in bytes.
 const ANSWER_MAX_BYTES: usize = 1024 * 1024;
 
+/// Answers whose repetition would need a secret to be kept: these are given once.
+const NEVER_KEPT: [&str; 1] = ["/v1/tokens"];
+
 /// Answers repetitions, and keeps first answers. Only what carries a key and is small enough to be
-/// compared is looked at; uploads are addressed by content and need none.
+/// compared is looked at; uploads are addressed by content and need none. A stranger's request is
+/// left to be refused before anything of it is read.
 pub async fn keep(State(app): State<App>, request: Request, next: Next) -> Response {
     let key = request.headers().get("idempotency-key").cloned();
     let writes = matches!(
         *request.method(),
         Method::POST | Method::PATCH | Method::DELETE
     );
+    let kept = writes && !NEVER_KEPT.contains(&request.uri().path());
     match key {
-        Some(key) if writes => match once(app, key, request, next).await {
+        Some(key) if kept => match once(app, key, request, next).await {
             Ok(response) => response,
             Err(failed) => failed.into_response(),
         },
@@ -50,7 +55,8 @@ async fn once(
     if key.is_empty() || key.len() > KEY_MAX_BYTES {
         return Err(wrong("an Idempotency-Key has 1 to 255 characters"));
     }
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let _known = Caller::from_request_parts(&mut parts, &app).await?;
     let body = to_bytes(body, REQUEST_MAX_BYTES)
         .await
         .map_err(|_| wrong("the body is too large"))?;

@@ -30,8 +30,9 @@ pub struct Asker {
     pub connection: quinn::Connection,
 }
 
-/// Serves one stream to its end. A target is given the artifacts of its own assignment. Asking for
-/// any other is an offence, and the answer is the same as for one that does not exist.
+/// Serves one stream to its end. A target is given the artifacts of its own assignment. One of its
+/// environment that it does not need any more is refused; asking for any other is an offence, and
+/// the answer is the same as for one that does not exist.
 pub async fn serve(context: Context, asker: Asker, mut send: SendStream, receive: RecvStream) {
     let (digest, offset) = match header(receive).await {
         Ok(AgentOpens::Artifact { digest, offset }) => (digest, offset),
@@ -46,14 +47,21 @@ pub async fn serve(context: Context, asker: Asker, mut send: SendStream, receive
         Err(Unreadable::Gone) => return,
     };
     let (target, asked) = (asker.target.clone(), digest);
-    let known = context
-        .driver
-        .ask(move |world| world.artifact_for(&target, &asked))
-        .await;
-    let Ok(Some(size)) = known else {
-        refuse(&mut send).await;
-        let what = format!("asked for the artifact {digest}, which its assignment does not name");
-        return offend(&context, asker, &what).await;
+    let known = context.driver.ask(move |world| {
+        world
+            .artifact_for(&target, &asked)
+            .ok_or_else(|| world.is_artifact_nearby(&target, &asked))
+    });
+    let size = match known.await {
+        Ok(Ok(size)) => size,
+        // Outdated, and no offence; or the coordinator stops.
+        Ok(Err(true)) | Err(_) => return refuse(&mut send).await,
+        Ok(Err(false)) => {
+            refuse(&mut send).await;
+            let what =
+                format!("asked for the artifact {digest}, which its assignment does not name");
+            return offend(&context, asker, &what).await;
+        }
     };
     if let Err(error) = stream(&context, &mut send, digest, offset, size).await {
         tracing::debug!(target = %asker.target, %digest, %error, "artifact stream ended early");

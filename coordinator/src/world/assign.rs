@@ -75,7 +75,7 @@ impl Round<'_> {
             change: OrderChange::Assignment(signed),
         });
         if let Some(target) = self.world.targets.get_mut(name) {
-            target.assigned_before = target.assigned.replace(assigned);
+            target.assign(assigned);
         }
     }
 }

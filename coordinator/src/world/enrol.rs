@@ -183,7 +183,7 @@ impl Round<'_> {
         if there.kept.environment != *environment {
             return Err(Refused::new(
                 Code::Conflict,
-                format!("the name {name} is taken by a target of another environment"),
+                format!("the name {name} is taken: choose another"),
             ));
         }
         if !request.replace {
@@ -201,7 +201,7 @@ impl Round<'_> {
             name: request.name.clone(),
             environment: environment.clone(),
             given,
-            facts: request.facts.clone(),
+            facts: super::link::plain_facts(request.facts.clone()),
             joined_at: self.now,
             agent_version: String::new(),
             certificate_expires: self.now.after(CERTIFICATE_VALIDITY),
@@ -225,7 +225,7 @@ impl Round<'_> {
                 labels,
                 link: Link::Down,
                 assigned: None,
-                assigned_before: None,
+                outdated: std::collections::VecDeque::new(),
                 placed: std::collections::BTreeMap::new(),
                 observed: std::collections::BTreeMap::new(),
             },
@@ -322,6 +322,7 @@ impl Round<'_> {
             kind: "certificate.renewed",
             message: format!("{target} has a new certificate"),
             environment: Some(environment.clone()),
+        self.not_too_often(target)?;
             target: Some(target.clone()),
             ..Entry::default()
         });
@@ -348,6 +349,7 @@ impl Round<'_> {
             });
         let renewal = renewed.map_err(|reason| {
             let message = format!("a renewal from {from} was refused: {reason}");
+                    .and_then(|()| self.not_too_often(&renewal.peer.identity.target))
             self.offence("renewal.refused", None, message);
             Refused::new(
                 Code::Forbidden,
@@ -374,6 +376,22 @@ impl Round<'_> {
     /// # Errors
     /// [`Refused`] when it has left, was revoked, or belongs to another environment now.
     pub fn still_member(&self, peer: &Peer) -> Result<(), Refused> {
+    /// Refuses a target that has been given many certificates lately.
+    fn not_too_often(&self, target: &TargetName) -> Result<(), Refused> {
+        let young = self
+            .now
+            .after(CERTIFICATE_VALIDITY.saturating_sub(RENEWALS_SPAN));
+        let certificates = self.world.certificates.values();
+        let lately = certificates.filter(|c| c.target == *target && c.not_after > young);
+        if lately.count() < RENEWALS_MAX {
+            return Ok(());
+        }
+        Err(Refused::new(
+            Code::Forbidden,
+            format!("{target} was given {RENEWALS_MAX} certificates within an hour"),
+        ))
+    }
+
         let name = &peer.identity.target;
         let no = |detail: String| Refused::new(Code::Forbidden, detail);
         let there = self

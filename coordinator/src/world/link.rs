@@ -1,11 +1,16 @@
 //! What targets say over their connections.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use holdfast_engine::track::TrackName;
 use holdfast_protocol::api::target::Condition;
 use holdfast_protocol::assignment::{Generation, Held};
 use holdfast_protocol::message::Refusal;
-use holdfast_protocol::name::TargetName;
-use holdfast_protocol::observed::{Report, State, TargetCondition, Transition, WorkloadStatus};
+use holdfast_protocol::name::{EnvironmentName, ServiceName, TargetName};
+use holdfast_protocol::observed::{
+    Facts, MESSAGE_MAX_BYTES, Report, State, TargetCondition, Transition, WorkloadStatus,
+};
 use holdfast_protocol::time::Timestamp;
 
 use super::{After, Link, OrderChange, Orders, Round, SessionId, Target};
@@ -15,7 +20,7 @@ use crate::link::CloseReason;
 use crate::store::{Write, row};
 
 /// A transition older than this was journaled while the target was away, and belongs in the history.
-const AWAY: std::time::Duration = std::time::Duration::from_secs(5);
+const AWAY: Duration = Duration::from_secs(5);
 
 impl Round<'_> {
     /// Lets a target in that has proven who it is.
@@ -60,8 +65,8 @@ impl Round<'_> {
         if matches!(before, Link::Down) {
             there.kept.since = now;
         }
-        there.kept.agent_version = hello.agent_version;
-        there.kept.facts = hello.facts;
+        there.kept.agent_version = said(&hello.agent_version, NAME_MAX_BYTES);
+        there.kept.facts = plain_facts(hello.facts);
         let (environment, ahead) = (there.kept.environment.clone(), ahead(there, hello.held));
         self.close_older(before);
         self.relabel(&name);
@@ -163,7 +168,8 @@ impl Round<'_> {
         });
     }
 
-    /// Takes in what a target observed.
+    /// Takes in what a target observed. What it says of services that are none of its own is not
+    /// believed.
     pub fn report(&mut self, name: &TargetName, session: SessionId, report: Report) {
         let now = self.now;
         let Some(there) = self
@@ -174,16 +180,17 @@ impl Round<'_> {
         else {
             return;
         };
+        let (report, strangers) = own(there, report);
         let environment = there.kept.environment.clone();
         let kept_before = there.kept.clone();
         if report.converged && report.generation.is_some() {
             there.kept.converged = report.generation;
         }
         if let Some(conditions) = report.conditions {
-            there.kept.conditions = conditions.into_iter().map(condition).collect();
+            there.kept.conditions = conditions_of(conditions);
         }
         if let Some(facts) = report.facts {
-            there.kept.facts = facts;
+            there.kept.facts = plain_facts(facts);
         }
         let kept_differs = kept_before != there.kept;
         let changes = observe(there, report.statuses, report.complete, now);
@@ -202,8 +209,10 @@ impl Round<'_> {
             self.keep_target(name);
             self.relabel(name);
         }
-        for transition in report.transitions {
-            self.transition(name, &environment, transition);
+        self.transitions(name, &environment, report.transitions);
+        if let Some(stranger) = strangers.first() {
+            let what = format!("{name} reported on {stranger}, which is none of its services");
+            self.offence("report.refused", Some(name.clone()), what);
         }
         self.after.push(After::Order {
             target: name.clone(),
@@ -211,11 +220,32 @@ impl Round<'_> {
         });
     }
 
+    /// Records what happened, as far as the target's allowance goes.
+    fn transitions(
+        &mut self,
+        name: &TargetName,
+        environment: &EnvironmentName,
+        transitions: Vec<Transition>,
+    ) {
+        let many = transitions.len();
+        for (done, transition) in transitions.into_iter().enumerate() {
+            if !self.world.offences.admit_transition(name, self.now) {
+                let what = format!(
+                    "{name} reported too much: {} lines are left out",
+                    many - done
+                );
+                self.offence("report.refused", Some(name.clone()), what);
+                return;
+            }
+            self.transition(name, environment, transition);
+        }
+    }
+
     /// Failures, and whatever happened while the target was away, are history.
     fn transition(
         &mut self,
         name: &TargetName,
-        environment: &holdfast_protocol::name::EnvironmentName,
+        environment: &EnvironmentName,
         transition: Transition,
     ) {
         let away = self.now.since(transition.at) > AWAY;
@@ -236,7 +266,10 @@ impl Round<'_> {
         self.record(Entry {
             kind,
             actor: Some(format!("target/{name}")),
-            message: format!("{service} on {name}: {}", transition.message),
+            message: format!(
+                "{service} on {name}: {}",
+                said(&transition.message, MESSAGE_MAX_BYTES)
+            ),
             service: Some(service),
             environment: Some(environment.clone()),
             target: Some(name.clone()),
@@ -245,15 +278,16 @@ impl Round<'_> {
         });
     }
 
-    /// Notes that a peer did what it may not. Recorded at most [`OFFENCES_MAX`] times in a minute, so
-    /// that nobody can fill the disk by knocking; the log has them all.
+    /// Notes that a peer did what it may not. Recorded at most [`OFFENCES_MAX`] times in a minute for
+    /// each target, and for all strangers together, so that nobody can fill the disk by knocking, nor
+    /// drown what another does; the log has them all.
     pub fn offence(&mut self, kind: &'static str, target: Option<TargetName>, message: String) {
         tracing::warn!(
             kind,
             target = target.as_ref().map(tracing::field::display),
             message
         );
-        if !self.world.offences.admit(self.now) {
+        if !self.world.offences.admit(target.as_ref(), self.now) {
             return;
         }
         let environment = target
@@ -270,24 +304,96 @@ impl Round<'_> {
     }
 }
 
-/// Most offences that are recorded in a minute.
+/// Most offences of one peer that are recorded in a minute.
 const OFFENCES_MAX: u32 = 60;
+/// Most transitions of one target that are recorded at once: what an agent's journal holds.
+const TRANSITIONS_MAX: u64 = 1_000;
+/// Time after which one more is recorded.
+const TRANSITION_EVERY: Duration = Duration::from_secs(1);
+/// Longest name that is kept of what a target says of itself, in bytes.
+const NAME_MAX_BYTES: usize = 128;
 
-/// Counts offences by the minute.
+/// Counts what peers bring into the history, so that none of them can fill it.
 #[derive(Debug, Default)]
 pub struct Offences {
     minute: u64,
-    count: u32,
+    /// Offences in this minute, by target; nothing stands for all strangers.
+    counts: BTreeMap<Option<TargetName>, u32>,
+    /// When the whole allowance of transitions is there again.
+    replenished: BTreeMap<TargetName, Timestamp>,
 }
 
 impl Offences {
-    fn admit(&mut self, now: Timestamp) -> bool {
+    fn admit(&mut self, who: Option<&TargetName>, now: Timestamp) -> bool {
         let minute = now.as_millis() / 60_000;
         if minute != self.minute {
-            *self = Self { minute, count: 0 };
+            self.minute = minute;
+            self.counts.clear();
+            self.replenished.retain(|_, at| *at > now);
         }
-        self.count += 1;
-        self.count <= OFFENCES_MAX
+        let count = self.counts.entry(who.cloned()).or_default();
+        *count = count.saturating_add(1);
+        *count <= OFFENCES_MAX
+    }
+
+    /// A leaky bucket, kept as the time at which it will be empty.
+    fn admit_transition(&mut self, who: &TargetName, now: Timestamp) -> bool {
+        let whole = TRANSITION_EVERY.saturating_mul(u32::try_from(TRANSITIONS_MAX).unwrap_or(0));
+        let empty = self.replenished.get(who).copied().unwrap_or(now).max(now);
+        // A clock that was set back must not silence anyone for long.
+        if empty.since(now) >= whole && empty.since(now) <= whole * 2 {
+            return false;
+        }
+        let empty = empty.min(now.after(whole));
+        self.replenished
+            .insert(who.clone(), empty.after(TRANSITION_EVERY));
+        true
+    }
+}
+
+/// A report without what it says of services that are none of the target's, and those.
+fn own(there: &Target, mut report: Report) -> (Report, Vec<ServiceName>) {
+    let mut strangers = Vec::new();
+    let mut concerns = |service: &ServiceName| {
+        let concerns = there.concerns(service);
+        if !concerns {
+            strangers.push(service.clone());
+        }
+        concerns
+    };
+    report.statuses.retain(|status| concerns(&status.service));
+    report.transitions.retain(|line| concerns(&line.service));
+    (report, strangers)
+}
+
+/// Text of a target's as it is kept: no longer than `max_bytes`, and without characters that a
+/// terminal obeys.
+fn said(text: &str, max_bytes: usize) -> String {
+    let text = text.chars().map(|c| match c {
+        '\n' | '\t' => c,
+        c if c.is_control() => ' ',
+        c => c,
+    });
+    let mut kept = String::new();
+    for c in text {
+        if kept.len() + c.len_utf8() > max_bytes {
+            break;
+        }
+        kept.push(c);
+    }
+    kept
+}
+
+/// What a target says that it is, as it is kept.
+pub(super) fn plain_facts(facts: Facts) -> Facts {
+    let plain = |text: &str| said(text, NAME_MAX_BYTES);
+    Facts {
+        os: plain(&facts.os),
+        os_version: plain(&facts.os_version),
+        kernel: plain(&facts.kernel),
+        arch: plain(&facts.arch),
+        hostname: plain(&facts.hostname),
+        ..facts
     }
 }
 
@@ -307,7 +413,7 @@ fn observe(
     statuses: Vec<WorkloadStatus>,
     complete: bool,
     now: Timestamp,
-) -> Vec<(holdfast_protocol::name::ServiceName, Option<row::Observed>)> {
+) -> Vec<(ServiceName, Option<row::Observed>)> {
     let mut changes = Vec::new();
     let mut named = std::collections::BTreeSet::new();
     for status in statuses {
@@ -355,17 +461,69 @@ fn observed(
         running: status.running,
         version: status.version,
         state: status.state,
-        message: status.message,
+        message: said(&status.message, MESSAGE_MAX_BYTES),
         since: status.since,
         heard_at: same.map_or(now, |before| before.heard_at),
         restarts: status.restarts,
     }
 }
 
+/// The conditions of a target, one of each kind: the one said last.
+fn conditions_of(conditions: Vec<TargetCondition>) -> Vec<Condition> {
+    let of_kind: BTreeMap<_, _> = conditions
+        .into_iter()
+        .map(|condition| (condition.kind, condition))
+        .collect();
+    of_kind.into_values().map(condition).collect()
+}
+
 fn condition(condition: TargetCondition) -> Condition {
     Condition {
         kind: condition.kind,
-        message: condition.message,
+        message: said(&condition.message, MESSAGE_MAX_BYTES),
         since: condition.since,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1_000)
+    }
+
+    #[test]
+    fn strangers_cannot_drown_what_a_target_does() {
+        let mut offences = Offences::default();
+        let web = TargetName::parse("web").unwrap();
+        let admitted = (0..1_000).filter(|_| offences.admit(None, at(1))).count();
+        assert_eq!(admitted, OFFENCES_MAX as usize);
+        assert!(offences.admit(Some(&web), at(1)));
+        assert!(offences.admit(None, at(61)));
+    }
+
+    #[test]
+    fn a_whole_journal_is_recorded_and_then_a_line_each_second() {
+        let mut offences = Offences::default();
+        let web = TargetName::parse("web").unwrap();
+        let mut admitted = |now| {
+            (0..5_000)
+                .filter(|_| offences.admit_transition(&web, now))
+                .count()
+        };
+        assert_eq!(admitted(at(10_000)), 1_000);
+        assert_eq!(admitted(at(10_010)), 10);
+        assert_eq!(admitted(at(20_000)), 1_000);
+        assert!(
+            admitted(at(1)) > 0,
+            "a clock that was set back silences nobody"
+        );
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_not_kept() {
+        assert_eq!(said("a\u{1b}[2Jb\nc", 100), "a [2Jb\nc");
+        assert_eq!(said("äöü", 5), "äö");
     }
 }

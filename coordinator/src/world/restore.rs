@@ -198,7 +198,7 @@ fn restore_targets(
             labels: Target::merge_labels(&kept),
             link: Link::Down,
             assigned: assigned.transpose()?,
-            assigned_before: None,
+            outdated: std::collections::VecDeque::new(),
             placed: BTreeMap::new(),
             observed: BTreeMap::new(),
             kept,

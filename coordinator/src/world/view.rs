@@ -361,6 +361,26 @@ impl World {
             .flatten()
     }
 
+    /// Whether an artifact is of a release that the target's environment runs, has run or may run: a
+    /// target that was away may still look for one that it does not need any more.
+    #[must_use]
+    pub fn is_artifact_nearby(&self, target: &TargetName, digest: &Digest) -> bool {
+        let Some(there) = self.targets.get(target) else {
+            return false;
+        };
+        let here = |service: &ServiceName| {
+            self.tracks.contains_key(&TrackName {
+                service: service.clone(),
+                environment: there.kept.environment.clone(),
+            })
+        };
+        self.releases
+            .values()
+            .flatten()
+            .filter(|release| release.artifacts.values().any(|a| a.digest == *digest))
+            .any(|release| here(&release.service))
+    }
+
     /// The state of the certificates.
     #[must_use]
     pub fn ca_status(&self, now: Timestamp) -> CaStatus {
