@@ -29,11 +29,27 @@ pub enum Command {
         holdfast-coordinator serve\n  \
         holdfast-coordinator serve --data ./data --listen 127.0.0.1:0 --api 127.0.0.1:0")]
     Serve(ServeArguments),
-    /// Write a consistent copy of everything in the data directory to a new directory.
-    #[command(after_help = "Example:\n  holdfast-coordinator backup /srv/backup/2026-11-21")]
+    /// Write a consistent copy of everything into one new file. May run beside a coordinator.
+    #[command(after_help = "Example:\n  holdfast-coordinator backup /srv/backup/2026-11-21.tar")]
     Backup {
-        /// The directory to make.
-        directory: PathBuf,
+        /// The file to make.
+        file: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Put the content of a backup into a new data directory, and check it.
+    #[command(after_help = "Example:\n  holdfast-coordinator restore 2026-11-21.tar --data ./data")]
+    Restore {
+        /// The backup.
+        file: PathBuf,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Bring the database's schema to a version; `serve` does so by itself.
+    Migrate {
+        /// The version; the newest otherwise.
+        #[arg(long)]
+        to: Option<i64>,
         #[command(flatten)]
         place: Place,
     },

@@ -1,11 +1,12 @@
 //! The coordinator's program: arguments, logging, exit code.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
-use holdfast_coordinator::config::{self, Arguments, Command};
+use holdfast_coordinator::config::{self, Arguments, Command, Place};
 use holdfast_coordinator::{maintenance, serve};
 use tracing_subscriber::EnvFilter;
 
@@ -47,18 +48,22 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             let file = config::read_file(arguments.place.config.as_ref())?;
             runtime.block_on(serve::run(config::serve(&arguments, &file)?))
         }
-        Command::Backup { directory, place } => {
-            let file = config::read_file(place.config.as_ref())?;
-            runtime.block_on(maintenance::backup(
-                &config::data(&place, &file),
-                &directory,
-            ))
+        Command::Backup { file, place } => {
+            runtime.block_on(maintenance::backup(&data(&place)?, &file))
         }
-        Command::Check(place) => {
-            let file = config::read_file(place.config.as_ref())?;
-            runtime.block_on(maintenance::check(&config::data(&place, &file)))
+        Command::Restore { file, place } => {
+            runtime.block_on(maintenance::restore(&data(&place)?, &file))
         }
+        Command::Migrate { to, place } => {
+            runtime.block_on(maintenance::migrate(&data(&place)?, to))
+        }
+        Command::Check(place) => runtime.block_on(maintenance::check(&data(&place)?)),
     }
+}
+
+fn data(place: &Place) -> anyhow::Result<PathBuf> {
+    let file = config::read_file(place.config.as_ref())?;
+    Ok(config::data(place, &file))
 }
 
 /// Logs go to standard error: as text for people, as JSON where nobody watches and it is asked for.

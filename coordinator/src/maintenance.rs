@@ -1,7 +1,9 @@
-//! What is done to the data while nobody serves it: copies and checks.
+//! What is done to the data as a whole: copies, checks, schema.
 
+use std::fs::File;
 use std::io::Write as _;
-use std::path::Path;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Component, Path};
 
 use anyhow::{Context as _, bail};
 
@@ -10,25 +12,99 @@ use crate::store::Store;
 use crate::world::{Trust, World};
 use crate::{clock, history};
 
-/// Copies database, keys and artifacts into a new directory. May run beside a serving coordinator.
+/// What a backup holds besides the database, where it is there.
+const KEPT: [&str; 4] = ["ca.pem", "ca", ADMIN_TOKEN, ARTIFACTS];
+
+/// Writes database, keys and artifacts into one new file that only its owner can read. May run beside
+/// a serving coordinator: the database is copied as of one moment, and artifacts never change.
 ///
 /// # Errors
-/// When there is no installation, the directory exists, or something cannot be copied.
-pub async fn backup(data: &Path, directory: &Path) -> anyhow::Result<()> {
+/// When there is no installation, the file exists, or something cannot be copied.
+pub async fn backup(data: &Path, file: &Path) -> anyhow::Result<()> {
     demand_installation(data)?;
-    std::fs::create_dir(directory)
-        .with_context(|| format!("cannot make {}: name a new directory", directory.display()))?;
-    let store = Store::open(&data.join(DATABASE)).await?;
-    store.copy_to(&directory.join(DATABASE)).await?;
-    store.close().await;
-    for name in ["ca.pem", "ca", ADMIN_TOKEN, ARTIFACTS] {
-        copy(&data.join(name), &directory.join(name))?;
+    let archive = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)
+        .with_context(|| format!("cannot make {}: name a new file", file.display()))?;
+    let written = write_backup(data, archive).await;
+    if written.is_err() {
+        // Half a backup is none; the failure that matters is the one that is reported.
+        drop(std::fs::remove_file(file));
     }
-    say(&format!(
-        "copied {} to {}",
-        data.display(),
-        directory.display()
-    ))
+    written?;
+    say(&format!("{} is in {}", data.display(), file.display()))
+}
+
+async fn write_backup(data: &Path, archive: File) -> anyhow::Result<()> {
+    let scratch = data.join(format!(".backup-{:016x}", rand::random::<u64>()));
+    let store = Store::open(&data.join(DATABASE)).await?;
+    let copied = store.copy_to(&scratch).await;
+    store.close().await;
+    let archived = copied.map_err(anyhow::Error::from).and_then(|()| {
+        let mut archive = tar::Builder::new(archive);
+        archive.follow_symlinks(false);
+        archive.append_path_with_name(&scratch, DATABASE)?;
+        for name in KEPT {
+            let path = data.join(name);
+            if path.is_dir() {
+                archive.append_dir_all(name, &path)?;
+            } else if path.exists() {
+                archive.append_path_with_name(&path, name)?;
+            }
+        }
+        Ok(archive.into_inner()?.sync_all()?)
+    });
+    drop(std::fs::remove_file(&scratch));
+    archived.context("cannot write the backup")
+}
+
+/// Puts the content of a backup into a data directory that is new or empty. Targets that have moved
+/// on since then refuse what is older; their names are in the history when they connect.
+///
+/// # Errors
+/// When the directory holds something, or the file is not a backup.
+pub async fn restore(data: &Path, file: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let archive = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let empty = std::fs::read_dir(data).map_or(true, |mut entries| entries.next().is_none());
+    if !empty {
+        bail!(
+            "{} is not empty: restore into a new directory with --data",
+            data.display()
+        );
+    }
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data)?;
+    let unpacked = unpack(archive, data)
+        .with_context(|| format!("{} is not a backup, or is damaged", file.display()));
+    let checked = match unpacked {
+        Ok(()) => check(data).await,
+        Err(error) => Err(error),
+    };
+    checked.with_context(|| format!("nothing is in force; remove {}", data.display()))
+}
+
+/// A backup holds what [`backup`] puts into one: files and folders with plain relative names.
+fn unpack(archive: File, data: &Path) -> anyhow::Result<()> {
+    let mut archive = tar::Archive::new(archive);
+    archive.set_preserve_permissions(true);
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        let path = entry.path()?.into_owned();
+        let plain = path
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
+        let kind = entry.header().entry_type();
+        if !plain || !(kind.is_file() || kind.is_dir()) {
+            bail!("it holds {}", path.display());
+        }
+        entry.unpack_in(data)?;
+    }
+    Ok(())
 }
 
 /// Verifies everything that can be verified.
@@ -64,6 +140,23 @@ pub async fn check(data: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Brings the database's schema to a version; `serve` does so by itself. There is one version so far.
+///
+/// # Errors
+/// When there is no installation or no such version.
+pub async fn migrate(data: &Path, to: Option<i64>) -> anyhow::Result<()> {
+    demand_installation(data)?;
+    let store = Store::open(&data.join(DATABASE)).await?;
+    let version = store.schema_version().await?;
+    store.close().await;
+    match to {
+        Some(wanted) if wanted != version => {
+            bail!("this program knows schema version {version} only, not {wanted}")
+        }
+        Some(_) | None => say(&format!("schema version {version}")),
+    }
+}
+
 fn demand_installation(data: &Path) -> anyhow::Result<()> {
     if data.join(DATABASE).exists() {
         return Ok(());
@@ -72,22 +165,6 @@ fn demand_installation(data: &Path) -> anyhow::Result<()> {
         "there is no installation in {}: name its directory with --data",
         data.display()
     )
-}
-
-fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
-    let copying = || -> std::io::Result<()> {
-        if from.is_dir() {
-            std::fs::create_dir(to)?;
-            std::fs::set_permissions(to, std::fs::metadata(from)?.permissions())?;
-            for entry in std::fs::read_dir(from)? {
-                let name = entry?.file_name();
-                copy(&from.join(&name), &to.join(&name)).map_err(std::io::Error::other)?;
-            }
-            return Ok(());
-        }
-        std::fs::copy(from, to).map(|_| ())
-    };
-    copying().with_context(|| format!("cannot copy {}", from.display()))
 }
 
 fn say(line: &str) -> anyhow::Result<()> {

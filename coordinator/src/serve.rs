@@ -33,8 +33,8 @@ pub const ADMIN_TOKEN: &str = "admin.token";
 const LEAF_VALIDITY: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// How often the coordinator's own certificate is renewed while it runs.
 const LEAF_RENEWAL: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long stopping may take.
-const DRAIN: Duration = Duration::from_secs(8);
+/// How long each of the two parts of stopping may take: the edges, then the driver.
+const DRAIN: Duration = Duration::from_secs(4);
 
 /// Serves until it is told to stop.
 ///
@@ -128,6 +128,7 @@ fn make_private(directory: &Path) -> anyhow::Result<()> {
 /// Opens what is there, or makes a new installation.
 async fn open(data: &Path) -> anyhow::Result<(World, Store)> {
     make_private(&data.join(ARTIFACTS))?;
+    api::artifact::remove_unfinished(&data.join(ARTIFACTS)).context("cannot tidy the artifacts")?;
     let now = clock::now();
     let trust = Trust::open(data, now)?;
     let path = data.join(DATABASE);

@@ -137,6 +137,19 @@ pub enum Write {
     Token(row::Token),
     /// Somebody whom a token let in.
     Join(row::Join),
+    /// A workload body that nobody needs any more.
+    DropBody(Digest),
+    /// A join that cannot be repeated any more.
+    DropJoin {
+        /// The token's public part.
+        token: String,
+        /// Digest of the public key.
+        public_key: Digest,
+    },
+    /// A join token that expired long ago.
+    DropToken(String),
+    /// A certificate, by serial number, that nobody could renew any more.
+    DropCertificate(String),
     /// An artifact whose content is complete.
     Artifact {
         /// Its digest.
@@ -372,6 +385,21 @@ impl Store {
         Ok(())
     }
 
+    /// The version of the schema.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn schema_version(&self) -> Result<i64, StoreError> {
+        let row = sqlx::query("SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations")
+            .fetch_one(&self.read)
+            .await
+            .map_err(|source| StoreError::Database {
+                attempt: "read its version",
+                source,
+            })?;
+        Ok(row.get(0))
+    }
+
     /// Asks the database to check itself; what it says when all is well is `ok`.
     ///
     /// # Errors
@@ -576,6 +604,18 @@ async fn execute(db: &mut SqliteConnection, write: &Write) -> Result<(), sqlx::E
         .bind(join.token.clone())
         .bind(join.public_key.to_string())
         .bind(json(join)),
+        Write::DropBody(digest) => {
+            sqlx::query("DELETE FROM bodies WHERE digest = $1").bind(digest.to_string())
+        }
+        Write::DropJoin { token, public_key } => {
+            sqlx::query("DELETE FROM joins WHERE token = $1 AND public_key = $2")
+                .bind(token.clone())
+                .bind(public_key.to_string())
+        }
+        Write::DropToken(id) => sqlx::query("DELETE FROM tokens WHERE id = $1").bind(id.clone()),
+        Write::DropCertificate(serial) => {
+            sqlx::query("DELETE FROM certificates WHERE serial = $1").bind(serial.clone())
+        }
         Write::Artifact { digest, size } => sqlx::query(
             "INSERT INTO artifacts (digest, size) VALUES ($1, $2) ON CONFLICT (digest) DO NOTHING",
         )

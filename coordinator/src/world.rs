@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod assign;
 pub mod enrol;
+pub mod forget;
 pub mod inputs;
 pub mod link;
 pub mod plan;
@@ -40,10 +41,10 @@ use crate::history::{Entry, Head};
 use crate::store::Write;
 use crate::store::row;
 
-/// Counts the connections of this process's life, so that what an old connection of a target says
 /// Most lines of earlier assignments that are kept for one target.
 pub const OUTDATED_MAX: usize = 2 * WORKLOADS_MAX;
 
+/// Counts the connections of this process's life, so that what an old connection of a target says
 /// is told apart from what its newest one says.
 pub type SessionId = u64;
 
@@ -88,6 +89,8 @@ pub struct World {
     pub last_deployment: u64,
     /// The authorities.
     pub trust: Trust,
+    /// When what nobody needs is next to be forgotten.
+    pub forget_at: Timestamp,
     /// How often peers did what they may not.
     pub offences: link::Offences,
 }
@@ -289,7 +292,7 @@ impl World {
     /// When time alone could next move a track.
     #[must_use]
     pub fn next_wake(&self) -> Option<Timestamp> {
-        self.wakes.values().min().copied()
+        self.wakes.values().copied().chain([self.forget_at]).min()
     }
 }
 

@@ -13,8 +13,24 @@ use super::problem::Failed;
 use super::{App, Caller};
 use crate::event::{Event, Refused};
 
+/// Begins the name of the file of an upload that is under way.
+const UNFINISHED: &str = ".upload-";
 /// Largest artifact.
 const ARTIFACT_MAX_BYTES: u64 = 8 * 1024 * 1024 * 1024;
+
+/// Removes what uploads left behind that an end of the process has cut off.
+///
+/// # Errors
+/// When the folder cannot be read or a file cannot be removed.
+pub fn remove_unfinished(artifacts: &std::path::Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(artifacts)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
 
 /// Whether the content is there already.
 #[utoipa::path(
@@ -57,7 +73,7 @@ pub async fn upload(
     let digest: Digest = super::parse(&digest)?;
     let fresh = app
         .artifacts
-        .join(format!(".upload-{:016x}", rand::random::<u64>()));
+        .join(format!("{UNFINISHED}{:016x}", rand::random::<u64>()));
     let received = receive(&app, &fresh, digest, body).await;
     if received.is_err() {
         // The caller is told of the failure that matters; what is left over is removed at start.

@@ -25,7 +25,12 @@ use crate::store::{Write, row};
 /// How long a target's certificate is valid.
 pub const CERTIFICATE_VALIDITY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// How long a repeated join with the same key is answered with the same certificate.
-const JOIN_REPEAT: Duration = Duration::from_secs(10 * 60);
+pub(super) const JOIN_REPEAT: Duration = Duration::from_secs(10 * 60);
+/// Most certificates that one target may be given anew in an hour. Each is signed, recorded and kept
+/// until it ends.
+const RENEWALS_MAX: usize = 10;
+/// The hour.
+const RENEWALS_SPAN: Duration = Duration::from_secs(60 * 60);
 /// Most labels that a target may carry besides its facts.
 const LABELS_MAX: usize = 64;
 /// What a caller without a right is told.
@@ -317,12 +322,12 @@ impl Round<'_> {
             .map_err(|error| Refused::new(Code::BadRequest, error.to_string()))?;
         self.still_member(peer)?;
         let (environment, target) = (&peer.identity.environment, &peer.identity.target);
+        self.not_too_often(target)?;
         let chain = self.certify(environment, target, &key)?;
         self.record(Entry {
             kind: "certificate.renewed",
             message: format!("{target} has a new certificate"),
             environment: Some(environment.clone()),
-        self.not_too_often(target)?;
             target: Some(target.clone()),
             ..Entry::default()
         });
@@ -344,12 +349,12 @@ impl Round<'_> {
             .map_err(|error| crate::chain(&error))
             .and_then(|renewal| {
                 self.still_member(&renewal.peer)
+                    .and_then(|()| self.not_too_often(&renewal.peer.identity.target))
                     .map_err(|refused| refused.detail)?;
                 Ok(renewal)
             });
         let renewal = renewed.map_err(|reason| {
             let message = format!("a renewal from {from} was refused: {reason}");
-                    .and_then(|()| self.not_too_often(&renewal.peer.identity.target))
             self.offence("renewal.refused", None, message);
             Refused::new(
                 Code::Forbidden,
@@ -371,11 +376,6 @@ impl Round<'_> {
         self.welcome_pack(&identity.environment, &identity.target, chain)
     }
 
-    /// Whether a proven peer is a target that is known and welcome.
-    ///
-    /// # Errors
-    /// [`Refused`] when it has left, was revoked, or belongs to another environment now.
-    pub fn still_member(&self, peer: &Peer) -> Result<(), Refused> {
     /// Refuses a target that has been given many certificates lately.
     fn not_too_often(&self, target: &TargetName) -> Result<(), Refused> {
         let young = self
@@ -392,6 +392,11 @@ impl Round<'_> {
         ))
     }
 
+    /// Whether a proven peer is a target that is known and welcome.
+    ///
+    /// # Errors
+    /// [`Refused`] when it has left, was revoked, or belongs to another environment now.
+    pub fn still_member(&self, peer: &Peer) -> Result<(), Refused> {
         let name = &peer.identity.target;
         let no = |detail: String| Refused::new(Code::Forbidden, detail);
         let there = self

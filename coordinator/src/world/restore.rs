@@ -135,6 +135,7 @@ impl World {
             head: Head::after(loaded.head.as_ref()),
             last_deployment: loaded.last_deployment,
             trust,
+            forget_at: Timestamp::default(),
             offences: super::link::Offences::default(),
         })
     }

@@ -8,7 +8,7 @@ use holdfast_engine::track::{Deployment, Placement, Track, TrackName};
 use holdfast_protocol::api;
 use holdfast_protocol::name::{ServiceName, TargetName};
 
-use super::Round;
+use super::{Round, forget};
 use crate::history::Entry;
 use crate::store::{Write, row};
 
@@ -34,6 +34,10 @@ impl Round<'_> {
 
     fn wake_due(&mut self) {
         let now = self.now;
+        if self.world.forget_at <= now {
+            self.forget();
+            self.world.forget_at = now.after(forget::INTERVAL);
+        }
         let due = self.world.wakes.iter().filter(|(_, at)| **at <= now);
         self.moved.extend(due.map(|(name, _)| name.clone()));
     }
