@@ -89,23 +89,32 @@ impl SourceFile {
         self.content[*start..end].trim_end_matches(['\n', '\r'])
     }
 
-    /// Where `text` stands on the line of `place`, at or after it; `place` itself where it does not.
+    /// Where `text` stands on the line of `place`, at or after it, or on the lines of a block of text
+    /// that begins there; `place` itself where it does not.
     #[must_use]
     pub fn narrowed(&self, place: Place, text: &str) -> Place {
-        let line = self.line(place.line);
-        let skipped = (place.column as usize).saturating_sub(1);
-        let Some((from, _)) = line.char_indices().nth(skipped) else {
-            return place;
+        let indent = (place.column as usize).saturating_sub(1);
+        let belongs = |line: &str| {
+            line.trim().is_empty() || line.chars().take_while(|c| *c == ' ').count() >= indent
         };
-        let Some(at) = line[from..].find(text) else {
-            return place;
-        };
-        let before = line[from..from + at].chars().count();
-        Place {
-            line: place.line,
-            column: place.column + count(before),
+        let mut below = (place.line + 1..=place.line.saturating_add(BLOCK_LINES_MAX))
+            .take_while(|line| *line as usize <= self.line_starts.len())
+            .take_while(|line| belongs(self.line(*line)));
+        self.found(place.line, indent, text)
+            .or_else(|| below.find_map(|line| self.found(line, 0, text)))
+            .unwrap_or(place)
+    }
+
+    /// Where `text` stands on line `line`, after `skipped` characters.
+    fn found(&self, line: u32, skipped: usize, text: &str) -> Option<Place> {
+        let content = self.line(line);
+        let (from, _) = content.char_indices().nth(skipped)?;
+        let at = content[from..].find(text)?;
+        Some(Place {
+            line,
+            column: count(content[..from + at].chars().count() + 1),
             length: count(text.chars().count()).max(1),
-        }
+        })
     }
 
     /// What is wrong at `place`.
@@ -298,6 +307,8 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
+/// Most lines of a block of text that are searched for the place of a problem.
+const BLOCK_LINES_MAX: u32 = 2000;
 /// Most known words that a message lists.
 const SUGGESTIONS_MAX: usize = 20;
 /// Most known words that a misspelt one is compared with.

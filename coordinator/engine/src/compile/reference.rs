@@ -31,7 +31,7 @@ pub(super) fn check(configuration: &Configuration) -> Vec<Problem> {
         checking.value(value, &join("vars", name), IN_VARS);
     }
     match configuration.health.as_ref().map(|h| &h.check) {
-        Some(CheckSpec::Http { url, .. }) => checking.text(url, "health.http", IN_BODY),
+        Some(CheckSpec::Http { url, .. }) => checking.text(url, "health.http.url", IN_BODY),
         Some(CheckSpec::Tcp { address }) => checking.text(address, "health.tcp", IN_BODY),
         Some(CheckSpec::Exec { command }) => {
             for (index, argument) in command.iter().enumerate() {

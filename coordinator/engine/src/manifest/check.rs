@@ -1,5 +1,6 @@
 //! Compares a document with the shape of its kind and says everything that is wrong with it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use holdfast_protocol::name::{EnvironmentName, LabelKey, LabelValue, NameError};
@@ -233,6 +234,20 @@ impl Check<'_> {
         }
         if matches!(of, Shape::Wave) {
             self.waves(at);
+        }
+        if matches!(of, Shape::Text(Grammar::Name)) {
+            self.names(at);
+        }
+    }
+
+    /// A list of names holds each once.
+    fn names(&mut self, at: &At<'_>) {
+        let mut seen = BTreeSet::new();
+        for item in at.node.items() {
+            if let Some(name) = item.text().filter(|name| !seen.insert(*name)) {
+                let message = format!("`{name}` is in `{}` twice", at.name());
+                self.problem(item.place, message, None);
+            }
         }
     }
 

@@ -583,6 +583,53 @@ fn calls_are_refused_at_their_place() {
 }
 
 #[test]
+fn a_place_is_found_in_blocks_of_text_and_below_keys() {
+    let content = format!(
+        "{}---\n{}",
+        service(
+            "  dependsOn: [a, a]
+  template:
+    files:
+      app.conf: |
+        first = 1
+        port = {{ vars.prot }}
+  health:
+    http:
+      url: http://127.0.0.1:{{ vars.port }}/
+"
+        ),
+        environment("  vars: {}\n"),
+    );
+    check(
+        &content,
+        expect![[r#"
+        error: `a` is in `spec.dependsOn` twice
+         --> web.yaml:6:18
+          |
+        6 |   dependsOn: [a, a]
+          |                  ^
+    "#]],
+    );
+    let content = content.replace("[a, a]", "[]");
+    check(
+        &content,
+        expect![[r#"
+            error: there is no variable `prot` in staging
+              --> web.yaml:11:19
+               |
+            11 |         port = {{ vars.prot }}
+               |                   ^^^^^^^^^
+
+            error: there is no variable `port` in staging
+              --> web.yaml:14:32
+               |
+            14 |       url: http://127.0.0.1:{{ vars.port }}/
+               |                                ^^^^^^^^^
+        "#]],
+    );
+}
+
+#[test]
 fn circles_are_named() {
     let environments = "\
 apiVersion: holdfast/v1
