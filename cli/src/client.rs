@@ -333,13 +333,15 @@ fn of_status(status: StatusCode) -> Failure {
     }
 }
 
+/// What a person at a terminal does about a missing token, whatever the API says to programs.
 fn with_usual_help(failure: Failure) -> Failure {
-    if failure.help.is_some() || failure.exit != Exit::NotAllowed {
-        return failure;
+    let nameless = failure.exit == Exit::NotAllowed && failure.help.is_none();
+    if nameless || failure.code == "unauthenticated" {
+        return failure.help(
+            "give a token with --token-file or HOLDFAST_TOKEN, or log in with `holdfast login URL`",
+        );
     }
-    failure.help(
-        "give a token with --token-file or HOLDFAST_TOKEN, or log in with `holdfast login URL`",
-    )
+    failure
 }
 
 fn unreachable_because(server: &Url, error: &reqwest::Error) -> Failure {

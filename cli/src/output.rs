@@ -48,6 +48,8 @@ pub struct Screen {
     pub colour: bool,
     /// Whether progress may be drawn on standard error.
     pub progress: bool,
+    /// Widest line of a table, in characters.
+    pub width: usize,
     out: Box<dyn Write + Send>,
     err: Box<dyn Write + Send>,
 }
@@ -67,8 +69,18 @@ impl Screen {
             format,
             colour,
             progress: std::io::stderr().is_terminal(),
+            width: terminal_width().unwrap_or_default().max(TABLE_MAX_CHARS),
             out: Box::new(std::io::stdout()),
             err: Box::new(std::io::stderr()),
+        }
+    }
+
+    /// The widest line that a table may have in the form that was asked for.
+    #[must_use]
+    pub const fn limit(&self) -> Option<usize> {
+        match self.format {
+            Format::Wide => None,
+            Format::Table | Format::Json | Format::Yaml | Format::Name => Some(self.width),
         }
     }
 
@@ -149,12 +161,9 @@ impl Screen {
                 self.note(empty);
                 Ok(())
             }
-            Format::Table => {
-                let text = Table::of(rows, false).text(Some(TABLE_MAX_CHARS), self.colour);
-                self.write(&text)
-            }
-            Format::Wide => {
-                let text = Table::of(rows, true).text(None, self.colour);
+            Format::Table | Format::Wide => {
+                let wide = self.format == Format::Wide;
+                let text = Table::of(rows, wide).text(self.limit(), self.colour);
                 self.write(&text)
             }
         }
@@ -174,7 +183,7 @@ impl Screen {
             Format::Name => self.line(&row.name()),
             Format::Table | Format::Wide => {
                 let table = Table::of(std::slice::from_ref(row), self.format == Format::Wide);
-                self.write(&table.lines_without_header(self.colour))
+                self.write(&table.lines_without_header(self.limit(), self.colour))
             }
         }
     }
@@ -218,7 +227,15 @@ fn yaml<T: Serialize>(object: &T) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// Widest line of a table, in characters.
+fn terminal_width() -> Option<usize> {
+    let stdout = std::io::stdout();
+    let size = stdout
+        .is_terminal()
+        .then(|| rustix::termios::tcgetwinsize(&stdout).ok())??;
+    Some(usize::from(size.ws_col))
+}
+
+/// Widest line of a table, in characters, unless a terminal has more.
 pub const TABLE_MAX_CHARS: usize = 100;
 
 #[cfg(test)]

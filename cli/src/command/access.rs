@@ -18,7 +18,7 @@ use crate::context::{self, Connection, Context, Surroundings};
 use crate::error::{Exit, Failure};
 use crate::output::row::Cell;
 use crate::output::table::Table;
-use crate::output::{Screen, TABLE_MAX_CHARS, text};
+use crate::output::{Screen, text};
 
 /// `login URL`: asks who the token belongs to, and remembers it only if the coordinator knows it.
 ///
@@ -116,7 +116,7 @@ pub async fn whoami(session: &mut Session<'_>) -> Outcome {
 /// The coordinator does not answer.
 pub async fn ca(session: &mut Session<'_>) -> Outcome {
     let ca: CaStatus = session.client.fetch(&["ca"], &[]).await?;
-    let now = clock::now();
+    let (now, width) = (clock::now(), session.screen.limit());
     session.screen.object(&ca, |colour| {
         let rows = ca
             .environments
@@ -147,7 +147,7 @@ pub async fn ca(session: &mut Session<'_>) -> Outcome {
                 ("root", ca.root.fingerprint.clone()),
                 ("root ends", text::until(now, ca.root.not_after)),
             ]),
-            Table::new(header, rows).text(Some(TABLE_MAX_CHARS), colour)
+            Table::new(header, rows).text(width, colour)
         )
     })?;
     Ok(Exit::Done)

@@ -16,7 +16,6 @@ use super::{Outcome, Session, get, history};
 use crate::args::observe::{Describe, Explain, Kind};
 use crate::client::Client;
 use crate::error::{Exit, Failure};
-use crate::output::TABLE_MAX_CHARS;
 use crate::output::row::Row;
 use crate::output::table::Table;
 
@@ -41,9 +40,10 @@ pub async fn run(session: &mut Session<'_>, args: &Describe) -> Outcome {
         Kind::Revisions => searched(&session.client, "revisions", "number", name).await?,
         Kind::Protections | Kind::Policies | Kind::Sources => return Err(get::not_yet(args.kind)),
     };
+    let width = session.screen.limit();
     session
         .screen
-        .object(&page.json, |colour| page.text(colour))?;
+        .object(&page.json, |colour| page.text(width, colour))?;
     Ok(Exit::Done)
 }
 
@@ -58,7 +58,7 @@ pub async fn explain(session: &mut Session<'_>, args: &Explain) -> Outcome {
         ("target", args.target.as_ref().map(ToString::to_string)),
     ];
     let explanation: Explanation = session.client.fetch(&["explain"], &query).await?;
-    let wide = session.screen.format == crate::output::Format::Wide;
+    let width = session.screen.limit();
     session.screen.object(&explanation, |colour| {
         let release = explanation
             .version
@@ -69,13 +69,12 @@ pub async fn explain(session: &mut Session<'_>, args: &Explain) -> Outcome {
             .iter()
             .map(|target| format!(" on {target}"))
             .collect::<String>();
-        let width = (!wide).then_some(TABLE_MAX_CHARS);
         format!(
             "{} in {}{target}, revision {}, {release}\n\n{}",
             explanation.service,
             explanation.environment,
             explanation.revision,
-            Table::of(&explanation.fields, wide).text(width, colour)
+            Table::of(&explanation.fields, false).text(width, colour)
         )
     })?;
     Ok(Exit::Done)
@@ -105,14 +104,11 @@ impl Page {
         self
     }
 
-    fn text(&self, colour: bool) -> String {
+    fn text(&self, width: Option<usize>, colour: bool) -> String {
         let object = self.json.get("object").unwrap_or(&Value::Null);
         let mut text = outline(object, 0);
         for (title, table) in &self.sections {
-            text.push_str(&format!(
-                "\n{title}\n{}",
-                table.text(Some(TABLE_MAX_CHARS), colour)
-            ));
+            text.push_str(&format!("\n{title}\n{}", table.text(width, colour)));
         }
         text
     }
@@ -130,6 +126,10 @@ fn outline(value: &Value, indent: usize) -> String {
             Value::Null => String::new(),
             Value::Object(inner) if inner.is_empty() => String::new(),
             Value::Array(items) if items.is_empty() => String::new(),
+            Value::Array(items) if items.iter().all(Value::is_object) => {
+                let lines = items.iter().map(|item| format!("{gap}  {}\n", plain(item)));
+                format!("{gap}{key}\n{}", lines.collect::<String>())
+            }
             Value::Object(_) => format!("{gap}{key}\n{}", outline(value, indent + 2)),
             Value::Array(_) | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
                 format!("{gap}{key:width$}  {}\n", plain(value))
@@ -144,7 +144,7 @@ fn plain(value: &Value) -> String {
         Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(", "),
         Value::Object(map) => map
             .iter()
-            .filter(|(_, value)| !value.is_null())
+            .filter(|(_, value)| !value.is_null() && **value != json!([]) && **value != json!(""))
             .map(|(key, value)| format!("{key} {}", plain(value)))
             .collect::<Vec<_>>()
             .join(", "),
@@ -245,12 +245,16 @@ mod tests {
             "name": "web", "owner": "team-web", "after": [], "latest": null,
             "artifacts": {"app": {"digest": "sha256:1", "size": 4}},
             "dependsOn": ["db", "cache"],
+            "changes": [{"kind": "Service", "fields": []}, {"kind": "Environment", "fields": ["a"]}],
         });
         expect![[r#"
             artifacts
               app
                 digest  sha256:1
                 size    4
+            changes
+              kind Service
+              fields a, kind Environment
             dependsOn  db, cache
             name       web
             owner      team-web

@@ -75,6 +75,7 @@ pub async fn tail(session: &mut Session<'_>, service: &ServiceName, environment:
         Ok::<(), Failure>(())
     })
     .await;
+    entries.retain(|entry| entry.unavailable.is_none());
     if entries.is_empty() {
         return;
     }

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use holdfast_protocol::api::apply::{ApplyRequest, Plan, PlannedAction, PlannedTrack};
+use holdfast_protocol::api::wait::{Wait, WaitKind};
 
 use super::{Outcome, Session, apply, manifest, wait};
 use crate::args::inputs;
@@ -99,14 +100,21 @@ fn track(track: &PlannedTrack) -> String {
     for field in &track.fields {
         let _ = writeln!(told, "    {}", clean(field));
     }
-    if !track.waits.is_empty() {
-        let _ = writeln!(
-            told,
-            "    waits for {}",
-            clean(&wait::because(&track.waits))
-        );
+    let gates: Vec<Wait> = track
+        .waits
+        .iter()
+        .filter(|wait| is_gate(wait))
+        .cloned()
+        .collect();
+    if !gates.is_empty() {
+        let _ = writeln!(told, "    waits for {}", clean(&wait::because(&gates)));
     }
     told
+}
+
+/// Whether a wait stands before the deployment, rather than belonging to its way.
+fn is_gate(wait: &Wait) -> bool {
+    wait.kind != WaitKind::Target
 }
 
 /// `, on 2 targets: a, b`; of many, the first ones.
@@ -149,7 +157,6 @@ const TARGETS_NAMED: usize = 5;
 pub mod tests {
     use expect_test::expect;
     use holdfast_protocol::api::apply::{Change, ChangeAction, ManifestFile, PlanBase};
-    use holdfast_protocol::api::wait::WaitKind;
 
     use super::*;
     use crate::output::tests::wait;
@@ -181,7 +188,7 @@ pub mod tests {
                 to: Some("1.4.0".parse().unwrap()),
                 fields: vec!["vars.port: 8080 -> 9090".to_owned()],
                 targets: vec!["web-1".parse().unwrap(), "web-2".parse().unwrap()],
-                waits: vec![wait(WaitKind::Order)],
+                waits: vec![wait(WaitKind::Order), wait(WaitKind::Target)],
             }],
             held: Vec::new(),
         }

@@ -26,6 +26,17 @@ pub struct Cell {
     pub text: String,
     /// Its mood.
     pub tone: Tone,
+    /// Which part is worth most when there is not enough room.
+    pub keep: Keep,
+}
+
+/// Which part of a text stays when it is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Its beginning.
+    Beginning,
+    /// Its end: a path with a line number.
+    End,
 }
 
 /// The mood of a text, shown as colour on a terminal.
@@ -47,6 +58,16 @@ impl Cell {
         Self {
             text: text.into(),
             tone,
+            keep: Keep::Beginning,
+        }
+    }
+
+    /// The same cell, whose end stays when it is cut.
+    #[must_use]
+    pub fn keeping_end(self) -> Self {
+        Self {
+            keep: Keep::End,
+            ..self
         }
     }
 }

@@ -3,7 +3,7 @@
 use comfy_table::{CellAlignment, Color, ContentArrangement, Table as Grid, presets};
 
 use super::clean;
-use super::row::{Cell, Row, Tone};
+use super::row::{Cell, Keep, Row, Tone};
 use crate::clock;
 
 /// Rows under a header.
@@ -48,10 +48,10 @@ impl Table {
         self.render(width, colour, true)
     }
 
-    /// The rows alone, uncut, separated as in a table that has scrolled away.
+    /// The rows alone, for a list that goes on.
     #[must_use]
-    pub fn lines_without_header(&self, colour: bool) -> String {
-        self.render(None, colour, false)
+    pub fn lines_without_header(&self, width: Option<usize>, colour: bool) -> String {
+        self.render(width, colour, false)
     }
 
     fn render(&self, width: Option<usize>, colour: bool, header: bool) -> String {
@@ -109,7 +109,10 @@ impl Table {
     }
 
     fn natural(&self, column: usize) -> usize {
-        let header = self.header.get(column).map_or(0, |title| title.len());
+        let header = self
+            .header
+            .get(column)
+            .map_or(0, |title| title.chars().count());
         self.rows
             .iter()
             .filter_map(|row| row.get(column))
@@ -121,7 +124,7 @@ impl Table {
 }
 
 fn painted(cell: &Cell, limit: usize, colour: bool) -> comfy_table::Cell {
-    let painted = comfy_table::Cell::new(cut(&one_line(&cell.text), limit));
+    let painted = comfy_table::Cell::new(cut(&one_line(&cell.text), limit, cell.keep));
     if !colour {
         return painted;
     }
@@ -138,13 +141,19 @@ fn one_line(text: &str) -> String {
     clean(text).replace('\n', " ")
 }
 
-fn cut(text: &str, limit: usize) -> String {
-    if text.chars().count() <= limit {
+fn cut(text: &str, limit: usize, keep: Keep) -> String {
+    let length = text.chars().count();
+    if length <= limit {
         return text.to_owned();
     }
-    let mut short: String = text.chars().take(limit.saturating_sub(1)).collect();
-    short.push('…');
-    short
+    let room = limit.saturating_sub(1);
+    match keep {
+        Keep::Beginning => text.chars().take(room).chain(['…']).collect(),
+        Keep::End => ['…']
+            .into_iter()
+            .chain(text.chars().skip(length - room))
+            .collect(),
+    }
 }
 
 /// No column is cut to less, in characters, even if the table is too wide then.

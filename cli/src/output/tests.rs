@@ -42,6 +42,7 @@ pub fn screen(format: Format) -> (Screen, Printed, Printed) {
         format,
         colour: false,
         progress: false,
+        width: TABLE_MAX_CHARS,
         out: Box::new(out.clone()),
         err: Box::new(err.clone()),
     };
@@ -220,6 +221,23 @@ fn a_table_fits_its_width_by_cutting_the_longest_column() {
     let (mut wide, out, _) = screen(Format::Wide);
     wide.list(&[long], "").unwrap();
     assert!(!out.text().contains('…'));
+}
+
+#[test]
+fn a_place_is_cut_at_its_beginning_so_that_its_line_stays() {
+    let cell = row::Cell::from("a/very/long/path/".repeat(10) + "web.yaml:22");
+    let table = Table::new(vec!["PLACE"], vec![vec![cell.keeping_end()]]);
+    let text = table.text(Some(20), false);
+    assert_eq!(text, "PLACE\n…ng/path/web.yaml:22\n");
+}
+
+#[test]
+fn a_track_that_is_paused_says_so() {
+    let mut paused = status(Phase::Stable);
+    paused.paused = true;
+    let (mut table, out, _) = screen(Format::Table);
+    table.list(&[paused], "").unwrap();
+    assert!(out.text().contains("paused"), "{}", out.text());
 }
 
 #[test]

@@ -38,6 +38,13 @@ pub fn span(span: Duration) -> String {
     }
 }
 
+/// A time to the second: `2026-11-21 07:41:56`.
+#[must_use]
+pub fn moment(time: Timestamp) -> String {
+    let text = time.to_string();
+    text.split('.').next().unwrap_or_default().replace('T', " ")
+}
+
 /// `1 target`, `2 targets`.
 #[must_use]
 pub fn count(number: usize, noun: &str) -> String {

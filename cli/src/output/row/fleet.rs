@@ -7,7 +7,7 @@ use holdfast_protocol::api::service::Service;
 use holdfast_protocol::api::status::Status;
 use holdfast_protocol::api::target::Target;
 use holdfast_protocol::api::token::Token;
-use holdfast_protocol::api::wait::Wait;
+use holdfast_protocol::api::wait::{Wait, WaitKind};
 use holdfast_protocol::api::whereabouts::Whereabouts;
 use holdfast_protocol::time::Timestamp;
 
@@ -133,7 +133,7 @@ impl Row for Status {
             or_dash(self.current.as_ref().map(|current| &current.version)),
             phase,
             ready(self.targets),
-            waits(&self.waits, now),
+            waits(self, now),
         ]
     }
 
@@ -259,18 +259,21 @@ pub(super) fn pairs(
     map.iter().map(|(key, value)| format!("{key}={value}"))
 }
 
-/// The first wait with its age, and how many more there are.
-fn waits(waits: &[Wait], now: Timestamp) -> Cell {
-    let Some(first) = waits.first() else {
+/// That a person has paused it, the first wait with its age, and how many more there are.
+fn waits(track: &Status, now: Timestamp) -> Cell {
+    let paused = (track.paused && track.waits.iter().all(|wait| wait.kind != WaitKind::Pause))
+        .then(|| "paused".to_owned());
+    let first = track.waits.first().map(|first| {
+        let (kind, since) = (wait_kind(first.kind), age(now, first.since));
+        format!("{kind} {since}: {}", first.message)
+    });
+    let more = match track.waits.len() {
+        0 | 1 => None,
+        count => Some(format!("{} more", count - 1)),
+    };
+    let parts: Vec<String> = [paused, first, more].into_iter().flatten().collect();
+    if parts.is_empty() {
         return Cell::from("-");
-    };
-    let more = match waits.len() - 1 {
-        0 => String::new(),
-        more => format!(" (+{more} more)"),
-    };
-    let (kind, since) = (wait_kind(first.kind), age(now, first.since));
-    Cell::toned(
-        format!("{kind} {since}: {}{more}", first.message),
-        Tone::Busy,
-    )
+    }
+    Cell::toned(parts.join("; "), Tone::Busy)
 }

@@ -9,7 +9,7 @@ use holdfast_protocol::time::Timestamp;
 
 use super::fleet::{pairs, ready};
 use super::{Cell, Row, or_dash, several};
-use crate::output::text::{age, span, tone};
+use crate::output::text::{age, moment, span, tone};
 
 impl Row for Release {
     const HEADER: &'static [&'static str] = &[
@@ -144,8 +144,8 @@ pub fn change(change: &Change) -> String {
 }
 
 impl Row for Event {
-    const HEADER: &'static [&'static str] = &["NUMBER", "AT", "KIND", "ACTOR", "MESSAGE"];
-    const WIDE: &'static [&'static str] = &["OCCURRED", "HASH"];
+    const HEADER: &'static [&'static str] = &["NUMBER", "AT (UTC)", "KIND", "MESSAGE"];
+    const WIDE: &'static [&'static str] = &["ACTOR", "OCCURRED", "HASH"];
 
     fn name(&self) -> String {
         self.sequence.to_string()
@@ -154,15 +154,18 @@ impl Row for Event {
     fn cells(&self, _now: Timestamp) -> Vec<Cell> {
         vec![
             Cell::from(&self.sequence),
-            Cell::from(&self.at),
+            Cell::from(moment(self.at)),
             Cell::from(&self.kind),
-            Cell::from(&self.actor),
             Cell::from(&self.message),
         ]
     }
 
     fn wide(&self, _now: Timestamp) -> Vec<Cell> {
-        vec![or_dash(self.occurred_at.as_ref()), Cell::from(&self.hash)]
+        vec![
+            Cell::from(&self.actor),
+            or_dash(self.occurred_at.as_ref()),
+            Cell::from(&self.hash),
+        ]
     }
 }
 
@@ -183,8 +186,8 @@ impl Row for Field {
             Cell::from(&self.path),
             Cell::from(&self.value),
             Cell::from(&self.layer),
-            Cell::from(&self.owner),
-            or_dash(place.as_ref()),
+            or_dash(Some(&self.owner).filter(|owner| !owner.is_empty())),
+            or_dash(place.as_ref()).keeping_end(),
         ]
     }
 
