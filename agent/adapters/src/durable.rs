@@ -6,7 +6,6 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use holdfast_protocol::time::Timestamp;
 use rustix::fs::FlockOperation;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -97,19 +96,6 @@ pub(crate) fn lock(path: &Path) -> io::Result<File> {
         .open(path)?;
     rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))?;
     Ok(file)
-}
-
-/// The time of the machine's clock.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "adapters act; this is their one clock"
-)]
-pub(crate) fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let millis = since
-        .map(holdfast_protocol::time::millis)
-        .unwrap_or_default();
-    Timestamp::from_millis(millis)
 }
 
 /// A failure of this machine's files that may pass: a full disk, a missing permission mended.

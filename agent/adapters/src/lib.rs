@@ -20,6 +20,8 @@ pub mod restart;
 pub mod static_files;
 
 #[cfg(feature = "run")]
+mod clock;
+#[cfg(feature = "run")]
 pub mod conformance;
 #[cfg(feature = "run")]
 mod durable;

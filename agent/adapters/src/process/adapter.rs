@@ -3,9 +3,11 @@
 //! All of it is file and process work, so each operation runs whole on a blocking thread, one a
 //! service at a time, and looks often at whether it is still wanted.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +20,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::Context;
+use crate::clock;
 use crate::durable::{self, failed};
 use crate::failure::Failure;
 use crate::process::record::{Need, Place, Placed, Record};
@@ -46,8 +49,13 @@ struct Inner {
     store: Store,
     launcher: Vec<OsString>,
     supervisor: Supervisor,
+    /// When all processes were last looked through, in seconds since the machine started; 0 is never.
+    last_scan: AtomicU64,
 }
 
+/// Time between two looks through all processes for workloads whose records are lost, while nothing
+/// else asks for one. Each reads the environment of every process.
+const SCAN_PAUSE: Duration = Duration::from_secs(300);
 /// How often a start is tried again when another launcher was faster.
 const STARTS_MAX: usize = 3;
 /// How long the note of an end may take to be written after the end was seen.
@@ -74,6 +82,7 @@ impl Process {
             store,
             launcher,
             supervisor,
+            last_scan: AtomicU64::new(0),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -178,7 +187,7 @@ impl Inner {
             .map_err(failed(format!("cannot make the directory of {service}")))?;
         // All that can be refused is refused before anything that runs is touched.
         let plan = start::plan(wanted, &template, &place, &self.store, &self.home)?;
-        let found = self.running(service, &place, &self.marked()?)?;
+        let found = self.running(service, &place, &self.scan())?;
         if found
             .as_ref()
             .is_some_and(|record| record.body == wanted.body)
@@ -326,7 +335,7 @@ impl Inner {
 
     fn remove(&self, service: &ServiceName, cancelled: &dyn Fn() -> bool) -> Result<(), Failure> {
         let place = self.place(service);
-        let running = self.running(service, &place, &self.marked()?)?;
+        let running = self.running(service, &place, &self.scan())?;
         self.stop(service, &place, running.as_ref(), &|_| (), cancelled)?;
         if place.root.is_dir() {
             let gone = self.services.join(format!(".gone-{service}"));
@@ -342,21 +351,33 @@ impl Inner {
     }
 
     fn observe(&self) -> Result<Vec<Observed>, Failure> {
-        let marked = self.marked()?;
-        let mut services: BTreeSet<ServiceName> =
-            marked.iter().map(|found| found.service.clone()).collect();
-        services.extend(self.known()?);
+        let scan = self.scan();
+        let mut services = self.known()?;
+        if self.is_scan_due() {
+            services.extend(scan.marked()?.iter().map(|found| found.service.clone()));
+        }
         let mut seen = Vec::with_capacity(services.len());
         for service in services {
-            seen.extend(self.look(service, &marked)?);
+            seen.extend(self.look(service, &scan)?);
         }
         Ok(seen)
     }
 
+    /// Whether it is time to look for workloads that no directory is left of.
+    fn is_scan_due(&self) -> bool {
+        let now = clock::monotonic().as_secs();
+        let last = self.last_scan.load(Ordering::Relaxed);
+        let due = last == 0 || now.saturating_sub(last) >= SCAN_PAUSE.as_secs();
+        if due {
+            self.last_scan.store(now, Ordering::Relaxed);
+        }
+        due
+    }
+
     /// What there is of one service; nothing where it was removed while this looked.
-    fn look(&self, service: ServiceName, marked: &[Marked]) -> Result<Option<Observed>, Failure> {
+    fn look(&self, service: ServiceName, scan: &Scan<'_>) -> Result<Option<Observed>, Failure> {
         let place = self.place(&service);
-        let running = self.running(&service, &place, marked)?;
+        let running = self.running(&service, &place, scan)?;
         let recorded = running.clone().or_else(|| place.record());
         let live = match (&running, &recorded) {
             (Some(record), _) => {
@@ -412,7 +433,7 @@ impl Inner {
         note.map_or_else(
             || Live::Ended {
                 exit: Exit::Unknown,
-                at: durable::now(),
+                at: clock::now(),
             },
             |note| Live::Ended {
                 exit: note.exit(),
@@ -427,12 +448,12 @@ impl Inner {
         &self,
         service: &ServiceName,
         place: &Place,
-        marked: &[Marked],
+        scan: &Scan<'_>,
     ) -> Result<Option<Record>, Failure> {
         let recorded = place.record().filter(|record| record.process.lives());
         let record = match recorded {
             Some(record) => Some(record),
-            None => self.adopt(service, place, marked)?,
+            None => self.adopt(service, place, scan)?,
         };
         if let Some(record) = &record {
             self.supervisor
@@ -446,10 +467,11 @@ impl Inner {
         &self,
         service: &ServiceName,
         place: &Place,
-        marked: &[Marked],
+        scan: &Scan<'_>,
     ) -> Result<Option<Record>, Failure> {
         let leads = |found: &&Marked| found.stat.session == found.stat.pid;
-        let own = marked
+        let own = scan
+            .marked()?
             .iter()
             .filter(|found| found.service == *service)
             .filter(leads);
@@ -476,11 +498,14 @@ impl Inner {
         Ok(Some(record))
     }
 
-    fn marked(&self) -> Result<Vec<Marked>, Failure> {
-        table::marked(&self.home).map_err(failed("cannot read /proc"))
+    const fn scan(&self) -> Scan<'_> {
+        Scan {
+            home: self.home.as_str(),
+            found: OnceCell::new(),
+        }
     }
 
-    fn known(&self) -> Result<Vec<ServiceName>, Failure> {
+    fn known(&self) -> Result<BTreeSet<ServiceName>, Failure> {
         let names = durable::names(&self.services).map_err(failed("cannot list the workloads"))?;
         Ok(names
             .iter()
@@ -501,6 +526,22 @@ impl Inner {
             keys.extend(needs.into_iter().flat_map(|need| need.artifacts));
         }
         Some(keys)
+    }
+}
+
+/// All processes with this agent's mark, looked for at most once, and only when somebody asks.
+struct Scan<'a> {
+    home: &'a str,
+    found: OnceCell<Vec<Marked>>,
+}
+
+impl Scan<'_> {
+    fn marked(&self) -> Result<&[Marked], Failure> {
+        if self.found.get().is_none() {
+            let found = table::marked(self.home).map_err(failed("cannot read /proc"))?;
+            let _ = self.found.set(found);
+        }
+        Ok(self.found.get().map(Vec::as_slice).unwrap_or_default())
     }
 }
 

@@ -30,7 +30,7 @@ use rustix::io::FdFlags;
 use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
 
-use crate::durable;
+use crate::clock;
 use crate::process::record::{Place, Record};
 use crate::process::table::Identity;
 
@@ -147,7 +147,7 @@ fn become_workload(answers: &mut File) -> Result<Record, Refusal> {
     if let Some(record) = place.record().filter(|record| record.process.lives()) {
         return Ok(record);
     }
-    let started_at = durable::now();
+    let started_at = clock::now();
     prepare(&order)?;
     let record = own_record(order.body, started_at)?;
     place

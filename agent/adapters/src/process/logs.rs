@@ -18,6 +18,7 @@ use holdfast_protocol::stream::{LOG_LINE_MAX_BYTES, LOG_TAIL_MAX_LINES, LogLine}
 use holdfast_protocol::time::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use crate::clock;
 use crate::durable;
 use crate::process::record::Place;
 use crate::run::LogRequest;
@@ -95,7 +96,7 @@ fn append_entry(index: &Path, size: u64) -> io::Result<(u64, u64)> {
         return Ok((entries, before));
     }
     let mut entry = [0; ENTRY_BYTES];
-    entry[..8].copy_from_slice(&durable::now().as_millis().to_le_bytes());
+    entry[..8].copy_from_slice(&clock::now().as_millis().to_le_bytes());
     entry[8..].copy_from_slice(&size.to_le_bytes());
     file.write_all(&entry)?;
     Ok((entries + 1, before))

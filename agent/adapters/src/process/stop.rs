@@ -8,6 +8,7 @@ use holdfast_protocol::name::ServiceName;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
+use crate::clock::monotonic;
 use crate::failure::Failure;
 use crate::process::record::Record;
 use crate::process::spec::{Stop, StopSignal};
@@ -180,11 +181,4 @@ const fn signal(named: StopSignal) -> Signal {
         StopSignal::Usr2 => Signal::USR2,
         StopSignal::Kill => Signal::KILL,
     }
-}
-
-/// Time since the machine started.
-fn monotonic() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0))
 }

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use holdfast_protocol::name::ServiceName;
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -24,7 +24,7 @@ use rustix::fs::inotify;
 use rustix::process::{PidfdFlags, WaitId, WaitIdOptions};
 use tokio::sync::mpsc;
 
-use crate::durable;
+use crate::clock;
 use crate::process::logs;
 use crate::process::record::{Ended, Place};
 use crate::process::table::{self, Identity};
@@ -72,8 +72,8 @@ struct Watched {
     pidfd: Arc<OwnedFd>,
 }
 
-/// Logs to be watched again, by when.
-type Due = BTreeMap<(Instant, ServiceName), Place>;
+/// Logs to be watched again, by when on the monotonic clock.
+type Due = BTreeMap<(Duration, ServiceName), Place>;
 
 impl Supervisor {
     pub(crate) fn start() -> io::Result<(Self, mpsc::Receiver<ServiceName>)> {
@@ -179,7 +179,7 @@ impl Shared {
             let timeout = due
                 .keys()
                 .next()
-                .map(|(at, _)| timespec(at.duration_since(monotonic())));
+                .map(|(at, _)| timespec(at.saturating_sub(clock::monotonic())));
             // A signal that interrupts the wait is no event; anything else cannot happen to a
             // descriptor of our own, and would be seen as silence, which observation repairs.
             let ready = epoll::wait(&self.epoll, &mut events, timeout.as_ref());
@@ -213,7 +213,7 @@ impl Shared {
     fn ended(&self, service: &ServiceName, place: &Place, process: &Identity, exit: Exit) {
         if place.ended(process).is_none() && place.root.is_dir() {
             // Without this note the end is still seen, only not how: a full disk changes no more.
-            let _ = place.write_ended(&Ended::new(process.clone(), exit, durable::now()));
+            let _ = place.write_ended(&Ended::new(process.clone(), exit, clock::now()));
         }
         let _ = self.changes.try_send(service.clone());
     }
@@ -235,13 +235,16 @@ impl Shared {
             if let Some((service, place)) = self.state().logs.remove(&event.wd()) {
                 let fast = logs::note(&place) >= FAST_LOG_BYTES;
                 let pause = if fast { FAST_LOG_PAUSE } else { LOG_PAUSE };
-                due.insert((monotonic() + pause, service), place);
+                due.insert((clock::monotonic() + pause, service), place);
             }
         }
     }
 
     fn look_again(&self, due: &mut Due) {
-        while let Some(entry) = due.first_entry().filter(|e| e.key().0 <= monotonic()) {
+        while let Some(entry) = due
+            .first_entry()
+            .filter(|e| e.key().0 <= clock::monotonic())
+        {
             let ((_, service), place) = entry.remove_entry();
             if self.state().watched.values().any(|w| w.service == service) {
                 self.watch_log(&service, &place);
@@ -278,12 +281,4 @@ fn timespec(span: Duration) -> Timespec {
         tv_sec: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(span.subsec_nanos()),
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "adapters act; waiting needs the monotonic clock"
-)]
-fn monotonic() -> Instant {
-    Instant::now()
 }

@@ -191,7 +191,7 @@ mod tests {
             }
             .lives()
         );
-        let age = crate::durable::now().since(stat(pid).unwrap().started_at());
+        let age = crate::clock::now().since(stat(pid).unwrap().started_at());
         assert!(age < std::time::Duration::from_secs(600), "{age:?}");
     }
 

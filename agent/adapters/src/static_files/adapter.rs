@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::Context;
+use crate::clock;
 use crate::durable::{self, failed};
 use crate::failure::Failure;
 use crate::run::{Adapter, Live, LogRequest, Observed, Wanted};
@@ -181,7 +182,7 @@ impl Inner {
             .current
             .as_ref()
             .filter(|current| current.name == name && !moved);
-        let since = same.map_or_else(durable::now, |current| current.since);
+        let since = same.map_or_else(clock::now, |current| current.since);
         let version = Version {
             name,
             body: wanted.body,
