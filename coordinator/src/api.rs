@@ -60,17 +60,21 @@ pub struct App {
     pub artifacts: PathBuf,
     /// Counters.
     pub metrics: Metrics,
+    /// Keys of the writes that are being answered.
+    pub underway: idempotency::Underway,
 }
 
 impl App {
     /// What handlers share.
     #[must_use]
-    pub const fn new(driver: Handle, store: Store, artifacts: PathBuf, metrics: Metrics) -> Self {
+    pub fn new(driver: Handle, store: Store, artifacts: PathBuf, metrics: Metrics) -> Self {
+        let underway = idempotency::Underway::default();
         Self {
             driver,
             store,
             artifacts,
             metrics,
+            underway,
         }
     }
 }

@@ -129,7 +129,7 @@ pub async fn check(data: &Path) -> anyhow::Result<()> {
         "authority  ok, {} environments",
         trust.environments.len()
     ))?;
-    let world = World::restore(store.load().await?, trust)?;
+    let world = World::restore(store.load().await?, trust, clock::now())?;
     say(&format!(
         "state      ok, revision {}, {} tracks, {} targets",
         world.revision,

@@ -135,7 +135,7 @@ async fn open(data: &Path) -> anyhow::Result<(World, Store)> {
     let store = Store::open(&path)
         .await
         .with_context(|| format!("cannot open the database {}", path.display()))?;
-    let mut world = World::restore(store.load().await?, trust)?;
+    let mut world = World::restore(store.load().await?, trust, now)?;
     if world.head.sequence == 0 {
         let mut round = Round::new(&mut world, now);
         round.record(driver::first_entry(env!("CARGO_PKG_VERSION")));

@@ -1,5 +1,7 @@
 //! Backup, restore and check, with the real program.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -14,14 +16,23 @@ struct Serving(Child);
 impl Serving {
     fn start(data: &Path) -> Self {
         let mut child = coordinator()
-            .args(["serve", "--listen", "127.0.0.1:0", "--api", "127.0.0.1:0", "--data"])
+            .args([
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--api",
+                "127.0.0.1:0",
+                "--data",
+            ])
             .arg(data)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         assert!(line.starts_with("ready agents=127.0.0.1:"), "{line:?}");
         Self(child)
     }
@@ -35,7 +46,12 @@ impl Drop for Serving {
 }
 
 fn run(arguments: &[&str], data: &Path) -> Output {
-    coordinator().args(arguments).arg("--data").arg(data).output().unwrap()
+    coordinator()
+        .args(arguments)
+        .arg("--data")
+        .arg(data)
+        .output()
+        .unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -53,29 +69,52 @@ fn a_backup_taken_while_serving_is_restored_and_checks_out() {
     drop(serving);
 
     let again = run(&["backup", file.to_str().unwrap()], &data);
-    assert!(text(&again.stderr).contains("name a new file"), "{}", text(&again.stderr));
+    assert!(
+        text(&again.stderr).contains("name a new file"),
+        "{}",
+        text(&again.stderr)
+    );
 
     let restored = folder.path().join("restored");
     let restore = run(&["restore", file.to_str().unwrap()], &restored);
     assert!(restore.status.success(), "{}", text(&restore.stderr));
-    assert!(text(&restore.stdout).contains("history    ok"), "{}", text(&restore.stdout));
+    assert!(
+        text(&restore.stdout).contains("history    ok"),
+        "{}",
+        text(&restore.stdout)
+    );
     for name in ["admin.token", "ca.pem", "ca/root.key"] {
         let (before, after) = (data.join(name), restored.join(name));
-        assert_eq!(std::fs::read(before).unwrap(), std::fs::read(after).unwrap(), "{name}");
+        assert_eq!(
+            std::fs::read(before).unwrap(),
+            std::fs::read(after).unwrap(),
+            "{name}"
+        );
     }
     drop(Serving::start(&restored));
 
     let onto = run(&["restore", file.to_str().unwrap()], &data);
-    assert!(text(&onto.stderr).contains("is not empty"), "{}", text(&onto.stderr));
+    assert!(
+        text(&onto.stderr).contains("is not empty"),
+        "{}",
+        text(&onto.stderr)
+    );
 }
 
 #[test]
 fn a_second_coordinator_in_the_same_directory_does_not_start() {
     let folder = tempfile::tempdir().unwrap();
     let _serving = Serving::start(folder.path());
-    let second = run(&["serve", "--listen", "127.0.0.1:0", "--api", "127.0.0.1:0"], folder.path());
+    let second = run(
+        &["serve", "--listen", "127.0.0.1:0", "--api", "127.0.0.1:0"],
+        folder.path(),
+    );
     assert_eq!(second.status.code(), Some(1));
-    assert!(text(&second.stderr).contains("another coordinator"), "{}", text(&second.stderr));
+    assert!(
+        text(&second.stderr).contains("another coordinator"),
+        "{}",
+        text(&second.stderr)
+    );
 }
 
 #[test]
@@ -87,7 +126,10 @@ fn a_damaged_database_does_not_check_out() {
     let path = folder.path().join("holdfast.db");
     let mut bytes = std::fs::read(&path).unwrap();
     let needle = b"a new installation";
-    let at = bytes.windows(needle.len()).position(|window| window == needle).unwrap();
+    let at = bytes
+        .windows(needle.len())
+        .position(|window| window == needle)
+        .unwrap();
     bytes[at] = b'A';
     std::fs::write(&path, bytes).unwrap();
     let check = run(&["check"], folder.path());
@@ -100,7 +142,11 @@ fn a_damaged_database_does_not_check_out() {
 fn nothing_to_check_is_said_so() {
     let folder = tempfile::tempdir().unwrap();
     let check = run(&["check"], folder.path());
-    assert!(text(&check.stderr).contains("no installation"), "{}", text(&check.stderr));
+    assert!(
+        text(&check.stderr).contains("no installation"),
+        "{}",
+        text(&check.stderr)
+    );
 }
 
 #[test]

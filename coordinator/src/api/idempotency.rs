@@ -1,6 +1,9 @@
 //! `Idempotency-Key`: a write that is repeated with the same key is answered with what the first one
 //! was answered, and not done again.
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
@@ -22,6 +25,34 @@ const ANSWER_MAX_BYTES: usize = 1024 * 1024;
 
 /// Answers whose repetition would need a secret to be kept: these are given once.
 const NEVER_KEPT: [&str; 1] = ["/v1/tokens"];
+
+/// Keys of the writes that are being answered, so that two of one key at once are not both done.
+#[derive(Debug, Clone, Default)]
+pub struct Underway(Arc<Mutex<BTreeSet<String>>>);
+
+impl Underway {
+    /// Takes a key; none when somebody else has it. Given back when the guard is dropped.
+    fn take(&self, key: &str) -> Option<Taken> {
+        let mut keys = self.0.lock().ok()?;
+        keys.insert(key.to_owned()).then(|| Taken {
+            key: key.to_owned(),
+            all: self.clone(),
+        })
+    }
+}
+
+struct Taken {
+    key: String,
+    all: Underway,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Ok(mut keys) = self.all.0.lock() {
+            keys.remove(&self.key);
+        }
+    }
+}
 
 /// Answers repetitions, and keeps first answers. Only what carries a key and is small enough to be
 /// compared is looked at; uploads are addressed by content and need none. A stranger's request is
@@ -75,6 +106,10 @@ async fn once(
     let asked = Digest::of(&asked).to_string();
     let owner = Digest::of(caller).short();
     let key = format!("{owner} {key}");
+    let _taken = app.underway.take(&key).ok_or_else(|| {
+        let detail = "a request with this Idempotency-Key is being answered";
+        Failed(Refused::new(Code::Conflict, detail).help("try again in a moment"))
+    })?;
     if let Some((before, status, body)) = app.store.answer(&key).await? {
         if before != asked {
             return Err(Failed(Refused::new(

@@ -68,11 +68,11 @@ impl Trust {
 }
 
 impl World {
-    /// Everything as it was when the last round was committed. Nobody is connected yet.
+    /// Everything as it was when the last round was committed. Nobody is connected, since `now`.
     ///
     /// # Errors
     /// [`RestoreError`].
-    pub fn restore(mut loaded: Loaded, trust: Trust) -> Result<Self, RestoreError> {
+    pub fn restore(mut loaded: Loaded, trust: Trust, now: Timestamp) -> Result<Self, RestoreError> {
         let manifests = restore_sets(std::mem::take(&mut loaded.sets))?;
         let compiled = compile(&manifests)?;
         let mut tracks: BTreeMap<_, _> = loaded
@@ -80,7 +80,7 @@ impl World {
             .into_iter()
             .map(|track| (track.name.clone(), track))
             .collect();
-        let mut targets = restore_targets(loaded.targets, &loaded.assignments)?;
+        let mut targets = restore_targets(loaded.targets, &loaded.assignments, now)?;
         for (target, service, placed) in loaded.placements {
             restore_placement(&mut targets, &mut tracks, &target, service, placed);
         }
@@ -190,8 +190,10 @@ fn describe(diagnostic: &holdfast_protocol::api::Diagnostic) -> String {
 fn restore_targets(
     rows: Vec<row::Target>,
     assignments: &BTreeMap<TargetName, SignedAssignment>,
+    now: Timestamp,
 ) -> Result<BTreeMap<TargetName, Target>, RestoreError> {
-    let one = |kept: row::Target| {
+    let one = |mut kept: row::Target| {
+        kept.since = now;
         let assigned = assignments
             .get(&kept.name)
             .map(|signed| assigned(&kept.name, signed));
