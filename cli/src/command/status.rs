@@ -20,7 +20,7 @@ pub async fn run(session: &mut Session<'_>, args: &observe::Status) -> Outcome {
     if args.watch {
         return watch::watch(session, async |client: &Client| fetch(client, args).await).await;
     }
-    let exit = if args.wait.wait {
+    let outcome = if args.wait.wait {
         until(session, args.wait.timeout, async |client: &Client| {
             Ok(judge(&fetch(client, args).await?))
         })
@@ -28,12 +28,15 @@ pub async fn run(session: &mut Session<'_>, args: &observe::Status) -> Outcome {
     } else {
         Ok(Exit::Done)
     };
-    let items = fetch(&session.client, args).await?;
-    session.screen.list(
-        &items,
-        "no service is declared yet: `holdfast apply -f PATH`",
-    )?;
-    exit
+    let shown = fetch(&session.client, args).await.and_then(|items| {
+        session.screen.list(
+            &items,
+            "no service is declared yet: `holdfast apply -f PATH`",
+        )
+    });
+    // How the waiting ended says more than that the table could not be shown.
+    let exit = outcome?;
+    shown.map(|()| exit)
 }
 
 /// `why SERVICE -e ENV`.

@@ -63,6 +63,7 @@ where
 {
     let deadline = tokio::time::Instant::now() + timeout;
     let mut told: Vec<String> = Vec::new();
+    let mut seen = false;
     loop {
         let lines = match look(&session.client).await {
             Ok(Verdict::Done) => return Ok(Exit::Done),
@@ -70,9 +71,11 @@ where
                 return Err(failed(session, &reasons, &tracks).await);
             }
             Ok(Verdict::Going(lines)) => lines,
-            Err(failure) if failure.passing => vec![failure.message],
+            // One that never answered is unreachable; one that answered before will be back.
+            Err(failure) if failure.passing && seen => vec![failure.message],
             Err(failure) => return Err(failure),
         };
+        seen = true;
         for line in lines.iter().filter(|line| !told.contains(line)) {
             session.screen.note(&format!("waiting: {line}"));
         }
