@@ -24,9 +24,11 @@ fn main() {
     let ((set, diagnostics), parsing) = timed(|| parse(&files));
     assert!(diagnostics.is_empty(), "{diagnostics:?}");
     let before = BTreeMap::from([(default_set(), set)]);
+    let resident = resident_kib();
     let (compiled, compiling) =
         timed(|| compile(&before, &default_set(), &|_, _, _| Vec::new()).expect("compiles"));
     assert_eq!(compiled.tracks.len(), SERVICES * ENVIRONMENTS);
+    let compiled_kib = resident_kib().saturating_sub(resident);
     let after = BTreeMap::from([(default_set(), parse(&manifests(9090)).0)]);
     let (changed, comparing) = timed(|| changes(&before, &after));
     assert_eq!(changed.len(), SERVICES);
@@ -48,6 +50,7 @@ fn main() {
         "parseMs": millis(parsing),
         "parseToBareRatio": (parsing.as_secs_f64() / bare.as_secs_f64() * 100.0).round() / 100.0,
         "compileMs": millis(compiling),
+        "compiledKib": compiled_kib,
         "diffMs": millis(comparing),
         "parseCompileDiffMs": millis(parsing + compiling + comparing),
         "budgetMs": 2000,
@@ -73,6 +76,14 @@ fn on_processor() -> Option<Duration> {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     let nanos = text.split_whitespace().next()?.parse().ok()?;
     Some(Duration::from_nanos(nanos))
+}
+
+/// Resident memory; 0 where the system does not tell.
+fn resident_kib() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    kib.unwrap_or(0)
 }
 
 /// What reading the same files costs without making anything of them.

@@ -26,9 +26,10 @@ use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::{ArtifactName, EnvironmentName, InputSetName, ServiceName};
 use serde_json::Value;
 
-use crate::compiled::{Compiled, Configuration};
+use crate::compiled::{Compiled, Configuration, Provenance};
 use crate::diagnostic::{Place, Problems};
 use crate::manifest::{Document, ManifestSet};
+use crate::track::TrackName;
 
 /// Most services times environments of one installation.
 pub const TRACKS_MAX: usize = 100_000;
@@ -63,6 +64,24 @@ pub fn compile(
         problems: Problems::default(),
     };
     compile_into(report, sets, validate)
+}
+
+/// Who set each field of one track, by path, without compiling the others; nothing where `sets` do not
+/// declare it. The same as [`crate::compiled::TrackSpec::provenance`].
+#[must_use]
+pub fn provenance(sets: &BTreeMap<InputSetName, ManifestSet>, name: &TrackName) -> Vec<Provenance> {
+    let service = sets
+        .values()
+        .find_map(|set| set.services.get(&name.service));
+    let stage = sets
+        .values()
+        .find_map(|set: &ManifestSet| set.environments.get(&name.environment));
+    match (service, stage) {
+        (Some(service), Some(stage)) if track::runs_in(service, stage) => {
+            track::provenance(&layers::track(service, stage))
+        }
+        (Some(_) | None, Some(_) | None) => Vec::new(),
+    }
 }
 
 /// The same for one set without a coordinator, which cannot know what other sets declare.

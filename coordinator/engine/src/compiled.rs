@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_protocol::api::explain::Field;
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::{
     ArtifactName, EnvironmentName, InputSetName, LabelKey, LabelValue, ServiceName,
@@ -271,28 +270,6 @@ impl std::fmt::Display for Extent {
         match self {
             Self::Count(count) => write!(f, "{count}"),
             Self::Percent(share) => write!(f, "{share}%"),
-        }
-    }
-}
-
-impl Provenance {
-    /// The field as `explain` shows it.
-    #[must_use]
-    pub fn field(&self) -> Field {
-        let layer = match self.layer {
-            Layer::Default => "default",
-            Layer::Service => "service",
-            Layer::Environment => "environment",
-            Layer::Override => "override",
-            Layer::Policy => "policy",
-        };
-        Field {
-            path: self.path.clone(),
-            value: self.value.clone(),
-            layer: layer.to_owned(),
-            owner: self.owner.clone(),
-            file: self.file.clone(),
-            line: self.line,
         }
     }
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::diff::changes;
 use super::removal::removals;
-use super::{TemplateProblem, compile};
+use super::{TemplateProblem, compile, provenance};
 use crate::compiled::{Compiled, Extent, Layer, TrackSpec};
 use crate::diagnostic::render;
 use crate::manifest::tests::{EXAMPLE, file};
@@ -144,6 +144,16 @@ fn every_field_knows_who_set_it() {
         vars.region = "eu-central" [Environment default.yaml:21 platform]
     "#]]
     .assert_eq(&origins(track(&compiled, "web", "production")));
+}
+
+#[test]
+fn provenance_of_one_track_needs_no_other_track_compiled() {
+    let compiled = compiled(EXAMPLE);
+    let sets = sets(&[("default", EXAMPLE)]);
+    for (name, spec) in &compiled.tracks {
+        assert_eq!(provenance(&sets, name), *spec.provenance, "{name}");
+    }
+    assert_eq!(provenance(&sets, &track_name("web", "nowhere")), []);
 }
 
 #[test]

@@ -12,11 +12,11 @@ use crate::compile::merge::Tree;
 use crate::compile::{Declared, Owned, Report, Validate, canonical, layers, order, reference};
 use crate::compiled::{
     CheckSpec, Compiled, Configuration, Disconnected, Environment, Extent, HealthSpec, OnFailure,
-    RemovalLimit, Rollout, Selector, Service, TrackSpec,
+    Provenance, RemovalLimit, Rollout, Selector, Service, TrackSpec,
 };
 use crate::diagnostic::Place;
 use crate::manifest::node::{Node, NodeValue};
-use crate::manifest::{Reach, read_extent};
+use crate::manifest::{Document, Reach, read_extent};
 use crate::track::TrackName;
 
 /// All environments, services and tracks. Names and order have been checked.
@@ -52,7 +52,7 @@ fn tracks_of(
 ) {
     let mut depends_on = BTreeMap::new();
     for (name, owned) in &declared.services {
-        if !runs_in(*owned, stage) {
+        if !runs_in(owned.document, stage.document) {
             continue;
         }
         let merged = Merged {
@@ -99,8 +99,9 @@ impl<'a> Merged<'a> {
     }
 }
 
-fn runs_in(service: Owned<'_>, stage: Owned<'_>) -> bool {
-    let enabled = layers::exception(service.document, stage.document).and_then(|e| e.at("enabled"));
+/// Whether the service is not left out of the environment.
+pub(super) fn runs_in(service: &Document, stage: &Document) -> bool {
+    let enabled = layers::exception(service, stage).and_then(|e| e.at("enabled"));
     !matches!(
         enabled.map(|node| &node.value),
         Some(NodeValue::Flag(false))
@@ -133,7 +134,7 @@ fn after(
             continue;
         }
         match declared.environments.get(&name) {
-            Some(stage) if runs_in(*service, *stage) => found.push(name),
+            Some(stage) if runs_in(service.document, stage.document) => found.push(name),
             Some(_) | None => ahead.extend(before(name.as_str()).into_iter().rev()),
         }
     }
@@ -158,7 +159,7 @@ fn dependencies<'a>(
             continue;
         };
         let (owned, place) = merged.place_of(&format!("dependsOn[{index}]"));
-        if runs_in(*other, merged.environment) {
+        if runs_in(other.document, merged.environment.document) {
             found.push((name.clone(), owned, place));
         } else {
             let message =
@@ -216,10 +217,6 @@ fn track(name: TrackName, after: Vec<EnvironmentName>, merged: &Merged<'_>) -> T
     let tree = &merged.tree;
     let rollout = rollout(tree);
     let configuration = configuration(&name, tree, &rollout);
-    let mut provenance = Vec::new();
-    for (key, value) in tree.entries() {
-        value.provenance(key, &mut provenance);
-    }
     TrackSpec {
         name,
         after,
@@ -228,8 +225,19 @@ fn track(name: TrackName, after: Vec<EnvironmentName>, merged: &Merged<'_>) -> T
         digest: configuration.digest(),
         rollout,
         configuration: Arc::new(configuration),
-        provenance: Arc::new(provenance),
+        provenance: Arc::new(provenance(tree)),
     }
+}
+
+/// Every field of a track with who set it, by path.
+pub(super) fn provenance(tree: &Tree<'_>) -> Vec<Provenance> {
+    let mut provenance = Vec::new();
+    for (key, value) in tree.entries() {
+        value.provenance(key, &mut provenance);
+    }
+    // Kept for every track as long as the revision is in force.
+    provenance.shrink_to_fit();
+    provenance
 }
 
 fn configuration(name: &TrackName, tree: &Tree<'_>, rollout: &Rollout) -> Configuration {
