@@ -13,6 +13,8 @@ mod logs;
 #[cfg(feature = "run")]
 mod record;
 #[cfg(feature = "run")]
+mod sight;
+#[cfg(feature = "run")]
 mod start;
 #[cfg(feature = "run")]
 mod stop;

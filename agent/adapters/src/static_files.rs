@@ -7,6 +7,8 @@ pub(crate) mod adapter;
 #[cfg(feature = "run")]
 mod owner;
 #[cfg(feature = "run")]
+mod switch;
+#[cfg(feature = "run")]
 mod tree;
 #[cfg(feature = "run")]
 mod watch;

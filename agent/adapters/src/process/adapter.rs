@@ -3,13 +3,11 @@
 //! All of it is file and process work, so each operation runs whole on a blocking thread, one a
 //! service at a time, and looks often at whether it is still wanted.
 
-use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use holdfast_protocol::digest::Digest;
@@ -20,7 +18,6 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::Context;
-use crate::clock;
 use crate::durable::{self, failed};
 use crate::failure::Failure;
 use crate::process::record::{Need, Place, Placed, Record};
@@ -28,9 +25,8 @@ use crate::process::spec::{self, Stop, Template};
 use crate::process::start::{self, Plan, Started};
 use crate::process::stop::{self, Family};
 use crate::process::supervisor::Supervisor;
-use crate::process::table::{self, Marked};
 use crate::process::{files, logs};
-use crate::run::{Adapter, Exit, Live, LogRequest, Observed, Wanted};
+use crate::run::{Adapter, LogRequest, Observed, Wanted};
 use crate::turns::{self, Turns};
 use crate::unpacked::Store;
 
@@ -42,25 +38,19 @@ pub(crate) struct Process {
     readers: Arc<Semaphore>,
 }
 
-struct Inner {
-    services: PathBuf,
+pub(super) struct Inner {
+    pub(super) services: PathBuf,
     /// The id of this agent's directory, in the mark of every process.
-    home: String,
+    pub(super) home: String,
     store: Store,
     launcher: Vec<OsString>,
-    supervisor: Supervisor,
+    pub(super) supervisor: Supervisor,
     /// When all processes were last looked through, in seconds since the machine started; 0 is never.
-    last_scan: AtomicU64,
+    pub(super) last_scan: AtomicU64,
 }
 
-/// Time between two looks through all processes for workloads whose records are lost, while nothing
-/// else asks for one. Each reads the environment of every process.
-const SCAN_PAUSE: Duration = Duration::from_secs(300);
 /// How often a start is tried again when another launcher was faster.
 const STARTS_MAX: usize = 3;
-/// How long the note of an end may take to be written after the end was seen.
-const NOTE_MAX: Duration = Duration::from_secs(1);
-
 impl Process {
     /// Opens the adapter over `root`, which belongs to it alone, for the agent directory with the id
     /// `home`. `launcher` is an absolute program with the arguments that lead to
@@ -170,7 +160,7 @@ impl Adapter for Process {
 }
 
 impl Inner {
-    fn place(&self, service: &ServiceName) -> Place {
+    pub(super) fn place(&self, service: &ServiceName) -> Place {
         Place::new(&self.services, service)
     }
 
@@ -350,169 +340,6 @@ impl Inner {
         Ok(())
     }
 
-    fn observe(&self) -> Result<Vec<Observed>, Failure> {
-        let scan = self.scan();
-        let mut services = self.known()?;
-        if self.is_scan_due() {
-            services.extend(scan.marked()?.iter().map(|found| found.service.clone()));
-        }
-        let mut seen = Vec::with_capacity(services.len());
-        for service in services {
-            seen.extend(self.look(service, &scan)?);
-        }
-        Ok(seen)
-    }
-
-    /// Whether it is time to look for workloads that no directory is left of.
-    fn is_scan_due(&self) -> bool {
-        let now = clock::monotonic().as_secs();
-        let last = self.last_scan.load(Ordering::Relaxed);
-        let due = last == 0 || now.saturating_sub(last) >= SCAN_PAUSE.as_secs();
-        if due {
-            self.last_scan.store(now, Ordering::Relaxed);
-        }
-        due
-    }
-
-    /// What there is of one service; nothing where it was removed while this looked.
-    fn look(&self, service: ServiceName, scan: &Scan<'_>) -> Result<Option<Observed>, Failure> {
-        let place = self.place(&service);
-        let running = self.running(&service, &place, scan)?;
-        let recorded = running.clone().or_else(|| place.record());
-        let live = match (&running, &recorded) {
-            (Some(record), _) => {
-                logs::note(&place);
-                Self::live(&place, record)
-            }
-            (None, Some(record)) => self.ended(&service, &place, record),
-            (None, None) if !place.root.is_dir() => return Ok(None),
-            (None, None) => Live::Altered {
-                what: "it was not started".to_owned(),
-            },
-        };
-        let body = recorded.map(|record| record.body);
-        Ok(Some(Observed {
-            service,
-            body,
-            live,
-        }))
-    }
-
-    fn live(place: &Place, record: &Record) -> Live {
-        let placed = place
-            .placed()
-            .map(|placed| placed.files)
-            .unwrap_or_default();
-        match files::drift(&place.directory(), &placed) {
-            Some(what) => Live::Altered { what },
-            None => Live::Running {
-                since: record.started_at,
-                pid: u32::try_from(record.process.pid).ok(),
-            },
-        }
-    }
-
-    fn ended(&self, service: &ServiceName, place: &Place, record: &Record) -> Live {
-        // Its end may be seen here before the supervisor has written it down, or nobody watched.
-        let mut note = place.ended(&record.process);
-        if note.is_none()
-            && self
-                .supervisor
-                .watch(service, place, &record.process)
-                .is_ok()
-        {
-            for _ in 0..NOTE_MAX.as_millis() / 5 {
-                note = place.ended(&record.process);
-                if note.is_some() || !self.supervisor.watches(&record.process) {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            note = note.or_else(|| place.ended(&record.process));
-        }
-        note.map_or_else(
-            || Live::Ended {
-                exit: Exit::Unknown,
-                at: clock::now(),
-            },
-            |note| Live::Ended {
-                exit: note.exit(),
-                at: note.at,
-            },
-        )
-    }
-
-    /// The process that is this workload, if it lives; it is watched from now on. One that no record
-    /// names is known by its mark, and written down again.
-    fn running(
-        &self,
-        service: &ServiceName,
-        place: &Place,
-        scan: &Scan<'_>,
-    ) -> Result<Option<Record>, Failure> {
-        let recorded = place.record().filter(|record| record.process.lives());
-        let record = match recorded {
-            Some(record) => Some(record),
-            None => self.adopt(service, place, scan)?,
-        };
-        if let Some(record) = &record {
-            self.supervisor
-                .watch(service, place, &record.process)
-                .map_err(failed(format!("cannot watch {service}")))?;
-        }
-        Ok(record)
-    }
-
-    fn adopt(
-        &self,
-        service: &ServiceName,
-        place: &Place,
-        scan: &Scan<'_>,
-    ) -> Result<Option<Record>, Failure> {
-        let leads = |found: &&Marked| found.stat.session == found.stat.pid;
-        let own = scan
-            .marked()?
-            .iter()
-            .filter(|found| found.service == *service)
-            .filter(leads);
-        let Some(oldest) = own.min_by_key(|found| found.stat.start) else {
-            return Ok(None);
-        };
-        let attempt = || format!("cannot adopt {service}");
-        durable::make_directory(&place.root, 0o711).map_err(failed(attempt()))?;
-        let _lock = place.lock().map_err(failed(attempt()))?;
-        if let Some(record) = place.record().filter(|record| record.process.lives()) {
-            return Ok(Some(record));
-        }
-        let process = oldest.stat.identity();
-        if !process.lives() {
-            return Ok(None);
-        }
-        let record = Record {
-            process,
-            body: oldest.body,
-            started_at: oldest.stat.started_at(),
-        };
-        place.write_record(&record).map_err(failed(attempt()))?;
-        tracing::info!(%service, pid = record.process.pid, "adopted by its mark");
-        Ok(Some(record))
-    }
-
-    const fn scan(&self) -> Scan<'_> {
-        Scan {
-            home: self.home.as_str(),
-            found: OnceCell::new(),
-        }
-    }
-
-    fn known(&self) -> Result<BTreeSet<ServiceName>, Failure> {
-        let names = durable::names(&self.services).map_err(failed("cannot list the workloads"))?;
-        Ok(names
-            .iter()
-            .filter_map(|name| ServiceName::parse(name).ok())
-            .collect())
-    }
-
     /// Keys of all unpacked artifacts that are still needed; nothing where that is not certain.
     fn needed(&self) -> Option<BTreeSet<String>> {
         let mut keys = BTreeSet::new();
@@ -526,22 +353,6 @@ impl Inner {
             keys.extend(needs.into_iter().flat_map(|need| need.artifacts));
         }
         Some(keys)
-    }
-}
-
-/// All processes with this agent's mark, looked for at most once, and only when somebody asks.
-struct Scan<'a> {
-    home: &'a str,
-    found: OnceCell<Vec<Marked>>,
-}
-
-impl Scan<'_> {
-    fn marked(&self) -> Result<&[Marked], Failure> {
-        if self.found.get().is_none() {
-            let found = table::marked(self.home).map_err(failed("cannot read /proc"))?;
-            let _ = self.found.set(found);
-        }
-        Ok(self.found.get().map(Vec::as_slice).unwrap_or_default())
     }
 }
 

@@ -1,7 +1,7 @@
 //! The launcher: a process of the agent's own program that becomes the workload.
 //!
-//! *Expected flow*: the agent starts its own executable, writes an [`Order`] to the launcher's
-//! standard input and reads [`Word`]s from its standard output. The launcher leads a session of its
+//! *Expected flow*: the agent starts its own executable, writes an order to the launcher's
+//! standard input and reads words from its standard output. The launcher leads a session of its
 //! own, takes the lock of the workload's records, makes sure that the workload does not run already,
 //! writes down its own process number and start time, and then executes the program in its place.
 //!

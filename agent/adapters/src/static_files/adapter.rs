@@ -5,11 +5,11 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
+use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::ServiceName;
 use holdfast_protocol::stream::LogLine;
 use holdfast_protocol::workload::{Artifact, Form, Placeholder, Workload};
@@ -23,6 +23,7 @@ use crate::failure::Failure;
 use crate::run::{Adapter, Live, LogRequest, Observed, Wanted};
 use crate::static_files::owner::{Known, Owner, Site, Version};
 use crate::static_files::spec::{self, Template};
+use crate::static_files::switch::{exchange, make_versions, refuse_foreign, sweep, switch};
 use crate::static_files::tree;
 use crate::static_files::watch::Watch;
 use crate::turns::{self, Turns};
@@ -149,7 +150,7 @@ impl Inner {
         let (template, artifact) = template(&wanted.workload)?;
         let site = Site::new(&template.path);
         let mut owner = self.own(service, &site)?;
-        let name: String = artifact.digest.hex().chars().take(16).collect();
+        let name = version_name(artifact);
         if self.look(&site, &owner).is_ok()
             && owner
                 .current
@@ -166,7 +167,7 @@ impl Inner {
         // The marker comes first: what lies there without one is nobody's.
         site.write_owner(&owner)
             .map_err(failed("cannot mark what is to be made"))?;
-        let digest = self.lay(&site, &name, &owner, artifact, wanted, say, cancelled)?;
+        let digest = lay(&site, &owner, artifact, wanted, say, cancelled)?;
         if cancelled() {
             return Err(Failure::Cancelled);
         }
@@ -256,50 +257,6 @@ impl Inner {
             Ok(_) => Err("files were changed".to_owned()),
             Err(error) => Err(format!("files cannot be read: {error}")),
         }
-    }
-
-    /// Unpacks a version, unless it lies there unchanged. Gives the digest of its tree.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one step of converge, with all that it has"
-    )]
-    fn lay(
-        &self,
-        site: &Site,
-        name: &str,
-        owner: &Owner,
-        artifact: &Artifact,
-        wanted: &Wanted,
-        say: &dyn Fn(String),
-        cancelled: &dyn Fn() -> bool,
-    ) -> Result<holdfast_protocol::digest::Digest, Failure> {
-        let place = site.versions.join(name);
-        let known = owner
-            .current
-            .iter()
-            .chain(&owner.earlier)
-            .find(|v| v.name == name);
-        if let Some(known) = known
-            && tree::digest(&place).is_ok_and(|found| found == known.tree)
-        {
-            return Ok(known.tree);
-        }
-        let blob = wanted.artifacts.get(&artifact.name).ok_or_else(|| {
-            Failure::Retryable(format!("artifact {} is not here yet", artifact.name))
-        })?;
-        let fresh = site.versions.join(format!(".{name}"));
-        unpacked::lay_fresh(artifact, blob, &fresh, cancelled).inspect_err(|_| {
-            let _ = durable::remove_all(&fresh);
-        })?;
-        let digest = tree::digest(&fresh).map_err(failed("cannot read what was unpacked"))?;
-        exchange(&fresh, &place)
-            .and_then(|()| durable::sync_directory(&site.versions))
-            .map_err(failed(format!("cannot lay down {}", place.display())))?;
-        say(format!(
-            "unpacked artifact {} ({})",
-            artifact.name, artifact.file
-        ));
-        Ok(digest)
     }
 
     fn remove(&self, service: &ServiceName) -> Result<(), Failure> {
@@ -422,75 +379,49 @@ impl Inner {
     }
 }
 
-/// Refuses to touch a link's place when something is there that is not ours. `ours` says that a
-/// link there was ours once: somebody who pointed it elsewhere is put right.
-fn refuse_foreign(site: &Site, ours: bool) -> Result<(), Failure> {
-    let link = site.link.display();
-    match fs::symlink_metadata(&site.link) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(Failure::Retryable(format!(
-            "cannot look at {link}: {error}"
-        ))),
-        Ok(found) if !found.is_symlink() => Err(Failure::Permanent(format!(
-            "{link} is there already and is not a link of Holdfast's; move it away first"
-        ))),
-        Ok(_) if ours => Ok(()),
-        Ok(_) => Err(Failure::Permanent(format!(
-            "{link} is a link that Holdfast did not make; move it away first"
-        ))),
+/// Unpacks a version, unless it lies there unchanged. Gives the digest of its tree.
+fn lay(
+    site: &Site,
+    owner: &Owner,
+    artifact: &Artifact,
+    wanted: &Wanted,
+    say: &dyn Fn(String),
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Digest, Failure> {
+    let name = version_name(artifact);
+    let place = site.versions.join(&name);
+    let known = owner
+        .current
+        .iter()
+        .chain(&owner.earlier)
+        .find(|v| v.name == name);
+    if let Some(known) = known
+        && tree::digest(&place).is_ok_and(|found| found == known.tree)
+    {
+        return Ok(known.tree);
     }
+    let blob = wanted
+        .artifacts
+        .get(&artifact.name)
+        .ok_or_else(|| Failure::Retryable(format!("artifact {} is not here yet", artifact.name)))?;
+    let fresh = site.versions.join(format!(".{name}"));
+    unpacked::lay_fresh(artifact, blob, &fresh, cancelled).inspect_err(|_| {
+        let _ = durable::remove_all(&fresh);
+    })?;
+    let digest = tree::digest(&fresh).map_err(failed("cannot read what was unpacked"))?;
+    exchange(&fresh, &place)
+        .and_then(|()| durable::sync_directory(&site.versions))
+        .map_err(failed(format!("cannot lay down {}", place.display())))?;
+    say(format!(
+        "unpacked artifact {} ({})",
+        artifact.name, artifact.file
+    ));
+    Ok(digest)
 }
 
-fn make_versions(site: &Site) -> Result<(), Failure> {
-    let attempt = format!("cannot make {}", site.versions.display());
-    durable::make_directory(&site.versions, 0o755)
-        .and_then(|()| fs::set_permissions(&site.versions, fs::Permissions::from_mode(0o755)))
-        .map_err(failed(attempt))
-}
-
-/// Puts a fresh directory in the place of another one, which may be there.
-fn exchange(fresh: &Path, place: &Path) -> io::Result<()> {
-    if !place.exists() {
-        return fs::rename(fresh, place);
-    }
-    let root = rustix::fs::CWD;
-    rustix::fs::renameat_with(root, fresh, root, place, rustix::fs::RenameFlags::EXCHANGE)?;
-    durable::remove_all(fresh)
-}
-
-/// Makes the link lead to a version; gives whether it did not before.
-fn switch(site: &Site, name: &str) -> Result<bool, Failure> {
-    let target = site.target(name);
-    if fs::read_link(&site.link).is_ok_and(|now| now == target) {
-        return Ok(false);
-    }
-    let fresh = site.versions.join(".link");
-    let attempt = format!("cannot switch {}", site.link.display());
-    durable::remove_all(&fresh)
-        .and_then(|()| std::os::unix::fs::symlink(&target, &fresh))
-        .and_then(|()| fs::rename(&fresh, &site.link))
-        .and_then(|()| durable::sync_directory(site.parent()))
-        .map_err(failed(attempt))?;
-    Ok(true)
-}
-
-/// Removes versions that need not stay, and what an interrupted step left.
-fn sweep(site: &Site, owner: &Owner) {
-    let kept = |name: &str| {
-        name == "owner.json"
-            || owner
-                .current
-                .iter()
-                .chain(&owner.earlier)
-                .any(|v| v.name == name)
-    };
-    for name in durable::names(&site.versions).unwrap_or_default() {
-        if !kept(&name)
-            && let Err(error) = durable::remove_all(&site.versions.join(&name))
-        {
-            tracing::warn!(%name, %error, "an earlier version could not be removed");
-        }
-    }
+/// The directory of an artifact's version: enough of its digest to tell it from all others.
+fn version_name(artifact: &Artifact) -> String {
+    artifact.digest.hex().chars().take(16).collect()
 }
 
 fn template(workload: &Workload) -> Result<(Template, &Artifact), Failure> {
