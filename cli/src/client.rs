@@ -43,9 +43,10 @@ impl Client {
                 })?;
             builder = builder.tls_certs_only(certificates);
         }
-        let http = builder
-            .build()
-            .map_err(|error| Failure::failed(format!("cannot set up TLS: {}", chain(&error))))?;
+        let http = builder.build().map_err(|error| {
+            Failure::failed(format!("cannot set up TLS: {}", chain(&error)))
+                .help("name the certificate that vouches for the coordinator: --ca ca.pem")
+        })?;
         Ok(Self { http, connection })
     }
 

@@ -26,6 +26,8 @@ impl Visitor {
             .no_proxy()
             .timeout(LOOK_TIMEOUT)
             .pool_max_idle_per_host(0)
+            // Nothing here is TLS; without this a machine that has no certificates could not look.
+            .tls_certs_only([])
             .build()
             .map_err(|error| Failure::failed(format!("cannot set up HTTP: {error}")))?;
         Ok(Self { http })
