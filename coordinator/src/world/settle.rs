@@ -1,5 +1,6 @@
 //! Stepping every track that may move until none does.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use holdfast_engine::effect::Effect;
@@ -17,19 +18,27 @@ use crate::store::{Write, row};
 const STEPS_MAX: usize = 100_000;
 
 impl Round<'_> {
-    /// Steps every moved track, and every track that these move, until all are at rest.
+    /// Steps every moved track, and every track that these move, until all are at rest. What others
+    /// wait for comes first, so that each is stepped once.
     pub fn settle(&mut self) {
         self.wake_due();
+        let mut queue: BTreeSet<(usize, TrackName)> = BTreeSet::new();
         for _ in 0..STEPS_MAX {
-            let Some(name) = self.moved.pop_first() else {
+            let index = &self.world.index;
+            queue.extend(
+                std::mem::take(&mut self.moved)
+                    .into_iter()
+                    .map(|n| (index.place(&n), n)),
+            );
+            let Some((_, name)) = queue.pop_first() else {
                 return;
             };
             self.step(&name);
         }
-        tracing::warn!(left = self.moved.len(), "stopped stepping for this round");
-        let left = std::mem::take(&mut self.moved);
-        let again = left.into_iter().map(|name| (name, self.now));
-        self.world.wakes.extend(again);
+        tracing::warn!(left = queue.len(), "stopped stepping for this round");
+        self.world
+            .wakes
+            .extend(queue.into_iter().map(|(_, name)| (name, self.now)));
     }
 
     fn wake_due(&mut self) {
