@@ -149,8 +149,20 @@ impl Fleet {
     /// Adds a target: makes a token with these labels and starts an agent that joins with it. Does
     /// not wait until it is connected.
     pub fn join(&mut self, name: &str, environment: &str, labels: &[(&str, &str)]) -> &Agent {
+        let coordinator = self.address.clone();
+        self.join_through(&coordinator, name, environment, labels)
+    }
+
+    /// [`Self::join`] by way of another address, such as a [`crate::faults::Relay`].
+    pub fn join_through(
+        &mut self,
+        coordinator: &str,
+        name: &str,
+        environment: &str,
+        labels: &[(&str, &str)],
+    ) -> &Agent {
         let token = self.token(environment, labels);
-        let agent = self.agent_with(name, &token);
+        let agent = self.agent_with(coordinator, name, &token);
         agent.program.start();
         self.agents.entry(name.to_owned()).insert_entry(agent);
         self.agent(name)
@@ -158,12 +170,12 @@ impl Fleet {
 
     /// An agent's program that is not started and that this fleet does not keep.
     #[must_use]
-    pub fn agent_with(&self, name: &str, token: &str) -> Agent {
+    pub fn agent_with(&self, coordinator: &str, name: &str, token: &str) -> Agent {
         let data = self.directory().join(name);
         let arguments = [
             "run",
             "--coordinator",
-            &self.address,
+            coordinator,
             "--token",
             token,
             "--name",

@@ -19,6 +19,7 @@
 //! | [`api`], [`operator`] | the two ways in: typed HTTP, and `holdfast …` as a subprocess |
 //! | [`process`] | the kernel's table: which workloads run, since when |
 //! | [`wait`] | a condition with a deadline |
+//! | [`faults`] | a network that can be cut, chance that can be repeated |
 //! | [`port`], [`archive`], [`manifest`], [`visitor`], [`skip`] | what tests deploy, and how they look at it |
 #![allow(
     clippy::unwrap_used,
@@ -33,6 +34,7 @@
 
 pub mod api;
 pub mod archive;
+pub mod faults;
 pub mod fleet;
 pub mod manifest;
 pub mod operator;

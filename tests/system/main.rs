@@ -8,4 +8,6 @@
               real time"
 )]
 
+mod converging;
 mod declarative;
+mod offline;
