@@ -1,7 +1,10 @@
 //! What an apply would do: the same step as ever, and no effect of it performed.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use holdfast_engine::compile::diff;
+use holdfast_engine::compiled::TrackSpec;
 use holdfast_engine::track::{Track, TrackName};
 use holdfast_engine::whatif;
 use holdfast_protocol::api::apply::{ApplyRequest, Plan, PlanBase, PlannedAction, PlannedTrack};
@@ -68,10 +71,15 @@ impl World {
         let Some(spec) = prepared.compiled.tracks.get(name) else {
             return self.planned_removal(track, held);
         };
+        let in_force = self.compiled.tracks.get(name);
+        if in_force.is_some_and(|in_force| says_the_same(in_force, spec)) {
+            // It may be about to move all the same, and not because of this apply.
+            return None;
+        }
         let context = self.context_with(name, Some(spec));
         let mut inputs = context.inputs();
         inputs.revision = self.revision + 1;
-        whatif::plan(track, &inputs, self.changed_fields(name, prepared), now)
+        whatif::plan(track, &inputs, self.changed_fields(name, spec), now)
     }
 
     fn planned_removal(&self, track: &Track, held: &[Wait]) -> Option<PlannedTrack> {
@@ -95,35 +103,20 @@ impl World {
         })
     }
 
-    /// The fields of a track that differ, by their provenance: `vars.port: 8080 -> 9090`.
-    fn changed_fields(&self, name: &TrackName, prepared: &Prepared) -> Vec<String> {
-        let fields = |compiled: &holdfast_engine::compiled::Compiled| {
-            let spec = compiled.tracks.get(name);
-            let fields = spec
-                .map(|spec| spec.provenance.as_ref().clone())
-                .unwrap_or_default();
-            fields
-                .into_iter()
-                .map(|field| (field.path, field.value))
-                .collect::<std::collections::BTreeMap<_, _>>()
-        };
-        let (before, after) = (fields(&self.compiled), fields(&prepared.compiled));
-        if before.is_empty() {
-            return Vec::new();
-        }
-        let paths: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-        let differs = |path: &&String| before.get(*path) != after.get(*path);
-        let shown = |value: Option<&String>| value.map_or("(none)", String::as_str).to_owned();
-        paths
-            .into_iter()
-            .filter(differs)
-            .map(|path| {
-                format!(
-                    "{path}: {} -> {}",
-                    shown(before.get(path)),
-                    shown(after.get(path))
-                )
-            })
-            .collect()
+    /// The fields of a track's configuration that differ: `vars.port: 8080 -> 9090`.
+    fn changed_fields(&self, name: &TrackName, spec: &TrackSpec) -> Vec<String> {
+        let before = self.compiled.tracks.get(name);
+        before.map_or_else(Vec::new, |before| {
+            diff::configuration_changes(&before.configuration, &spec.configuration)
+        })
     }
+}
+
+/// Whether two declarations of a track differ at most in where they are written.
+fn says_the_same(one: &TrackSpec, other: &TrackSpec) -> bool {
+    let moved = TrackSpec {
+        provenance: Arc::clone(&one.provenance),
+        ..other.clone()
+    };
+    *one == moved
 }
