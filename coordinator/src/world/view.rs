@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use holdfast_engine::compile;
 use holdfast_engine::step;
 use holdfast_engine::track::{self, Track, TrackName};
 use holdfast_engine::wanted;
@@ -266,16 +267,20 @@ impl World {
         name: &TrackName,
         target: Option<&TargetName>,
     ) -> Option<Result<Explanation, String>> {
-        let spec = self.compiled.tracks.get(name)?;
+        if !self.compiled.tracks.contains_key(name) {
+            return None;
+        }
         let track = self.tracks.get(name)?;
-        let fields = spec.provenance.iter().map(|field| Field {
-            path: field.path.clone(),
-            value: field.value.clone(),
-            layer: field.layer.name().to_owned(),
-            owner: field.owner.clone(),
-            file: field.file.clone(),
-            line: field.line,
-        });
+        let fields = compile::provenance(&self.manifests, name)
+            .into_iter()
+            .map(|field| Field {
+                path: field.path,
+                value: field.value,
+                layer: field.layer.name().to_owned(),
+                owner: field.owner,
+                file: field.file,
+                line: field.line,
+            });
         let mut explanation = Explanation {
             service: name.service.clone(),
             environment: name.environment.clone(),
