@@ -6,6 +6,8 @@ pub mod text;
 
 use std::io::{IsTerminal as _, Write};
 
+use anstream::{AutoStream, ColorChoice};
+use anstyle::AnsiColor;
 use clap::ValueEnum;
 use holdfast_protocol::api::Items;
 use serde::Serialize;
@@ -46,6 +48,8 @@ pub struct Screen {
     pub format: Format,
     /// Whether results have colour.
     pub colour: bool,
+    /// Whether what stands beside results has colour.
+    pub colour_beside: bool,
     /// Whether progress may be drawn on standard error.
     pub progress: bool,
     /// Widest line of a table, in characters.
@@ -58,16 +62,15 @@ impl Screen {
     /// The real streams.
     #[must_use]
     pub fn standard(format: Format, colour: Colour) -> Self {
-        let colour = match colour {
+        let coloured = |choice: ColorChoice| match colour {
             Colour::Always => true,
             Colour::Never => false,
-            Colour::Auto => {
-                anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never
-            }
+            Colour::Auto => choice != ColorChoice::Never,
         };
         Self {
             format,
-            colour,
+            colour: coloured(AutoStream::choice(&std::io::stdout())),
+            colour_beside: coloured(AutoStream::choice(&std::io::stderr())),
             progress: std::io::stderr().is_terminal(),
             width: terminal_width().unwrap_or_default().max(TABLE_MAX_CHARS),
             out: Box::new(std::io::stdout()),
@@ -121,9 +124,20 @@ impl Screen {
         let text = if self.structured() {
             failure.json()
         } else {
-            failure.text()
+            self.headed(&failure.text())
         };
         let _ = self.err.write_all(text.as_bytes());
+    }
+
+    /// A failure's text, its first word in red.
+    fn headed(&self, text: &str) -> String {
+        match text.strip_prefix(ERROR) {
+            Some(rest) if self.colour_beside => {
+                let red = AnsiColor::Red.on_default().bold();
+                format!("{red}{ERROR}{red:#}{rest}")
+            }
+            Some(_) | None => text.to_owned(),
+        }
     }
 
     /// One object, for a program; `text` is the same for a person.
@@ -235,6 +249,8 @@ fn terminal_width() -> Option<usize> {
     Some(usize::from(size.ws_col))
 }
 
+/// How the text of a failure begins.
+const ERROR: &str = "error:";
 /// Widest line of a table, in characters, unless a terminal has more.
 pub const TABLE_MAX_CHARS: usize = 100;
 

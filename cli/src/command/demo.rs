@@ -7,6 +7,7 @@
 
 mod example;
 mod program;
+mod proof;
 mod stage;
 mod story;
 mod teller;

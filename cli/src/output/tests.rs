@@ -41,6 +41,7 @@ pub fn screen(format: Format) -> (Screen, Printed, Printed) {
     let screen = Screen {
         format,
         colour: false,
+        colour_beside: false,
         progress: false,
         width: TABLE_MAX_CHARS,
         out: Box::new(out.clone()),
@@ -275,6 +276,16 @@ fn a_failure_goes_to_standard_error_as_json_when_json_is_asked_for() {
     let (mut table, _, err) = screen(Format::Table);
     table.failure(&failure);
     assert_eq!(err.text(), "error: no such thing\n");
+}
+
+#[test]
+fn a_failure_has_colour_only_where_it_is_wanted() {
+    let failure = Failure::not_found("no such thing");
+    let (mut coloured, _, err) = screen(Format::Table);
+    coloured.colour_beside = true;
+    coloured.failure(&failure);
+    assert!(err.text().contains("\u{1b}[31m"), "{:?}", err.text());
+    assert!(err.text().ends_with(" no such thing\n"));
 }
 
 #[test]

@@ -202,14 +202,12 @@ impl Stage {
                 self.agent_data(name).display()
             );
         }
-        let pids: Vec<String> = self
-            .agents
-            .iter()
-            .chain(&self.coordinator)
-            .filter_map(Program::pid)
-            .map(|pid| pid.to_string())
-            .collect();
-        let _ = writeln!(text, "  kill {}", pids.join(" "));
+        if let Some(pid) = self.coordinator_pid() {
+            let _ = writeln!(
+                text,
+                "  kill {pid}      # the coordinator; an agent that leaves ends"
+            );
+        }
         let _ = writeln!(text, "  rm -r {}", self.folder().display());
         text
     }

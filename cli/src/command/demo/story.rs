@@ -1,29 +1,26 @@
 //! The story, scene by scene. Each scene acts, waits until what it claims is so, and only then says it.
 
-use std::path::Path;
 use std::time::Duration;
 
+use holdfast_protocol::api::access::CaStatus;
 use holdfast_protocol::api::apply::{Applied, ApplyRequest, default_set};
 use holdfast_protocol::api::deployment::{Deployment, Phase};
-use holdfast_protocol::api::event::Audit;
-use holdfast_protocol::api::release::{NewRelease, Release};
 use holdfast_protocol::api::status::Status;
-use holdfast_protocol::api::target::Target;
 use holdfast_protocol::api::token::{CreatedToken, NewToken};
 use holdfast_protocol::api::wait::Wait;
 use holdfast_protocol::time::{Timestamp, friendly, millis};
-use indicatif::ProgressBar;
-use rustix::process::{Signal, kill_process};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::program::{belongs_to, pid_of};
+use super::proof::{
+    are_stable, connected, deployments, expect_version, kill, release, server_of, serving,
+    verified, write,
+};
 use super::stage::{Stage, TARGETS};
 use super::teller::Teller;
 use super::{ensure, eventually, example};
 use crate::client::Client;
 use crate::clock;
-use crate::command::create::upload;
 use crate::error::{Exit, Failure};
 use crate::output::row::{Cell, Tone};
 use crate::output::table::Table;
@@ -87,6 +84,17 @@ async fn opening(stage: &mut Stage, teller: &mut Teller<'_>) -> Result<(), Failu
         stage.start_agent(name, &created.token)?;
     }
     connected(&client, 3).await?;
+    let ca: CaStatus = client.fetch(&["ca"], &[]).await?;
+    for authority in &ca.environments {
+        let inside = |(_, name): &&(&str, &str)| *name == authority.environment.as_str();
+        let targets = TARGETS.iter().filter(inside).count();
+        ensure(authority.certificates == targets as u64, || {
+            format!(
+                "{} has {targets} certificates: {authority:?}",
+                authority.environment
+            )
+        })?;
+    }
     teller.step(
         "joined",
         "Three agents joined, each with a token that works once: staging-1, production-1, \
@@ -133,25 +141,46 @@ async fn first_release(stage: &Stage, teller: &mut Teller<'_>) -> Result<(), Fai
         &json!({"version": "1.0.0", "port": staging}),
     )?;
 
-    eventually("production is stable", ROLLOUT_TIMEOUT, async || {
-        let stable = are_stable(&client, "production", "1.0.0").await?;
-        Ok(stable.then_some(()))
-    })
-    .await?;
+    let gap = production_follows(stage, &client).await?;
     expect_version(stage, first, "1.0.0").await?;
     expect_version(stage, second, "1.0.0").await?;
     teller.step(
         "production",
         &format!(
-            "Production followed by itself and is stable after {}: one target first, then the other \
-             (http://127.0.0.1:{first}/ and http://127.0.0.1:{second}/).",
-            text::span(began.elapsed())
+            "Production followed by itself and is stable after {}: one target first, the other {} \
+             later (http://127.0.0.1:{first}/ and http://127.0.0.1:{second}/).",
+            text::span(began.elapsed()),
+            text::span(gap)
         ),
-        &json!({"version": "1.0.0", "ports": [first, second]}),
+        &json!({"version": "1.0.0", "ports": [first, second], "gapMillis": millis(gap)}),
     )?;
     let status: Vec<Status> = client.items(&["status"], &[]).await?;
     teller.shown("\n$ holdfast status")?;
     teller.shown(&Table::of(&status, false).text(Some(SHOWN_CHARS), teller.colour()))
+}
+
+/// Waits until production is stable; tells how long the second target began after the first.
+async fn production_follows(stage: &Stage, client: &Client) -> Result<Duration, Failure> {
+    let [_, first, second] = stage.ports;
+    let (mut earlier, mut later) = (None, None);
+    eventually("production is stable", ROLLOUT_TIMEOUT, async || {
+        let serving = (serving(stage, first).await, serving(stage, second).await);
+        if serving.0 || serving.1 {
+            earlier.get_or_insert_with(Instant::now);
+        }
+        if serving.0 && serving.1 {
+            later.get_or_insert_with(Instant::now);
+        }
+        let stable = are_stable(client, "production", "1.0.0").await?;
+        Ok((stable && later.is_some()).then_some(()))
+    })
+    .await?;
+    let gap = earlier.zip(later).map(|(earlier, later)| later - earlier);
+    let gap = gap.unwrap_or_default();
+    ensure(gap >= WAVE_GAP_LEAST, || {
+        format!("the second target waits until the first has held, not {gap:?}")
+    })?;
+    Ok(gap)
 }
 
 /// The coordinator is cut off; a workload is killed and is back. Gives the processes that serve.
@@ -391,112 +420,13 @@ fn history(all: &[Deployment], colour: bool) -> String {
     Table::new(header, rows).text(Some(SHOWN_CHARS), colour)
 }
 
-async fn release(
-    client: &Client,
-    service: &str,
-    version: &str,
-    artifact: &str,
-    file: &Path,
-) -> Result<(), Failure> {
-    let wrong = |error: holdfast_protocol::name::NameError| Failure::failed(error.to_string());
-    let upload = upload(client, file, &ProgressBar::hidden()).await?;
-    let new = NewRelease {
-        version: version.parse().map_err(wrong)?,
-        artifacts: [(artifact.parse().map_err(wrong)?, upload.digest)].into(),
-        commit: None,
-        meta: std::collections::BTreeMap::new(),
-    };
-    let _: Release = client
-        .post(&["services", service, "releases"], &new)
-        .await?;
-    Ok(())
-}
-
-async fn deployments(client: &Client) -> Result<Vec<Deployment>, Failure> {
-    client.items(&["history"], &[]).await
-}
-
-async fn verified(client: &Client) -> Result<Audit, Failure> {
-    let audit: Audit = client.fetch(&["audit"], &[]).await?;
-    ensure(audit.valid, || {
-        format!("the record's hash chain holds: {}", audit.message)
-    })?;
-    Ok(audit)
-}
-
-async fn connected(client: &Client, count: usize) -> Result<(), Failure> {
-    eventually("all agents are connected", CONNECT_TIMEOUT, async || {
-        let targets: Vec<Target> = client.items(&["targets"], &[]).await?;
-        let connected = targets.iter().filter(|target| target.connected).count();
-        Ok((connected == count).then_some(()))
-    })
-    .await
-}
-
-/// Whether both services are stable in an environment, with this version.
-async fn are_stable(client: &Client, environment: &str, version: &str) -> Result<bool, Failure> {
-    let query = [("environment", Some(environment.to_owned()))];
-    let tracks: Vec<Status> = client.items(&["status"], &query).await?;
-    let failed = tracks.iter().find(|track| {
-        track
-            .current
-            .as_ref()
-            .is_some_and(|current| crate::command::wait::is_failure(current.phase))
-    });
-    ensure(failed.is_none(), || {
-        format!("no deployment fails: {failed:?}")
-    })?;
-    let stable = tracks.iter().filter(|track| {
-        track
-            .stable
-            .as_ref()
-            .is_some_and(|stable| stable.version.as_str() == version)
-    });
-    Ok(stable.count() == SERVICES)
-}
-
-async fn serving(stage: &Stage, port: u16) -> bool {
-    stage.visitor.look(port, "/").await.is_some()
-}
-
-async fn expect_version(stage: &Stage, port: u16, version: &str) -> Result<(), Failure> {
-    let served = stage.visitor.version(port).await;
-    ensure(served.as_deref() == Some(version), || {
-        format!("port {port} serves the site in version {version}, not {served:?}")
-    })
-}
-
-/// The process that serves a port, which must be one of the demo's own.
-async fn server_of(stage: &Stage, port: u16) -> Result<u32, Failure> {
-    let pid = stage.visitor.pid(port).await;
-    let own = pid.filter(|pid| belongs_to(*pid, stage.folder()));
-    own.ok_or_else(|| {
-        Failure::failed(format!(
-            "a process of the demo serves port {port}, not {pid:?}"
-        ))
-    })
-}
-
-fn kill(pid: u32) -> Result<(), Failure> {
-    pid_of(pid)
-        .and_then(|pid| kill_process(pid, Signal::KILL).ok())
-        .ok_or_else(|| Failure::failed(format!("process {pid} cannot be killed")))
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    std::fs::write(path, bytes)
-        .map_err(|error| Failure::failed(format!("cannot write {}: {error}", path.display())))
-}
-
-/// How many services the example has.
-const SERVICES: usize = 2;
 /// How long the demo's join tokens may be used.
 const TOKEN_TTL: Duration = Duration::from_secs(600);
-/// Time for agents to connect.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time for one environment to roll out.
 const ROLLOUT_TIMEOUT: Duration = Duration::from_secs(25);
 /// Time for a killed workload to be back.
 const REPAIR_TIMEOUT: Duration = Duration::from_secs(10);
+/// The first target has to hold for a second before the second one begins; looking takes time, too.
+const WAVE_GAP_LEAST: Duration = Duration::from_millis(800);
 /// Width of the tables that are shown, in characters.
 const SHOWN_CHARS: usize = 90;
