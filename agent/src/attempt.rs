@@ -76,6 +76,8 @@ pub struct Attempts {
     pub removals: BTreeMap<ServiceName, FetchAttempt>,
     /// By artifact: fetches that failed.
     pub fetches: BTreeMap<Digest, FetchAttempt>,
+    /// By service: the body that was given up, and why. A restart forgets the reason.
+    pub given_up: BTreeMap<ServiceName, (Digest, String)>,
 }
 
 impl Attempt {

@@ -275,7 +275,7 @@ impl Driver {
         for _ in 0..3 {
             self.see(now.at);
             let plan = plan::plan(&self.world(now));
-            if !self.remember(&plan.actions) {
+            if !self.remember(&plan, now) {
                 return plan;
             }
         }
@@ -347,14 +347,15 @@ impl Driver {
                 self.artifacts.reachable = true;
                 self.attempts.nudge_fetches();
                 self.reporter.up(commands, connection, now);
-                self.say_leave();
             }
+            LinkEvent::Offered(_) | LinkEvent::Complete { .. } if self.is_leaving() => {}
             LinkEvent::Offered(signed) => self.offered(signed, now),
             LinkEvent::Complete { signed, bodies } => self.complete(signed, bodies, now),
             LinkEvent::Stored { sequence } => self.stored(sequence),
             LinkEvent::Down { reason } => {
                 self.artifacts.reachable = false;
                 self.reporter.down(reason, now);
+                self.no_farewell();
             }
             LinkEvent::Farewell => self.farewell(),
         }

@@ -303,4 +303,20 @@ fn said_by_peer(error: &quinn::ConnectionError) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_attempts_follow_quickly_and_the_later_ones_are_spread_ever_wider() {
+        let pauses = |random| {
+            (1..12).map(move |n| reconnect_pause(n, Duration::from_secs(60), random).as_millis())
+        };
+        assert!(pauses(0.0).all(|pause| pause == PAUSE_MIN.as_millis()));
+        let widest: Vec<u128> = pauses(1.0).collect();
+        assert_eq!(widest[..3], [250; 3]);
+        assert_eq!(widest[3..6], [1_050, 2_050, 4_050]);
+        assert_eq!(widest.last(), Some(&60_050));
+        let short = reconnect_pause(30, Duration::from_secs(2), 1.0);
+        assert_eq!(short, Duration::from_secs(2) + PAUSE_MIN);
+    }
+}

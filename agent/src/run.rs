@@ -509,7 +509,9 @@ async fn dial_after(
 ) -> Option<()> {
     stop.run_until_cancelled(first_look).await?.ok()?;
     if link.coordinators.is_empty() {
-        tracing::warn!("no coordinator is known; going on from the cache alone");
+        let reason = "no coordinator is known; name one with --coordinator".to_owned();
+        tracing::warn!(reason, "not connected");
+        events.send(link::LinkEvent::Down { reason }).await.ok()?;
         return None;
     }
     link::run(link, greeting, events, stop).await;

@@ -18,7 +18,7 @@ use crate::diff::Sight;
 use crate::event::Event;
 use crate::health::{self, Probe, Probed};
 use crate::perform;
-use crate::plan::{Action, Busy};
+use crate::plan::{Action, Busy, Plan};
 
 /// Verdicts that may wait.
 const PROBED_MAX: usize = 64;
@@ -233,9 +233,9 @@ impl Driver {
     }
 
     /// Takes to heart what a plan says is to be remembered; whether there was anything.
-    pub(super) fn remember(&mut self, actions: &[Action]) -> bool {
+    pub(super) fn remember(&mut self, plan: &Plan, now: Now) -> bool {
         let mut any = false;
-        for action in actions {
+        for action in &plan.actions {
             let Action::Record { service, standing } = action else {
                 continue;
             };
@@ -243,7 +243,18 @@ impl Driver {
             self.standings_unsaved = true;
             self.standings.insert(service.clone(), *standing);
             match (standing.given_up, standing.good) {
-                (Some(failed), _) => tracing::warn!(%service, %failed, "put back"),
+                (Some(failed), _) => {
+                    let status = plan.statuses.get(service);
+                    let why = status
+                        .map(|status| status.message.clone())
+                        .unwrap_or_default();
+                    tracing::warn!(%service, %failed, why, "given up here");
+                    self.attempts
+                        .given_up
+                        .insert(service.clone(), (failed, why));
+                    // The failure is told before what follows it hides it.
+                    self.publish(now, plan);
+                }
                 (None, good) => tracing::debug!(%service, ?good, "ready"),
             }
             if let Some(good) = standing.good {

@@ -1,4 +1,6 @@
-//! Leaving for good: tell the coordinator, remove the workloads if asked to, forget everything.
+//! Leaving for good: remove the workloads if asked to, tell the coordinator, forget everything.
+//!
+//! Telling comes last, because it ends the conversation in which the removals are reported.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +13,6 @@ use super::{Driver, Left};
 use crate::clock::Moment;
 use crate::desired::Desired;
 use crate::event::Leave;
-use crate::link::Command;
 
 /// Time that the coordinator has to say goodbye.
 pub(super) const FAREWELL_LIMIT: Duration = Duration::from_secs(8);
@@ -22,10 +23,22 @@ pub(super) const REMOVALS_LIMIT: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub(super) struct Leaving {
     remove_workloads: bool,
-    farewell: bool,
-    farewell_by: Moment,
     removed_by: Moment,
+    goodbye: Goodbye,
     done: oneshot::Sender<Option<String>>,
+}
+
+/// How far the coordinator is with letting go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Goodbye {
+    /// Something is to be done before it is told.
+    NotYet,
+    /// It is, or will be, told; it has until then.
+    Until(Moment),
+    /// It has said goodbye.
+    Said,
+    /// It cannot be told.
+    Impossible,
 }
 
 impl Driver {
@@ -44,47 +57,67 @@ impl Driver {
         }
         self.leaving = Some(Leaving {
             remove_workloads: leave.remove_workloads,
-            farewell: false,
-            farewell_by: now.after(FAREWELL_LIMIT),
             removed_by: now.after(REMOVALS_LIMIT),
+            goodbye: Goodbye::NotYet,
             done: leave.done,
         });
-        self.say_leave();
     }
 
-    /// Asks to be forgotten, on a connection that may have come just now.
+    /// Whether this target is on its way out, and takes no assignment any more.
+    pub(super) const fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    /// Asks to be forgotten once everything else is done, on a connection that may have come just now.
     pub(super) fn say_leave(&mut self) {
-        if self.leaving.is_some() {
-            self.reporter.say(Command::Leave);
+        let now = self.parts.clock.now().at;
+        let ready = self.removals_are_done(now);
+        let Some(leaving) = self.leaving.as_mut().filter(|_| ready) else {
+            return;
+        };
+        if leaving.goodbye == Goodbye::NotYet {
+            leaving.goodbye = Goodbye::Until(now.after(FAREWELL_LIMIT));
+            self.reporter.leave();
         }
     }
 
     pub(super) fn farewell(&mut self) {
         if let Some(leaving) = &mut self.leaving {
-            leaving.farewell = true;
+            leaving.goodbye = Goodbye::Said;
+        }
+    }
+
+    /// There is no connection, so nobody can be told.
+    pub(super) fn no_farewell(&mut self) {
+        if let Some(leaving) = self.leaving.as_mut().filter(|l| l.goodbye != Goodbye::Said) {
+            leaving.goodbye = Goodbye::Impossible;
         }
     }
 
     pub(super) fn leave_wake(&self) -> Option<Moment> {
         let leaving = self.leaving.as_ref()?;
-        let farewell = (!leaving.farewell).then_some(leaving.farewell_by);
-        // Once told, a second wake-up soon after sees the removals through.
-        Some(farewell.map_or(leaving.removed_by, |by| by.min(leaving.removed_by)))
+        match leaving.goodbye {
+            Goodbye::Until(by) => Some(by),
+            Goodbye::NotYet | Goodbye::Said | Goodbye::Impossible => Some(leaving.removed_by),
+        }
     }
 
     /// How it went, once nothing is left to wait for.
     pub(super) fn left(&mut self) -> Option<Left> {
+        self.say_leave();
         let now = self.parts.clock.now().at;
+        let removed = self.removals_are_done(now);
+        let leaving = self.leaving.take_if(|leaving| {
+            let told = match leaving.goodbye {
+                Goodbye::NotYet => false,
+                Goodbye::Until(by) => now >= by,
+                Goodbye::Said | Goodbye::Impossible => true,
+            };
+            told && removed
+        })?;
         let empty = self.nothing_is_there();
-        let leaving = self.leaving.as_ref()?;
-        let told = leaving.farewell || now >= leaving.farewell_by;
-        let removed = !leaving.remove_workloads || empty || now >= leaving.removed_by;
-        if !told || !removed {
-            return None;
-        }
-        let leaving = self.leaving.take()?;
         let mut left_over = Vec::new();
-        if !leaving.farewell {
+        if leaving.goodbye != Goodbye::Said {
             left_over.push("the coordinator could not be told; run `holdfast target revoke` there");
         }
         if leaving.remove_workloads && !empty {
@@ -95,6 +128,12 @@ impl Driver {
             warning: (!left_over.is_empty()).then(|| left_over.join("; ")),
             done: leaving.done,
         })
+    }
+
+    fn removals_are_done(&self, now: Moment) -> bool {
+        let leaving = self.leaving.as_ref();
+        leaving.is_some_and(|l| !l.remove_workloads || now >= l.removed_by)
+            || self.nothing_is_there()
     }
 
     fn nothing_is_there(&self) -> bool {

@@ -45,6 +45,8 @@ pub(super) struct Reporter {
     unsaid: BTreeSet<ServiceName>,
     converged: bool,
     session: Option<Session>,
+    /// The target has asked to be forgotten: nothing more is reported.
+    leaves: bool,
     connected: bool,
     /// Since when `connected` is so.
     since: Timestamp,
@@ -154,6 +156,7 @@ impl Reporter {
             unsaid: BTreeSet::new(),
             converged: false,
             session: None,
+            leaves: false,
             connected: false,
             since: now.wall,
             last_error: None,
@@ -179,6 +182,9 @@ impl Reporter {
         self.connected = true;
         self.since = now.wall;
         self.last_error = None;
+        if self.leaves {
+            self.say(Command::Leave);
+        }
     }
 
     pub(super) fn down(&mut self, reason: String, now: Now) {
@@ -217,6 +223,13 @@ impl Reporter {
             tracing::warn!(%error, "the connection takes nothing");
             session.connection.close(1u32.into(), b"too slow");
         }
+    }
+
+    /// Asks to be forgotten. It is the last thing said on this connection, and on later ones the
+    /// first.
+    pub(super) fn leave(&mut self) {
+        self.leaves = true;
+        self.say(Command::Leave);
     }
 
     pub(super) fn connection(&self) -> Option<Connection> {
@@ -413,7 +426,7 @@ impl Driver {
             || !reporter.unsaid.is_empty()
             || !self.parts.journal.is_empty()
             || reporter.told.as_ref() != Some(&told);
-        if session.under_way.is_some() || !something {
+        if session.under_way.is_some() || reporter.leaves || !something {
             return;
         }
         let complete = session.complete;

@@ -105,6 +105,7 @@ impl Conversation<'_> {
                 }
                 Some(_) = log_streams.join_next(), if !log_streams.is_empty() => {}
                 _ = looks.tick() => {
+                    tracing::trace!(counters = ?counters(self.connection), "still there?");
                     if !pulse.look(counters(self.connection)) {
                         return Err(LinkError::Silent);
                     }

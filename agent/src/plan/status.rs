@@ -96,14 +96,7 @@ impl Subject<'_> {
     pub(super) fn status(&self, state: State, message: String) -> Status {
         let running = self.running();
         let version = running.and_then(|body| self.world.bodies.get(&body));
-        let (state, message) = match self.world.busy.get(self.service) {
-            Some(Busy::Converging { body, progress }) if *body == self.body => {
-                (self.unready(State::Progressing), progress.clone())
-            }
-            Some(Busy::Converging { .. } | Busy::Removing | Busy::Settling) | None => {
-                (state, message)
-            }
-        };
+        let (state, message) = self.while_busy(state, message);
         let running_since = match self.difference {
             Difference::Running(run) => Some(run.since),
             Difference::Unknown(_)
@@ -122,6 +115,23 @@ impl Subject<'_> {
             message: holdfast_protocol::observed::cut_message(message),
             restarts: self.attempt.restarts,
             running_since,
+        }
+    }
+
+    /// While something is under way, what was seen before it says little.
+    fn while_busy(&self, state: State, message: String) -> (State, String) {
+        let under_way = self.unready(State::Progressing);
+        match self.world.busy.get(self.service) {
+            Some(Busy::Converging { body, progress }) if *body == self.body => {
+                let message = if progress.is_empty() {
+                    message
+                } else {
+                    progress.clone()
+                };
+                (under_way, message)
+            }
+            Some(Busy::Settling) => (under_way, "looking at what came of it".to_owned()),
+            Some(Busy::Converging { .. } | Busy::Removing) | None => (state, message),
         }
     }
 
@@ -162,8 +172,13 @@ impl Subject<'_> {
             let intent = self.world.bodies.get(body);
             intent.map_or_else(|| body.short(), |i| i.workload.version.to_string())
         };
+        let known = self.world.attempts.given_up.get(self.service);
+        let why = known
+            .filter(|(body, _)| *body == self.wanted)
+            .map(|(_, why)| why.as_str());
+        let why = why.unwrap_or("it did not become ready here");
         format!(
-            "{} did not become ready here; {} was put back",
+            "{}: {why}; {} was put back",
             version(&self.wanted),
             version(&self.body)
         )

@@ -1,1 +1,0 @@
-//! The link against a coordinator in this process.
