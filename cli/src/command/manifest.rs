@@ -92,7 +92,8 @@ impl Gathered {
             return Err(whole(
                 path,
                 &format!("all manifests of one apply together may have at most {mib} MiB"),
-            ));
+            )
+            .help("apply them as several input sets, each with its own --set NAME"));
         }
         if self.files.len() >= FILES_MAX {
             return Err(whole(

@@ -74,7 +74,8 @@ pub fn parse(files: &[ManifestFile]) -> (ManifestSet, Vec<Diagnostic>) {
     if total > MANIFESTS_MAX_BYTES {
         let path = files.first().map_or("", |f| f.path.as_str());
         let message = format!("{total} bytes of manifests are more than {MANIFESTS_MAX_BYTES}");
-        problems.add(SourceFile::new(path, "").diagnostic(Place::default(), message, None));
+        let help = Some("apply them as several input sets, each with its own --set".to_owned());
+        problems.add(SourceFile::new(path, "").diagnostic(Place::default(), message, help));
         return (set, problems.finish());
     }
     let mut budget = yaml::NODES_MAX;
@@ -115,7 +116,8 @@ fn read_file(
         let size = file.content.len();
         let message = format!("{size} bytes are more than the {FILE_MAX_BYTES} of one file");
         let source = SourceFile::new(&file.path, "");
-        return problems.add(source.diagnostic(Place::default(), message, None));
+        let help = Some("write the documents to several files".to_owned());
+        return problems.add(source.diagnostic(Place::default(), message, help));
     }
     let source = Arc::new(SourceFile::new(&file.path, &file.content));
     let before = problems.len();

@@ -97,7 +97,7 @@ pub(super) fn circles_of_services(
                 "services depend on each other in {environment}: {}",
                 chain(&circle)
             );
-            report.add(*owned, *place, message, None);
+            report.add(*owned, *place, message, Some(OPEN_THE_CIRCLE.to_owned()));
         }
     }
 }
@@ -125,7 +125,7 @@ fn circles_in_order(declared: &Declared<'_>, report: &mut Report<'_>) {
             "environments come after each other in a circle: {}",
             chain(&circle)
         );
-        report.add(*owned, place, message, None);
+        report.add(*owned, place, message, Some(OPEN_THE_CIRCLE.to_owned()));
     }
 }
 
@@ -200,5 +200,7 @@ fn unknown<'k>(
     report.add(owned, place, message, help);
 }
 
+/// What to do about a circle.
+const OPEN_THE_CIRCLE: &str = "take one of these references out, so that one of them comes first";
 /// Most circles that are reported.
 const CIRCLES_MAX: usize = 10;

@@ -354,24 +354,32 @@ fn what_an_adapter_says_is_shown_at_the_field() {
            |
         10 | spec: {runtime: process, 
            |                 ^^^^^^^
+           |
+           = help: docs/adapters.md tells what `process` takes
 
         error: `template.command`: is missing
           --> default.yaml:11:3
            |
         11 |   template: {restart: {policy: often},
            |   ^^^^^^^^
+           |
+           = help: docs/adapters.md tells what `process` takes
 
         error: `template.restart.policy`: is not a policy
           --> default.yaml:11:32
            |
         11 |   template: {restart: {policy: often},
            |                                ^^^^^
+           |
+           = help: docs/adapters.md tells what `process` takes
 
         error: `template.files.conf/app.toml`: is no file
           --> default.yaml:12:27
            |
         12 |    files: {conf/app.toml: x}}}
            |                           ^
+           |
+           = help: docs/adapters.md tells what `process` takes
     "#]]
     .assert_eq(&render(&error, false));
 }

@@ -365,7 +365,11 @@ fn check(spec: &TrackSpec, merged: &Merged<'_>, validate: Validate<'_>, report: 
         };
         let known = merged.tree.at("template").is_some();
         let (owned, place) = merged.place_of(if known { &path } else { "runtime" });
-        report.add(owned, place, message, None);
+        let help = format!(
+            "docs/adapters.md tells what `{}` takes",
+            configuration.runtime
+        );
+        report.add(owned, place, message, Some(help));
     }
     let size = canonical::canonical(&configuration.template).len();
     if size > BODY_MAX_BYTES {

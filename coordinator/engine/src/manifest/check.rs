@@ -124,7 +124,7 @@ impl Check<'_> {
             Shape::Any => {}
             Shape::AnyObject => {
                 if !matches!(at.node.value, NodeValue::Map(_)) {
-                    self.wrong(at, "an object", None);
+                    self.wrong(at, "an object", Some("write {key: value}".to_owned()));
                 }
             }
             Shape::TextOr(grammar, object) => match at.node.value {
@@ -213,7 +213,7 @@ impl Check<'_> {
 
     fn table(&mut self, at: &At<'_>, key: Grammar, value: &'static Shape) {
         if !matches!(at.node.value, NodeValue::Map(_)) {
-            return self.wrong(at, "an object", None);
+            return self.wrong(at, "an object", Some("write {key: value}".to_owned()));
         }
         for entry in at.node.entries() {
             if let Err(message) = grammar(key, &entry.key) {
@@ -227,7 +227,7 @@ impl Check<'_> {
 
     fn list(&mut self, at: &At<'_>, of: &'static Shape) {
         if !matches!(at.node.value, NodeValue::List(_)) {
-            return self.wrong(at, "a list", None);
+            return self.wrong(at, "a list", Some("write [one, another]".to_owned()));
         }
         for (index, item) in at.node.items().iter().enumerate() {
             self.value(&at.item(index, item), of, Whole::Yes);

@@ -106,50 +106,52 @@ spec:
     check(
         content,
         expect![[r#"
-        error: "holdfast/v2" is not an apiVersion of this program
-         --> web.yaml:1:13
-          |
-        1 | apiVersion: holdfast/v2
-          |             ^^^^^^^^^^^
-          |
-          = help: write holdfast/v1
+            error: "holdfast/v2" is not an apiVersion of this program
+             --> web.yaml:1:13
+              |
+            1 | apiVersion: holdfast/v2
+              |             ^^^^^^^^^^^
+              |
+              = help: write holdfast/v1
 
-        error: "Web_1" may hold only lower-case letters, digits and hyphens
-         --> web.yaml:3:18
-          |
-        3 | metadata: {name: Web_1, owner: 7}
-          |                  ^^^^^
+            error: "Web_1" may hold only lower-case letters, digits and hyphens
+             --> web.yaml:3:18
+              |
+            3 | metadata: {name: Web_1, owner: 7}
+              |                  ^^^^^
 
-        error: `metadata.owner` has to be text, not 7
-         --> web.yaml:3:32
-          |
-        3 | metadata: {name: Web_1, owner: 7}
-          |                                ^
-          |
-          = help: write "7"
+            error: `metadata.owner` has to be text, not 7
+             --> web.yaml:3:32
+              |
+            3 | metadata: {name: Web_1, owner: 7}
+              |                                ^
+              |
+              = help: write "7"
 
-        error: `spec.runtime` is missing
-         --> web.yaml:4:1
-          |
-        4 | spec:
-          | ^^^^
-          |
-          = help: The adapter that runs it: process, static.
+            error: `spec.runtime` is missing
+             --> web.yaml:4:1
+              |
+            4 | spec:
+              | ^^^^
+              |
+              = help: The adapter that runs it: process, static.
 
-        error: `spec.dependsOn` has to be a list, not "migrate"
-         --> web.yaml:5:14
-          |
-        5 |   dependsOn: migrate
-          |              ^^^^^^^
+            error: `spec.dependsOn` has to be a list, not "migrate"
+             --> web.yaml:5:14
+              |
+            5 |   dependsOn: migrate
+              |              ^^^^^^^
+              |
+              = help: write [one, another]
 
-        error: `spec.targets.matchLabels.rack` has to be text, not 7
-         --> web.yaml:6:33
-          |
-        6 |   targets: {matchLabels: {rack: 7}}
-          |                                 ^
-          |
-          = help: write "7"
-    "#]],
+            error: `spec.targets.matchLabels.rack` has to be text, not 7
+             --> web.yaml:6:33
+              |
+            6 |   targets: {matchLabels: {rack: 7}}
+              |                                 ^
+              |
+              = help: write "7"
+        "#]],
     );
 }
 
@@ -650,12 +652,14 @@ spec: {after: [a]}
     check(
         environments,
         expect![[r#"
-        error: environments come after each other in a circle: a -> b -> c -> a
-         --> web.yaml:4:16
-          |
-        4 | spec: {after: [b]}
-          |                ^
-    "#]],
+            error: environments come after each other in a circle: a -> b -> c -> a
+             --> web.yaml:4:16
+              |
+            4 | spec: {after: [b]}
+              |                ^
+              |
+              = help: take one of these references out, so that one of them comes first
+        "#]],
     );
     let services = format!(
         "{}---\n{}---\n{}",
@@ -666,12 +670,14 @@ spec: {after: [a]}
     check(
         &services,
         expect![[r#"
-        error: services depend on each other in staging: api -> web -> api
-          --> web.yaml:13:15
-           |
-        13 |   dependsOn: [web]
-           |               ^^^
-    "#]],
+            error: services depend on each other in staging: api -> web -> api
+              --> web.yaml:13:15
+               |
+            13 |   dependsOn: [web]
+               |               ^^^
+               |
+               = help: take one of these references out, so that one of them comes first
+        "#]],
     );
 }
 

@@ -361,7 +361,8 @@ impl Reading<'_> {
     }
 
     fn exhausted(&mut self, place: Place, message: String) -> Result<(), Exhausted> {
-        self.problem(place, &message, None);
+        let help = "use aliases for less, or apply several input sets".to_owned();
+        self.problem(place, &message, Some(help));
         Err(Exhausted)
     }
 
