@@ -19,7 +19,8 @@ use crate::history::Entry;
 use crate::link::CloseReason;
 use crate::store::{Write, row};
 
-/// A transition older than this was journaled while the target was away, and belongs in the history.
+/// A transition older than this was journaled while the target was away, whatever its clock says of the
+/// moment when it came back, and belongs in the history.
 const AWAY: Duration = Duration::from_secs(5);
 
 impl Round<'_> {
@@ -248,7 +249,9 @@ impl Round<'_> {
         environment: &EnvironmentName,
         transition: Transition,
     ) {
-        let away = self.now.since(transition.at) > AWAY;
+        let there = self.world.targets.get(name);
+        let away = there.is_some_and(|there| transition.at < there.kept.since)
+            || self.now.since(transition.at) > AWAY;
         let kind = match transition.state {
             State::Failed => "workload.failed",
             State::NotReady => "workload.notReady",
