@@ -28,6 +28,10 @@ const AGENT_EXPOSURE_MAX: f32 = 8.0;
 /// The capability to load kernel modules, as a bit.
 const CAP_SYS_MODULE: u64 = 1 << 16;
 
+/// Installs a program that differs: what follows the end of a program file is not loaded.
+const UPGRADE: &str = "mkdir /root/newer && cp /srv/programs/holdfast-agent /root/newer && \
+    echo newer >> /root/newer/holdfast-agent && sh /srv/deploy/install.sh --from /root/newer";
+
 const MANIFESTS: &str = r#"
 apiVersion: holdfast/v1
 kind: Environment
@@ -94,6 +98,23 @@ fn workloads_outlive_the_agent_that_the_installer_joined() {
         host.workload(&WORKLOAD),
         vec![first.clone()],
         "and the same workload"
+    );
+
+    let before = host.main_process("holdfast-agent");
+    let said = host.run(&["sh", "-c", UPGRADE]);
+    assert!(
+        said.contains("installed /usr/local/bin/holdfast-agent"),
+        "{said}"
+    );
+    assert_ne!(
+        host.main_process("holdfast-agent"),
+        before,
+        "the new program runs"
+    );
+    assert_eq!(
+        host.workload(&WORKLOAD),
+        vec![first.clone()],
+        "an upgrade disturbs nothing"
     );
 
     host.kill(&first);
