@@ -13,7 +13,7 @@ use holdfast_protocol::name::{EnvironmentName, ServiceName};
 use super::{Outcome, Session, logs};
 use crate::client::Client;
 use crate::error::{Exit, Failure};
-use crate::output::text::wait_kind;
+use crate::output::text::wait_line;
 
 /// What one look at the awaited thing shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,18 +158,7 @@ fn line(deployment: &Deployment) -> String {
 /// The waits in one line.
 #[must_use]
 pub fn because(waits: &[Wait]) -> String {
-    waits
-        .iter()
-        .map(|wait| {
-            format!(
-                "{} {}: {}",
-                wait_kind(wait.kind),
-                wait.subject,
-                wait.message
-            )
-        })
-        .collect::<Vec<_>>()
-        .join("; ")
+    waits.iter().map(wait_line).collect::<Vec<_>>().join("; ")
 }
 
 fn late(timeout: Duration, told: &[String]) -> Failure {

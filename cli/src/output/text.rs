@@ -90,15 +90,21 @@ pub const fn wait_kind(kind: WaitKind) -> &'static str {
     }
 }
 
+/// A wait in one line: its kind, what it is about where that says more, and why.
+#[must_use]
+pub fn wait_line(wait: &Wait) -> String {
+    let kind = wait_kind(wait.kind);
+    let message = clean(&wait.message);
+    if wait.subject.trim_end_matches('s') == kind {
+        return format!("{kind}: {message}");
+    }
+    format!("{kind} {}: {message}", clean(&wait.subject))
+}
+
 /// A wait for a person: what, since when, how it ends.
 #[must_use]
 pub fn wait(wait: &Wait, now: Timestamp) -> String {
-    let mut text = format!(
-        "{} {}: {}\n",
-        wait_kind(wait.kind),
-        clean(&wait.subject),
-        clean(&wait.message)
-    );
+    let mut text = format!("{}\n", wait_line(wait));
     let _ = writeln!(text, "    since {} ago", age(now, wait.since));
     if let Some(then) = wait.until {
         let _ = writeln!(text, "    ends by itself {}", until(now, then));
