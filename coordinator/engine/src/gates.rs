@@ -8,7 +8,6 @@ use crate::input::{Dependency, Inputs, ReleaseRef, Upstream};
 use crate::step::Turn;
 use crate::track::{Point, Track, TrackName};
 use crate::wait::{Waits, by_command};
-use crate::wanted::is_passed_over;
 
 /// The gates that stand before `point`. It may roll when there are none.
 pub(crate) fn standing(turn: &Turn<'_>, spec: &TrackSpec, point: &Point) -> Waits {
@@ -114,7 +113,7 @@ pub(crate) fn supply(turn: &Turn<'_>, spec: &TrackSpec) -> Waits {
         no_release(&mut waits, &turn.track);
         return waits;
     };
-    if behind(&turn.track, spec, newest) {
+    if behind(&turn.track, newest) {
         for environment in &spec.after {
             let mut upstreams = turn.inputs.upstream.iter();
             match upstreams.find(|upstream| upstream.environment == environment) {
@@ -126,12 +125,9 @@ pub(crate) fn supply(turn: &Turn<'_>, spec: &TrackSpec) -> Waits {
     waits
 }
 
-fn behind(track: &Track, spec: &TrackSpec, newest: &ReleaseRef) -> bool {
-    let newer = track
-        .stable
-        .as_ref()
-        .is_none_or(|stable| newest.sequence > stable.sequence);
-    newer && !is_passed_over(track, spec, newest.sequence)
+fn behind(track: &Track, newest: &ReleaseRef) -> bool {
+    let stable = track.stable.as_ref();
+    stable.is_none_or(|stable| newest.sequence > stable.sequence)
 }
 
 fn no_release(waits: &mut Waits, track: &Track) {

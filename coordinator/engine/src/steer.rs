@@ -233,7 +233,10 @@ fn rollback(
         return Ok(Granted::Already(format!("{name} is at {version} already")));
     }
     leave(turn, spec, &destination, person);
-    turn.begin(destination, person.trigger(TriggerKind::Rollback));
+    turn.begin(destination.clone(), person.trigger(TriggerKind::Rollback));
+    // It was stable here, and a person says that it is what the track rests on: what joins gets it,
+    // and a later failure goes back to it, whether or not every target can be brought back.
+    turn.track.stable = Some(destination);
     Ok(Granted::Changed(format!("{name} goes back to {version}")))
 }
 
@@ -294,16 +297,12 @@ fn destination(turn: &Turn<'_>, spec: &TrackSpec, to: Option<&Version>) -> Resul
 /// The stable point before this one; after a halt or a failed rollback, the one that was not reached.
 fn before(track: &Track) -> Option<Point> {
     let stable = track.stable.as_ref()?;
-    let current = track.current.as_ref();
-    match current.map(|current| (&current.phase, current)) {
-        Some((
-            Phase::RollbackFailed | Phase::Rolling { .. } | Phase::Verifying { .. },
-            current,
-        )) if current.is_manual_rollback() => {
-            return Some(current.point.clone());
-        }
-        Some((Phase::Halted | Phase::RollbackFailed, _)) => return Some(stable.clone()),
-        Some(_) | None => {}
+    let unsettled = |current: &Deployment| {
+        matches!(current.phase, Phase::Halted | Phase::RollbackFailed)
+            || current.is_manual_rollback() && !current.is_final()
+    };
+    if track.current.as_ref().is_some_and(unsettled) {
+        return Some(stable.clone());
     }
     let mut earlier = track.earlier.iter().rev();
     earlier
@@ -354,9 +353,12 @@ fn leave(turn: &mut Turn<'_>, spec: &TrackSpec, to: &Point, person: &Person<'_>)
         pass_over(&mut turn.track, first, &newest);
     }
     let_again(&mut turn.track, to);
-    turn.track
-        .proven
-        .retain(|sequence| *sequence <= to.sequence);
+    // What a person went back from is proven no more, and no place to go back to.
+    let track = &mut turn.track;
+    track.proven.retain(|sequence| *sequence <= to.sequence);
+    track
+        .earlier
+        .retain(|earlier| earlier.sequence < to.sequence);
     if turn
         .track
         .current

@@ -155,9 +155,18 @@ impl<'a> Turn<'a> {
     /// Converges and advances until nothing changes. `before` are the waits of the last step.
     pub(crate) fn run(mut self, before: &[Wait]) -> Outcome {
         for _ in 0..MOVES_MAX {
+            if let Some(next) = self.next_before_placing() {
+                self.take(next);
+                continue;
+            }
             place::converge(&mut self);
-            if let Some(waits) = self.advance() {
-                return self.finish(waits, before);
+            match self.next() {
+                Next::Stay(waits) => return self.finish(waits, before),
+                next @ (Next::Begin(..)
+                | Next::Enter(..)
+                | Next::Note(..)
+                | Next::Fail(..)
+                | Next::Prove) => self.take(next),
             }
         }
         // Only a fault of the engine gets here. The rest happens in the next step.
@@ -166,13 +175,28 @@ impl<'a> Turn<'a> {
         self.finish(waits, before)
     }
 
+    /// What follows whatever targets have. Asked first, so that nothing is placed on the way through
+    /// a phase that is left in the same step.
+    fn next_before_placing(&self) -> Option<Next> {
+        let spec = spec(self.inputs)?;
+        let current = self.track.current.as_ref();
+        let Some(deployment) = current.filter(|current| !current.is_final()) else {
+            return resting::begin(self);
+        };
+        if deployment.phase != Phase::Waiting {
+            return None;
+        }
+        let next = waiting::next(self, spec, deployment);
+        (!matches!(next, Next::Stay(_))).then_some(next)
+    }
+
     fn next(&self) -> Next {
         let spec = match self.inputs.declared {
             Declared::Runs(spec) => spec,
             Declared::Removed { confirmed } => return removed::next(self, confirmed),
         };
         let Some(deployment) = &self.track.current else {
-            return resting::next(self, spec);
+            return Next::Stay(resting::explain(self, spec));
         };
         match deployment.phase {
             Phase::Waiting => waiting::next(self, spec, deployment),
@@ -186,24 +210,24 @@ impl<'a> Turn<'a> {
                 holding_since,
             } => verifying::next(self, spec, since, holding_since),
             Phase::RollingBack { since } => rolling_back::next(self, spec, since),
-            Phase::Halted | Phase::RollbackFailed => halted::next(self, spec, deployment),
+            Phase::Halted | Phase::RollbackFailed => {
+                Next::Stay(halted::explain(self, spec, deployment))
+            }
             Phase::Stable | Phase::RolledBack | Phase::Rejected | Phase::Superseded => {
-                resting::next(self, spec)
+                Next::Stay(resting::explain(self, spec))
             }
         }
     }
 
-    /// Goes where the phase says, or stays for the reasons returned.
-    fn advance(&mut self) -> Option<Waits> {
-        match self.next() {
-            Next::Stay(waits) => return Some(waits),
+    fn take(&mut self, next: Next) {
+        match next {
+            Next::Stay(_) => {}
             Next::Begin(point, trigger) => self.begin(point, trigger),
             Next::Enter(phase, kind, reason) => self.enter(phase, kind, reason),
             Next::Note(phase) => self.note(phase),
             Next::Fail(reason) => rollback::fail(self, reason),
             Next::Prove => self.prove(),
         }
-        None
     }
 
     /// Makes a deployment, in `Waiting`.
@@ -274,13 +298,13 @@ impl<'a> Turn<'a> {
         let Some(deployment) = &self.track.current else {
             return;
         };
-        let (point, by_hand) = (deployment.point.clone(), deployment.is_manual_rollback());
+        let point = deployment.point.clone();
         let reason = format!(
             "ready on {} and held",
             crate::wait::targets(ready(self, &point))
         );
         let before = self.track.stable.take();
-        remember(&mut self.track, &point, before, by_hand);
+        remember(&mut self.track, &point, before);
         self.track.stable = Some(point);
         self.enter(Phase::Stable, "deployment.stable", reason);
     }
@@ -319,9 +343,10 @@ impl<'a> Turn<'a> {
 
     fn finish(mut self, mut waits: Waits, before: &[Wait]) -> Outcome {
         self.save();
-        if !self.fresh.is_empty() {
+        if self.begun || !self.fresh.is_empty() {
             // A body that did not change is ready already, and one that cannot be rendered has
-            // failed already: nobody reports either, so look again.
+            // failed already: nobody reports either, so look again. And only one deployment is made
+            // in a step.
             waits.wake(self.now.after(AGAIN));
         }
         let (waits, wake_at) = waits.finish(before, self.now);
@@ -348,8 +373,8 @@ pub(crate) fn goal(track: &Track) -> Option<&Point> {
 fn brings(deployment: &Deployment) -> bool {
     match deployment.phase {
         Phase::Waiting | Phase::Rolling { .. } | Phase::Verifying { .. } | Phase::Halted => true,
-        Phase::RollbackFailed => deployment.is_manual_rollback(),
-        Phase::Stable
+        Phase::RollbackFailed
+        | Phase::Stable
         | Phase::RollingBack { .. }
         | Phase::RolledBack
         | Phase::Rejected
@@ -390,13 +415,8 @@ fn ready<'t>(turn: &'t Turn<'_>, point: &Point) -> Vec<&'t TargetName> {
 }
 
 /// Notes what was stable before `point`, and that `point` is proven.
-fn remember(track: &mut Track, point: &Point, before: Option<Point>, by_hand: bool) {
-    if by_hand {
-        // What a person went back from is no place to go back to.
-        track
-            .earlier
-            .retain(|earlier| earlier.sequence < point.sequence);
-    } else if let Some(before) = before.filter(|before| !before.is(point)) {
+fn remember(track: &mut Track, point: &Point, before: Option<Point>) {
+    if let Some(before) = before.filter(|before| !before.is(point)) {
         track
             .earlier
             .retain(|earlier| earlier.sequence != before.sequence);

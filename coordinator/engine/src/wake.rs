@@ -34,8 +34,8 @@ pub struct Index {
     services: BTreeMap<ServiceName, Vec<usize>>,
     /// The tracks of each environment.
     environments: BTreeMap<EnvironmentName, Vec<usize>>,
-    /// The tracks that read something of this one.
-    readers: BTreeMap<usize, Vec<usize>>,
+    /// The tracks that read something of this one, which need not be declared itself any more.
+    readers: BTreeMap<TrackName, Vec<usize>>,
 }
 
 impl Index {
@@ -64,9 +64,7 @@ impl Index {
                 .or_default()
                 .push(place);
             for before in reads(compiled, name) {
-                if let Some(read) = index.places.get(&before) {
-                    index.readers.entry(*read).or_default().push(place);
-                }
+                index.readers.entry(before).or_default().push(place);
             }
         }
         index.order = order;
@@ -88,7 +86,7 @@ impl Index {
                 .map(|place| self.named(&[*place]))
                 .unwrap_or_default(),
             Change::Progress(name) => {
-                let readers = at(name).and_then(|place| self.readers.get(place));
+                let readers = self.readers.get(name);
                 self.named(readers.unwrap_or(&none))
             }
         }

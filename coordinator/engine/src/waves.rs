@@ -31,7 +31,7 @@ pub(crate) struct Survey<'t> {
     pub(crate) places_taken: usize,
     /// Connected targets that are not ready.
     pub(crate) unavailable: usize,
-    /// Connected holders that are not done.
+    /// Holders that are not done, those included that may come back and start.
     pub(crate) in_flight: usize,
     /// Targets that may be unavailable at a time.
     pub(crate) budget: usize,
@@ -55,8 +55,6 @@ pub(crate) struct Holder<'t> {
 pub(crate) struct Candidate<'t> {
     /// Its name.
     pub(crate) name: &'t TargetName,
-    /// Whether it is connected.
-    connected: bool,
     /// Whether it serves nobody now, so that it loses nothing.
     unavailable: bool,
     /// Whether it has nothing at all of this track.
@@ -102,11 +100,15 @@ pub(crate) fn survey<'t>(
     for (name, view) in &turn.inputs.targets {
         let placement = turn.track.placements.get(name);
         match placement.filter(|placement| placement.point.is(&deployment.point)) {
-            Some(placement) => survey.hold(Holder {
-                name,
-                standing: standing(turn, name, view, placement, terms),
-                since: placement.since.max(view.since),
-            }),
+            Some(placement) => {
+                let ready = matches!(view.seen, Seen::Ready { .. });
+                let holder = Holder {
+                    name,
+                    standing: standing(turn, name, view, placement, terms),
+                    since: placement.since.max(view.since),
+                };
+                survey.hold(holder, ready && !turn.fresh.contains(name));
+            }
             None if view.connected || everyone => {
                 survey.consider(name, view, placement.is_none());
             }
@@ -140,15 +142,14 @@ impl<'t> Survey<'t> {
         let (mut in_flight, mut unavailable) = (self.in_flight, self.unavailable);
         let mut picks = Vec::new();
         for candidate in &self.candidates {
-            let free = !candidate.connected || (candidate.empty && !joiners_wait);
+            let free = candidate.empty && !joiners_wait;
             let affordable = candidate.unavailable || unavailable < self.budget;
             if room == 0 || !(free || (in_flight < self.budget && affordable)) {
                 continue;
             }
             room -= 1;
-            in_flight += usize::from(candidate.connected);
-            let newly = !candidate.unavailable || candidate.empty;
-            unavailable += usize::from(candidate.connected && newly);
+            in_flight += 1;
+            unavailable += usize::from(!candidate.unavailable || candidate.empty);
             picks.push(candidate.name);
         }
         picks
@@ -210,10 +211,11 @@ impl<'t> Survey<'t> {
         holders.chain(self.returning.iter().map(|(_, until)| *until))
     }
 
-    fn hold(&mut self, holder: Holder<'t>) {
+    fn hold(&mut self, holder: Holder<'t>, was_ready: bool) {
         let (here, not_done) = match holder.standing {
             Standing::Away { returning_until } => {
-                (self.waits_for_away || returning_until.is_some(), false)
+                let here = self.waits_for_away || returning_until.is_some();
+                (here, here && !was_ready)
             }
             Standing::UnderWay { .. } | Standing::Settling { .. } => (true, true),
             // A failure that is tolerated must not use up what may be unavailable, or the rollout
@@ -242,7 +244,6 @@ impl<'t> Survey<'t> {
         self.unavailable += usize::from(view.connected && !ready && !empty);
         self.candidates.push(Candidate {
             name,
-            connected: view.connected,
             unavailable: !ready,
             empty,
         });

@@ -2,24 +2,22 @@
 
 use holdfast_protocol::api::wait::WaitKind;
 
-use super::{Next, Turn, resting};
+use super::{Turn, resting};
 use crate::compiled::TrackSpec;
 use crate::gates::words;
 use crate::track::Deployment;
-use crate::wait::by_command;
+use crate::wait::{Waits, by_command};
 
-/// What else is wanted begins as ever; otherwise the reason is shown for as long as this stands.
-pub(super) fn next(turn: &Turn<'_>, spec: &TrackSpec, deployment: &Deployment) -> Next {
-    let mut next = resting::next(turn, spec);
-    if let Next::Stay(waits) = &mut next {
-        let phase = words(deployment.phase.name());
-        let message = format!(
-            "{} {phase}: {}",
-            deployment.point.version, deployment.reason
-        );
-        let wait = waits.push(WaitKind::Failed, &deployment.point.version, message);
-        by_command(wait, "retry", &turn.track.name);
-        by_command(wait, "rollback", &turn.track.name);
-    }
-    next
+/// The reason, for as long as this stands.
+pub(super) fn explain(turn: &Turn<'_>, spec: &TrackSpec, deployment: &Deployment) -> Waits {
+    let mut waits = resting::explain(turn, spec);
+    let phase = words(deployment.phase.name());
+    let message = format!(
+        "{} {phase}: {}",
+        deployment.point.version, deployment.reason
+    );
+    let wait = waits.push(WaitKind::Failed, &deployment.point.version, message);
+    by_command(wait, "retry", &turn.track.name);
+    by_command(wait, "rollback", &turn.track.name);
+    waits
 }

@@ -60,9 +60,6 @@ fn converge_declared(turn: &mut Turn<'_>, spec: &TrackSpec) {
         Phase::Verifying { since, .. } => roll(turn, spec, &deployment, (u32::MAX, since)),
         Phase::Waiting => rest(turn, spec, &Rule::Stragglers),
         Phase::Halted => rest(turn, spec, &Rule::Joiners),
-        Phase::RollbackFailed if deployment.is_manual_rollback() => {
-            everyone(turn, &deployment.point);
-        }
         Phase::RollingBack { .. } | Phase::RolledBack | Phase::RollbackFailed => {
             restore(turn, spec, &deployment.point);
         }
@@ -125,26 +122,6 @@ fn restore(turn: &mut Turn<'_>, spec: &TrackSpec, failed: &Point) {
         turn.place(name, stable.clone());
     }
     rest(turn, spec, &Rule::All);
-}
-
-/// What a person asked for goes everywhere, whoever is away.
-fn everyone(turn: &mut Turn<'_>, point: &Point) {
-    let has = |name: &TargetName| {
-        turn.track
-            .placements
-            .get(name)
-            .is_some_and(|p| p.point.is(point))
-    };
-    let without: Vec<TargetName> = turn
-        .inputs
-        .targets
-        .keys()
-        .filter(|name| !has(name))
-        .cloned()
-        .collect();
-    for name in without {
-        turn.place(name, point.clone());
-    }
 }
 
 /// Which targets are given the stable point.
@@ -221,7 +198,8 @@ fn flight(turn: &Turn<'_>, spec: &TrackSpec, stable: &Point) -> (usize, usize) {
         let placement = turn.track.placements.get(*name);
         let fresh = turn.fresh.contains(*name);
         let settled = !fresh && matches!(view.seen, Seen::Ready { .. } | Seen::Failed { .. });
-        view.connected && placement.is_some_and(|p| p.point.is(stable)) && !settled
+        let here = view.connected || returning_until(view, turn.now).is_some();
+        here && placement.is_some_and(|p| p.point.is(stable)) && !settled
     };
     let under_way = turn.inputs.targets.iter().filter(moving).count();
     (under_way, spec.rollout.max_unavailable.of(connected).max(1))

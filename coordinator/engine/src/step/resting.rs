@@ -14,14 +14,13 @@ use crate::wait::{self, Waits, by_command};
 use crate::wanted::{Rule, admitted_newest, is_passed_over, wanted};
 
 /// A deployment of what is wanted, unless that is what the track rests on.
-pub(super) fn next(turn: &Turn<'_>, spec: &TrackSpec) -> Next {
-    match wanted(&turn.track, turn.inputs) {
-        Some((point, rule)) if turn.may_begin() && !rests_on(turn, &point) => {
-            let trigger = trigger(turn, &point, rule);
-            Next::Begin(point, trigger)
-        }
-        Some(_) | None => Next::Stay(explain(turn, spec)),
+pub(super) fn begin(turn: &Turn<'_>) -> Option<Next> {
+    let (point, rule) = wanted(&turn.track, turn.inputs)?;
+    if !turn.may_begin() || rests_on(turn, &point) {
+        return None;
     }
+    let trigger = trigger(turn, &point, rule);
+    Some(Next::Begin(point, trigger))
 }
 
 fn rests_on(turn: &Turn<'_>, point: &Point) -> bool {

@@ -47,6 +47,8 @@ pub(crate) struct World {
     pub(crate) watch: Option<Watch>,
     /// The first thing that a watch objected to.
     pub(crate) objection: Option<String>,
+    /// Whether every step is repeated, to see that it was the whole of it.
+    pub(crate) repeats: bool,
     /// Whether the next step is lost.
     lose: bool,
     moved: BTreeSet<(usize, TrackName)>,
@@ -101,6 +103,7 @@ impl World {
             said: Vec::new(),
             watch: None,
             objection: None,
+            repeats: false,
             lose: false,
             moved: BTreeSet::new(),
         }
@@ -511,7 +514,30 @@ impl World {
             return self.restart();
         }
         self.watched(&track, &inputs, &outcome, None);
+        let placed: Vec<TargetName> = outcome.effects.iter().filter_map(placed).collect();
         self.commit(name, outcome);
+        if self.repeats {
+            self.repeat(name, &placed);
+        }
+    }
+
+    /// What was just stepped, stepped again before anything was heard of what it did, has nothing
+    /// left to do and waits for the same.
+    fn repeat(&mut self, name: &TrackName, placed: &[TargetName]) {
+        let Some(track) = self.tracks.get(name).cloned() else {
+            return;
+        };
+        let mut parts = self.parts(name);
+        for target in placed {
+            if let Some(view) = parts.targets.get_mut(target) {
+                view.seen = Seen::Unknown;
+            }
+        }
+        let again = step(&track, &parts.inputs(self, name), self.now);
+        if !again.effects.is_empty() || again.track != track {
+            let waits = (&track.waits, &again.waits);
+            self.object(&format!("{name}: repeated: {:?}, {waits:?}", again.effects));
+        }
     }
 
     fn watched(
@@ -696,6 +722,13 @@ pub(crate) fn wait_text(wait: &holdfast_protocol::api::wait::Wait, now: Timestam
         format!(" [{}]", wait.ends_by.join(" | "))
     };
     format!("{kind} {}: {}{until}{ends}", wait.subject, wait.message)
+}
+
+fn placed(effect: &Effect) -> Option<TargetName> {
+    match effect {
+        Effect::Place { target, .. } => Some(target.clone()),
+        Effect::Displace { .. } | Effect::Save(_) | Effect::Record(_) => None,
+    }
 }
 
 fn effect_text(name: &TrackName, effect: &Effect) -> Option<String> {
