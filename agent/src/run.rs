@@ -468,7 +468,10 @@ impl Assembled {
                     events: self.events.clone(),
                 };
                 let serving = socket::serve(listening, served, stop_rest.clone());
-                rest.spawn(async move { Some(serving.await) });
+                rest.spawn(async move {
+                    serving.await;
+                    Some(())
+                });
             }
             Err(error) => {
                 let path = self.config.socket.display();

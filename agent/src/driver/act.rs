@@ -86,17 +86,15 @@ impl Driver {
             let mut changes = adapter.changes();
             let (runtime, events) = ((*runtime).to_owned(), self.outlets.events.clone());
             let stop = self.stop_tasks.clone();
-            self.tasks.spawn(async move {
-                let follow = async {
-                    while changes.recv().await.is_some() {
-                        let changed = Event::Changed {
-                            runtime: runtime.clone(),
-                        };
-                        if events.send(changed).await.is_err() {
-                            return;
-                        }
+            let follow = async move {
+                while changes.recv().await.is_some() {
+                    let runtime = runtime.clone();
+                    if events.send(Event::Changed { runtime }).await.is_err() {
+                        return;
                     }
-                };
+                }
+            };
+            self.tasks.spawn(async move {
                 stop.run_until_cancelled(follow).await;
             });
         }

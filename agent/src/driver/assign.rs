@@ -23,9 +23,12 @@ pub(super) const STORE_RETRY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Unstored {
     signed: SignedAssignment,
-    raw: BTreeMap<Digest, Vec<u8>>,
+    raw: RawBodies,
     again_at: Moment,
 }
+
+/// Bodies as they travelled, by digest.
+type RawBodies = BTreeMap<Digest, Vec<u8>>;
 
 impl Driver {
     /// An assignment is offered: ask for what is lacking, or refuse.
@@ -43,12 +46,7 @@ impl Driver {
     }
 
     /// An offered assignment is complete: store it, put it in force, say so.
-    pub(super) fn complete(
-        &mut self,
-        signed: SignedAssignment,
-        raw: BTreeMap<Digest, Vec<u8>>,
-        now: Now,
-    ) {
+    pub(super) fn complete(&mut self, signed: SignedAssignment, raw: RawBodies, now: Now) {
         let (offer, raw, bodies) = match self.check(&signed, raw) {
             Ok(checked) => checked,
             Err(reason) => return self.refuse(generation_of(&signed), reason, now),
@@ -109,8 +107,8 @@ impl Driver {
     fn check(
         &self,
         signed: &SignedAssignment,
-        mut raw: BTreeMap<Digest, Vec<u8>>,
-    ) -> Result<(Offer, BTreeMap<Digest, Vec<u8>>, Bodies), Refusal> {
+        mut raw: RawBodies,
+    ) -> Result<(Offer, RawBodies, Bodies), Refusal> {
         let offer = self.judge(signed)?;
         for entry in &offer.assignment.workloads {
             if let Some(bytes) = self.parts.cache.body(entry.body) {

@@ -105,7 +105,6 @@ impl Conversation<'_> {
                 }
                 Some(_) = log_streams.join_next(), if !log_streams.is_empty() => {}
                 _ = looks.tick() => {
-                    tracing::trace!(counters = ?counters(self.connection), "still there?");
                     if !pulse.look(counters(self.connection)) {
                         return Err(LinkError::Silent);
                     }
@@ -238,8 +237,10 @@ fn renewal_time(identity: &StoredIdentity, random: f64) -> Timestamp {
 
 fn counters(connection: &Connection) -> Counters {
     let stats = connection.stats();
+    let sent = stats.frame_tx;
     Counters {
-        asked: stats.frame_tx.stream + stats.frame_tx.ping,
+        // What is not acknowledged is asked after with the third kind, ever more slowly.
+        asked: sent.stream + sent.ping + sent.immediate_ack,
         answered: stats.frame_rx.acks,
     }
 }

@@ -42,7 +42,7 @@ impl Agent {
             .env("HOLDFAST_DATA", self.data())
             .env("HOLDFAST_CONFIG", self.config())
             .env("HOLDFAST_RECONNECT_MAX", "500ms")
-            .env("HOLDFAST_LOG", "holdfast_agent=trace,info")
+            .env("HOLDFAST_LOG", "holdfast_agent=debug,info")
             .stdin(Stdio::null());
         command
     }

@@ -164,16 +164,27 @@ impl Coordinator {
     pub(crate) async fn stop(self) -> Stopped {
         self.endpoint.close(0u32.into(), b"stopping");
         self.endpoint.wait_idle().await;
-        self.vanish()
+        self.vanish().await
     }
 
     /// Vanishes without a word, as a killed process does.
-    pub(crate) fn vanish(self) -> Stopped {
-        *self.inner.connection.lock().unwrap() = None;
-        Stopped {
+    pub(crate) async fn vanish(self) -> Stopped {
+        *self.inner.connection.lock().expect("no test has failed") = None;
+        let stopped = Stopped {
             inner: self.inner.clone(),
             address: self.address,
+        };
+        drop(self);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        // The port is free once the last task is gone.
+        while std::net::UdpSocket::bind(stopped.address).is_err() {
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "the port is not given back"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        stopped
     }
 
     pub(crate) fn token(&self) -> String {
@@ -554,16 +565,7 @@ pub(crate) struct Stopped {
 
 impl Stopped {
     /// Comes back on the same port.
-    pub(crate) async fn start(self) -> Coordinator {
-        let deadline = std::time::Instant::now() + Duration::from_secs(10);
-        // The port is free once the last task of the old one is gone.
-        while std::net::UdpSocket::bind(self.address).is_err() {
-            assert!(
-                std::time::Instant::now() < deadline,
-                "the port is not given back"
-            );
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+    pub(crate) fn start(self) -> Coordinator {
         Coordinator::listen(self.inner, self.address)
     }
 }

@@ -1,5 +1,13 @@
 //! The whole agent, as a program, against a coordinator in this process.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a test: what is not as expected ends it, and its waits have deadlines of their own"
+)]
+
 mod agent;
 mod coordinator;
 
@@ -166,7 +174,7 @@ fn without_a_coordinator_a_killed_workload_comes_back_at_once_and_is_reported_la
         let status = agent.wait_ready("web").await;
         assert!(status["journaled"].as_u64().unwrap() >= 2, "{status}");
         let killed_at = coordinator::now();
-        let back = away.start().await;
+        let back = away.start();
         back.wait("what happened meanwhile", |seen| {
             seen.transitions
                 .iter()
@@ -184,12 +192,12 @@ fn without_a_coordinator_a_killed_workload_comes_back_at_once_and_is_reported_la
 fn a_coordinator_that_vanished_is_noticed_and_found_again() {
     test(async {
         let (coordinator, agent) = running(&["web"]).await;
-        let away = coordinator.vanish();
+        let away = coordinator.vanish().await;
         kill(pid(&agent.scratch().join("web")).unwrap());
         agent
             .wait("noticed", |status| status["connected"] == false)
             .await;
-        let back = away.start().await;
+        let back = away.start();
         back.wait("connected again", |seen| seen.hellos == 2).await;
         agent
             .wait("connected", |status| status["connected"] == true)
@@ -341,7 +349,7 @@ fn the_record_before_a_damaged_one_is_used_and_the_workloads_are_undisturbed() {
         assert_eq!(status["generation"], 1);
         assert_eq!(status["conditions"][0]["kind"], "cacheDamaged");
         assert_eq!(pid(&web), Some(before));
-        let back = away.start().await;
+        let back = away.start();
         back.wait("mended and reported", |seen| {
             seen.accepted.iter().filter(|g| g.number == 2).count() == 2
                 && seen
@@ -377,7 +385,7 @@ fn with_no_record_left_nothing_is_touched() {
             })
             .await;
         assert!(is_alive(web));
-        let back = away.start().await;
+        let back = away.start();
         back.wait("taken again", |seen| seen.accepted.len() == 2)
             .await;
         agent.wait_ready("web").await;
@@ -587,7 +595,7 @@ fn a_returning_target_in_an_unchanged_world_says_next_to_nothing() {
         agent
             .wait("disconnected", |status| status["connected"] == false)
             .await;
-        let back = away.start().await;
+        let back = away.start();
         back.wait("back", |seen| {
             seen.hellos == 2 && seen.reports.last().unwrap().sequence == 1
         })
