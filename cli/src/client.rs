@@ -370,6 +370,10 @@ fn chain(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "it took too long".to_owned();
     }
+    // A coordinator that is killed cannot say goodbye; how TLS puts that helps nobody.
+    if causes.iter().any(|cause| cause.contains("close_notify")) {
+        return "it ended without a word".to_owned();
+    }
     // The innermost says what happened; those round it repeat it.
     causes.pop().unwrap_or_else(|| error.to_string())
 }

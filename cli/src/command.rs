@@ -18,6 +18,8 @@ pub mod watch;
 
 use std::future::Future;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::args::{Cli, Command, access as access_args, release};
 use crate::client::Client;
 use crate::context::{Surroundings, connection};
@@ -96,9 +98,12 @@ async fn online(command: &Command, mut session: Session<'_>) -> Outcome {
 
 /// The outcome, or that a person pressed Ctrl-C first.
 async fn interruptible(work: impl Future<Output = Outcome>) -> Outcome {
+    // Listened for before the work begins, or Ctrl-C in its first moment would kill the program.
+    let mut interrupt = signal(SignalKind::interrupt())
+        .map_err(|error| Failure::failed(format!("cannot listen for Ctrl-C: {error}")))?;
     tokio::select! {
         biased;
+        _ = interrupt.recv() => Err(Failure::interrupted()),
         outcome = work => outcome,
-        _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
     }
 }

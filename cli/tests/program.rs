@@ -170,6 +170,24 @@ fn ctrl_c_ends_a_command_that_waits() {
 }
 
 #[test]
+fn ctrl_c_ends_a_command_that_reads_standard_input() {
+    let home = tempfile::tempdir().unwrap();
+    let mut child = holdfast(home.path(), "validate -f -")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    // More than a pipe holds: once it is written, the program has begun to read.
+    input.write_all(&[b'#'; 256 * 1024]).unwrap();
+    interrupt(&child);
+    let output = ended(child);
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    drop(input);
+}
+
+#[test]
 fn a_reader_who_goes_away_is_no_failure() {
     let home = tempfile::tempdir().unwrap();
     let mut child = holdfast(home.path(), "completion zsh")

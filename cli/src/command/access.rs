@@ -38,7 +38,7 @@ pub async fn login(
     let server = context::address(&args.url)?;
     let token = match context::token(global, surroundings)? {
         Some(token) => token,
-        None => typed_token(screen)?,
+        None => typed_token(screen).await?,
     };
     let ca = match &global.ca {
         Some(file) => Some(context::read(file, "the certificate")?),
@@ -73,17 +73,23 @@ pub async fn login(
 }
 
 /// The token from standard input: its first line.
-fn typed_token(screen: &mut Screen) -> Result<String, Failure> {
+async fn typed_token(screen: &mut Screen) -> Result<String, Failure> {
     if std::io::stdin().is_terminal() {
         screen.note(
             "token (admin.token in the coordinator's data directory), then Enter and Ctrl-D:",
         );
     }
-    let mut text = String::new();
-    std::io::stdin()
-        .lock()
-        .take(TOKEN_MAX_BYTES)
-        .read_to_string(&mut text)
+    // On a thread of its own: Ctrl-C must end the program while it reads standard input.
+    let reading = tokio::task::spawn_blocking(|| {
+        let mut text = String::new();
+        let input = std::io::stdin().lock();
+        input.take(TOKEN_MAX_BYTES).read_to_string(&mut text)?;
+        Ok::<String, std::io::Error>(text)
+    });
+    let text = reading
+        .await
+        .map_err(std::io::Error::other)
+        .flatten()
         .map_err(|error| Failure::usage(format!("cannot read the token: {error}")))?;
     let token = text.lines().next().unwrap_or_default().trim().to_owned();
     if token.is_empty() {

@@ -24,7 +24,7 @@ pub async fn run(session: &mut Session<'_>, args: &Apply) -> Outcome {
         Some(file) => planned(file, args)?,
         None => ApplyRequest {
             set: args.set.clone(),
-            files: manifest::gather(&args.file)?,
+            files: manifest::gather(&args.file).await?,
             dry_run: args.dry_run,
             confirm_removal: args.confirm_removal,
             plan: None,

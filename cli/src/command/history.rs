@@ -153,10 +153,12 @@ async fn all_after(client: &Client, mut after: u64) -> Result<Vec<Event>, Failur
 /// Prints events as they come; after a break, goes on behind the last one printed.
 async fn follow(session: &mut Session<'_>, mut after: u64) -> Outcome {
     let mut connected_once = false;
+    let mut told = false;
     loop {
         let broken = match subscribe(session, after).await {
             Ok(mut lines) => {
                 connected_once = true;
+                told = false;
                 pump(session, &mut lines, &mut after).await
             }
             Err(failure) => Err(failure),
@@ -164,7 +166,10 @@ async fn follow(session: &mut Session<'_>, mut after: u64) -> Outcome {
         match broken {
             Ok(()) => {}
             Err(failure) if failure.passing && connected_once => {
-                session.screen.note(&format!("{failure}; trying again"));
+                if !told {
+                    session.screen.note(&format!("{failure}; waiting for it"));
+                }
+                told = true;
             }
             Err(failure) => return Err(failure),
         }

@@ -16,7 +16,15 @@ use crate::error::Failure;
 /// # Errors
 /// A path does not exist (64), a folder holds no manifest, a file is no text, or all together are
 /// larger than [`MANIFESTS_MAX_BYTES`] (65).
-pub fn gather(paths: &[PathBuf]) -> Result<Vec<ManifestFile>, Failure> {
+pub async fn gather(paths: &[PathBuf]) -> Result<Vec<ManifestFile>, Failure> {
+    let paths = paths.to_vec();
+    // On a thread of its own: Ctrl-C must end the program while it reads standard input.
+    tokio::task::spawn_blocking(move || read(&paths))
+        .await
+        .map_err(|error| Failure::failed(format!("reading broke off: {error}")))?
+}
+
+fn read(paths: &[PathBuf]) -> Result<Vec<ManifestFile>, Failure> {
     let mut gathered = Gathered::default();
     for path in paths {
         if path.as_os_str() == "-" {
@@ -182,7 +190,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, name).unwrap();
         }
-        let files = gather(&[root.to_owned()]).unwrap();
+        let files = read(&[root.to_owned()]).unwrap();
         assert_eq!(names(&files, root), ["a.json", "b/web.yml", "c.yaml"]);
         assert_eq!(files[0].content, "a.json");
     }
@@ -190,10 +198,10 @@ mod tests {
     #[test]
     fn an_empty_folder_is_an_invalid_manifest_and_a_missing_one_is_wrong_usage() {
         let folder = tempfile::tempdir().unwrap();
-        let empty = gather(&[folder.path().to_owned()]).unwrap_err();
+        let empty = read(&[folder.path().to_owned()]).unwrap_err();
         assert_eq!(empty.exit, Exit::InvalidManifest);
         assert!(empty.help.is_some());
-        let missing = gather(&[folder.path().join("nothing")]).unwrap_err();
+        let missing = read(&[folder.path().join("nothing")]).unwrap_err();
         assert_eq!(missing.exit, Exit::Usage);
     }
 
@@ -205,12 +213,12 @@ mod tests {
             .unwrap()
             .set_len(MANIFESTS_MAX_BYTES as u64 + 1)
             .unwrap();
-        let failure = gather(&[large]).unwrap_err();
+        let failure = read(&[large]).unwrap_err();
         assert_eq!(failure.exit, Exit::InvalidManifest);
         assert!(failure.diagnostics[0].message.contains("32 MiB"));
         let binary = folder.path().join("binary.yaml");
         fs::write(&binary, b"a: 1\nb: \xff\n").unwrap();
-        let failure = gather(&[binary]).unwrap_err();
+        let failure = read(&[binary]).unwrap_err();
         assert_eq!(
             (failure.exit, failure.diagnostics[0].line),
             (Exit::InvalidManifest, 2)

@@ -44,12 +44,7 @@ pub fn schema(screen: &mut Screen) -> Outcome {
 /// # Errors
 /// 65 with every place where the manifests are wrong.
 pub async fn validate(args: &Validate, screen: &mut Screen) -> Outcome {
-    let paths = args.file.clone();
-    // On a thread of its own, so that Ctrl-C ends the reading of standard input.
-    let checked = tokio::task::spawn_blocking(move || check(manifest::gather(&paths)?))
-        .await
-        .map_err(|error| Failure::failed(format!("checking broke off: {error}")))?;
-    let counts = checked?;
+    let counts = check(&manifest::gather(&args.file).await?)?;
     let summary = json!({
         "valid": true,
         "files": counts.files,
@@ -73,12 +68,12 @@ struct Counts {
     services: usize,
 }
 
-fn check(files: Vec<ManifestFile>) -> Result<Counts, Failure> {
-    let diagnostics = engine::validate_only(&files, &template_problems);
+fn check(files: &[ManifestFile]) -> Result<Counts, Failure> {
+    let diagnostics = engine::validate_only(files, &template_problems);
     if !diagnostics.is_empty() {
         return Err(Failure::manifests(diagnostics));
     }
-    let (set, _) = engine::parse(&files);
+    let (set, _) = engine::parse(files);
     Ok(Counts {
         files: files.len(),
         environments: set.environments.len(),

@@ -18,7 +18,7 @@ use crate::output::{clean, text};
 pub async fn run(session: &mut Session<'_>, args: &inputs::Plan) -> Outcome {
     let request = ApplyRequest {
         set: args.set.clone(),
-        files: manifest::gather(&args.file)?,
+        files: manifest::gather(&args.file).await?,
         dry_run: true,
         confirm_removal: false,
         plan: None,

@@ -83,12 +83,12 @@ fn print(session: &mut Session<'_>, steered: &Steered) -> Result<(), Failure> {
 async fn finish(session: &mut Session<'_>, steered: &Steered, args: &Wait) -> Outcome {
     match steered.deployment {
         Some(id) if args.wait => wait::deployments(session, &[id], args.timeout).await,
-        Some(id) => {
+        Some(id) if steered.changed => {
             session.screen.note(&format!(
                 "deployment {id}: follow it with `holdfast show {id}`"
             ));
             Ok(Exit::Done)
         }
-        None => Ok(Exit::Done),
+        Some(_) | None => Ok(Exit::Done),
     }
 }
