@@ -10,4 +10,7 @@
 
 mod converging;
 mod declarative;
+mod explained;
+mod identity;
 mod offline;
+mod safe;
