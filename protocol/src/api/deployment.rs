@@ -123,10 +123,10 @@ pub struct Trigger {
     /// What kind of reason.
     pub kind: TriggerKind,
     /// Who, where it was a person.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub by: Option<String>,
     /// Why, where somebody said so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub reason: Option<String>,
 }
 

@@ -22,7 +22,7 @@ pub struct Release {
     /// Its artifacts.
     pub artifacts: BTreeMap<ArtifactName, ReleaseArtifact>,
     /// The commit it was built from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub commit: Option<String>,
     /// Whatever else its author said of it.
     #[serde(default)]
