@@ -67,7 +67,7 @@ pub fn compile(
 }
 
 /// Who set each field of one track, by path, without compiling the others; nothing where `sets` do not
-/// declare it. The same as [`crate::compiled::TrackSpec::provenance`].
+/// declare it.
 #[must_use]
 pub fn provenance(sets: &BTreeMap<InputSetName, ManifestSet>, name: &TrackName) -> Vec<Provenance> {
     let service = sets

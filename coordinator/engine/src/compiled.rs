@@ -86,8 +86,6 @@ pub struct TrackSpec {
     pub configuration: Arc<Configuration>,
     /// Digest of `configuration`.
     pub digest: Digest,
-    /// Who set each field.
-    pub provenance: Arc<Vec<Provenance>>,
 }
 
 /// How a release spreads over the targets of an environment.

@@ -23,20 +23,34 @@ pub(crate) fn standing(turn: &Turn<'_>, spec: &TrackSpec, point: &Point) -> Wait
     waits
 }
 
-/// The same release is not taken on while an environment before this one is in the middle of it: a
-/// new configuration goes through the environments in their order, too.
+/// A release or a configuration is not taken on while an environment before this one is in the middle
+/// of it, nor a new configuration while one there has not come to hold: it goes through the
+/// environments in their order, as releases do.
 fn order(waits: &mut Waits, turn: &Turn<'_>, upstream: &Upstream<'_>, point: &Point) {
-    let Some((phase, version)) = upstream.current else {
-        return;
-    };
-    if *version != point.version || !is_moving(phase) {
-        return;
-    }
     let environment = upstream.environment;
-    let message = format!("{version} is {} in {environment}", words(phase));
+    let message = match upstream.current {
+        Some((phase, version)) if *version == point.version && is_moving(phase) => {
+            format!("{version} is {} in {environment}", words(phase))
+        }
+        Some(_) if !upstream.settled && brings_configuration(turn, point) => {
+            format!("the configuration in force has not been stable in {environment} yet")
+        }
+        Some(_) | None => return,
+    };
+    let name = upstream_name(turn, upstream);
     let wait = waits.push(WaitKind::Order, environment, message);
-    wait.ends_by
-        .push(format!("{} becoming stable", upstream_name(turn, upstream)));
+    wait.ends_by.push(format!("{name} becoming stable"));
+    if upstream
+        .current
+        .is_some_and(|(phase, _)| phase.is_final() && phase != Phase::Stable)
+    {
+        by_command(wait, "retry", &name);
+    }
+}
+
+fn brings_configuration(turn: &Turn<'_>, point: &Point) -> bool {
+    let stable = turn.track.stable.as_ref();
+    stable.is_none_or(|stable| stable.configuration != point.configuration)
 }
 
 fn depends(waits: &mut Waits, turn: &Turn<'_>, dependency: &Dependency<'_>) {

@@ -7,6 +7,7 @@ use holdfast_protocol::name::{EnvironmentName, ServiceName, TargetName, Version}
 use holdfast_protocol::time::Timestamp;
 
 use crate::compiled::TrackSpec;
+use crate::track::Track;
 
 /// The arguments of one step besides track and time.
 #[derive(Debug, Clone)]
@@ -55,6 +56,9 @@ pub struct Upstream<'a> {
     pub environment: &'a EnvironmentName,
     /// Sequence numbers of the releases that became stable there, ascending.
     pub proven: &'a [u64],
+    /// Whether what is stable there has the configuration in force there: a new configuration has not
+    /// been proven where it has not.
+    pub settled: bool,
     /// Phase of the newest deployment there and the release it brings.
     pub current: Option<(Phase, &'a Version)>,
 }
@@ -102,4 +106,25 @@ pub enum Seen {
         /// Why.
         message: String,
     },
+}
+
+impl<'a> Upstream<'a> {
+    /// What is read of the track in `environment`, if there is one, and of its declaration.
+    #[must_use]
+    pub fn of(
+        environment: &'a EnvironmentName,
+        track: Option<&'a Track>,
+        declared: Option<&TrackSpec>,
+    ) -> Self {
+        let stable = track.and_then(|track| track.stable.as_ref());
+        let in_force = declared.map(|declared| declared.digest);
+        Self {
+            environment,
+            proven: track.map_or(&[][..], |track| track.proven.as_slice()),
+            settled: stable.map(|stable| stable.configuration) == in_force,
+            current: track
+                .and_then(|track| track.current.as_ref())
+                .map(|current| (current.phase.name(), &current.point.version)),
+        }
+    }
 }

@@ -305,9 +305,7 @@ fn before(track: &Track) -> Option<Point> {
         return Some(stable.clone());
     }
     let mut earlier = track.earlier.iter().rev();
-    earlier
-        .find(|point| point.version != stable.version)
-        .cloned()
+    earlier.find(|point| !point.is(stable)).cloned()
 }
 
 /// The named release, with the configuration it was stable with where that is known.

@@ -27,7 +27,7 @@ use holdfast_engine::track::{Deployment, Phase, Point, Track, TrackName};
 use holdfast_protocol::api;
 use holdfast_protocol::api::wait::WaitKind;
 use holdfast_protocol::name::{ServiceName, TargetName};
-use holdfast_protocol::time::Timestamp;
+use holdfast_protocol::time::{Timestamp, millis};
 use model::{Stepped, Watch, World};
 use proptest::prelude::*;
 
@@ -155,15 +155,15 @@ proptest! {
     #[test]
     fn time_alone_changes_nothing_before_it_is_said_to(
         history in history(),
-        share in 0.0_f64..1.0,
+        percent in 0_u64..100,
     ) {
         let world = played(&history, None)?;
         for name in world.tracks.keys() {
             let parts = world.parts(name);
-            let end = world.wakes.get(name).map_or(DAY_MILLIS as f64, |at| {
-                at.since(world.now).as_millis() as f64 - 1.0
-            });
-            let later = world.now.after(Duration::from_millis((end.max(0.0) * share) as u64));
+            let at = world.wakes.get(name);
+            let end = at.map_or(Duration::from_millis(DAY_MILLIS), |at| at.since(world.now));
+            let share = millis(end).saturating_sub(1) * percent / 100;
+            let later = world.now.after(Duration::from_millis(share));
             let outcome = step(&world.tracks[name], &parts.inputs(&world, name), later);
             prop_assert_eq!(outcome.effects, vec![], "{} at {}", name, later);
         }

@@ -82,6 +82,8 @@ scenarios! {
     a_rollback_that_fails_says_so: "rollback_failed.txt",
     nobody_is_connected: "all_away.txt",
     a_configuration_alone_is_a_deployment: "configuration.txt",
+    a_configuration_that_fails_upstream_comes_no_further: "configuration_order.txt",
+    a_person_puts_the_configuration_before_back: "configuration_rollback.txt",
     failures_that_are_allowed_do_not_stop_it: "tolerated_failures.txt",
     silence_becomes_failure: "silence.txt",
     the_coordinator_is_killed_during_a_rollout: "restart.txt",

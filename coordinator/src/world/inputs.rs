@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use holdfast_engine::compiled::{Selector, TrackSpec};
+use holdfast_engine::compiled::{Compiled, Selector, TrackSpec};
 use holdfast_engine::input::{Declared, Dependency, Inputs, ReleaseRef, Seen, Upstream, View};
 use holdfast_engine::track::{Track, TrackName};
 use holdfast_engine::wake::Change;
@@ -22,23 +22,20 @@ pub struct Context<'w> {
     releases: Vec<ReleaseRef>,
     targets: BTreeMap<TargetName, View>,
     name: TrackName,
+    compiled: &'w Compiled,
 }
 
 impl World {
     /// Everything that a step of `name` is told.
     #[must_use]
     pub fn context(&self, name: &TrackName) -> Context<'_> {
-        let spec = self.compiled.tracks.get(name).map(AsRef::as_ref);
-        self.context_with(name, spec)
+        self.context_under(name, &self.compiled)
     }
 
-    /// The same with another declaration, to ask what would be.
+    /// The same under another revision, to ask what would be.
     #[must_use]
-    pub fn context_with<'w>(
-        &'w self,
-        name: &TrackName,
-        spec: Option<&'w TrackSpec>,
-    ) -> Context<'w> {
+    pub fn context_under<'w>(&'w self, name: &TrackName, compiled: &'w Compiled) -> Context<'w> {
+        let spec = compiled.tracks.get(name).map(AsRef::as_ref);
         Context {
             world: self,
             spec,
@@ -51,6 +48,7 @@ impl World {
                 .unwrap_or_default(),
             targets: self.views(name, spec.map(|spec| &spec.selector)),
             name: name.clone(),
+            compiled,
         }
     }
 
@@ -114,12 +112,12 @@ impl Context<'_> {
             return Vec::new();
         };
         let one = |environment| {
-            let track = self.world.track(&self.name.service, environment);
-            Upstream {
-                environment,
-                proven: track.map_or(&[][..], |track| track.proven.as_slice()),
-                current: track.and_then(newest),
-            }
+            let name = TrackName {
+                service: self.name.service.clone(),
+                environment: EnvironmentName::clone(environment),
+            };
+            let declared = self.compiled.tracks.get(&name).map(AsRef::as_ref);
+            Upstream::of(environment, self.world.tracks.get(&name), declared)
         };
         spec.after.iter().map(one).collect()
     }

@@ -1,7 +1,6 @@
 //! What an apply would do: the same step as ever, and no effect of it performed.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use holdfast_engine::compile::diff;
 use holdfast_engine::compiled::TrackSpec;
@@ -12,20 +11,19 @@ use holdfast_protocol::api::wait::Wait;
 use holdfast_protocol::time::Timestamp;
 
 use super::World;
-use super::apply::Prepared;
-use crate::event::Refused;
+use super::apply::{NotApplied, Prepared};
 
 impl World {
     /// The difference to what is in force, track by track, and the gates that would stand.
     ///
     /// # Errors
-    /// [`Refused`] when the world has moved on since the request was prepared.
+    /// [`NotApplied`] when the world has moved on since the request was prepared.
     pub fn plan(
         &self,
         prepared: &Prepared,
         request: ApplyRequest,
         now: Timestamp,
-    ) -> Result<Plan, Refused> {
+    ) -> Result<Plan, NotApplied> {
         self.check_base(prepared)?;
         let removals = self.held_removals(prepared);
         let next = self.revision + 1;
@@ -72,11 +70,11 @@ impl World {
             return self.planned_removal(track, held);
         };
         let in_force = self.compiled.tracks.get(name);
-        if in_force.is_some_and(|in_force| says_the_same(in_force, spec)) {
+        if in_force == Some(spec) {
             // It may be about to move all the same, and not because of this apply.
             return None;
         }
-        let context = self.context_with(name, Some(spec));
+        let context = self.context_under(name, &prepared.compiled);
         let mut inputs = context.inputs();
         inputs.revision = self.revision + 1;
         whatif::plan(track, &inputs, self.changed_fields(name, spec), now)
@@ -110,13 +108,4 @@ impl World {
             diff::configuration_changes(&before.configuration, &spec.configuration)
         })
     }
-}
-
-/// Whether two declarations of a track differ at most in where they are written.
-fn says_the_same(one: &TrackSpec, other: &TrackSpec) -> bool {
-    let moved = TrackSpec {
-        provenance: Arc::clone(&one.provenance),
-        ..other.clone()
-    };
-    *one == moved
 }

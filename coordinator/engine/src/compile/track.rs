@@ -225,7 +225,6 @@ fn track(name: TrackName, after: Vec<EnvironmentName>, merged: &Merged<'_>) -> T
         digest: configuration.digest(),
         rollout,
         configuration: Arc::new(configuration),
-        provenance: Arc::new(provenance(tree)),
     }
 }
 

@@ -147,12 +147,10 @@ impl FromStr for Event {
 }
 
 fn parse(verb: &str, rest: &[&str]) -> Result<Event, String> {
-    let wish = |wish| {
-        Ok(Event::Wish {
-            track: track(word(rest, 0)?)?,
-            wish,
-        })
-    };
+    if let Some(wish) = wish(verb, rest)? {
+        let track = track(word(rest, 0)?)?;
+        return Ok(Event::Wish { track, wish });
+    }
     Ok(match verb {
         "environment" => Event::Environment {
             name: name(word(rest, 0)?)?,
@@ -205,14 +203,6 @@ fn parse(verb: &str, rest: &[&str]) -> Result<Event, String> {
             target: name(word(rest, 0)?)?,
             service: name(word(rest, 1)?)?,
         },
-        "rollback" => {
-            let to = rest.get(1).map(|text| name(text)).transpose()?;
-            return wish(Wish::Rollback { to });
-        }
-        "retry" => return wish(Wish::Retry),
-        "halt" => return wish(Wish::Halt),
-        "pause" => return wish(Wish::Pause),
-        "resume" => return wish(Wish::Resume),
         "remove" => Event::Remove {
             track: track(word(rest, 0)?)?,
         },
@@ -229,6 +219,20 @@ fn parse(verb: &str, rest: &[&str]) -> Result<Event, String> {
         "lose" => Event::Lose,
         _ => return Err("not a verb of the script".to_owned()),
     })
+}
+
+fn wish(verb: &str, rest: &[&str]) -> Result<Option<Wish>, String> {
+    Ok(Some(match verb {
+        "rollback" => {
+            let to = rest.get(1).map(|text| name(text)).transpose()?;
+            Wish::Rollback { to }
+        }
+        "retry" => Wish::Retry,
+        "halt" => Wish::Halt,
+        "pause" => Wish::Pause,
+        "resume" => Wish::Resume,
+        _ => return Ok(None),
+    }))
 }
 
 fn span(text: &str) -> Result<u64, String> {

@@ -44,11 +44,11 @@ impl History {
 
     /// A service that no other depends on: the one declared last.
     pub(crate) fn last_service(&self) -> ServiceName {
-        let services = self.events.iter().filter_map(|event| match event {
+        let mut services = self.events.iter().rev().filter_map(|event| match event {
             Event::Service { name, .. } => Some(name.clone()),
             _ => None,
         });
-        services.last().expect("every world has a service")
+        services.next().expect("every world has a service")
     }
 }
 
@@ -202,10 +202,10 @@ impl Writer {
             ("minReady", choose(bits[4], &["0s", "0s", "5s"])),
             ("progressDeadline", choose(bits[4] / 8, &["30s", "120s"])),
         ];
-        if bits[5] % 6 == 0 {
+        if bits[5].is_multiple_of(6) {
             settings.push(("onFailure", "halt".to_owned()));
         }
-        if bits[5] / 6 % 6 == 0 {
+        if (bits[5] / 6).is_multiple_of(6) {
             settings.push(("disconnected", "wait".to_owned()));
         }
         let before = (0..at)
@@ -263,8 +263,9 @@ impl Writer {
                 let version: holdfast_protocol::name::Version = version(self.versions);
                 self.versions += 1;
                 if matches!(kind, Kind::BadRelease) {
-                    let on =
-                        (with[2] % 2 == 0).then(|| target_name(with[2] as usize / 2 % TARGETS));
+                    let on = with[2]
+                        .is_multiple_of(2)
+                        .then(|| target_name(with[2] as usize / 2 % TARGETS));
                     let (service, version) = (service.clone(), version.clone());
                     self.events.push(Event::Bad {
                         service,

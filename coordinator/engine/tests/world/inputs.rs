@@ -1,0 +1,101 @@
+//! What a step is told of the world.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use holdfast_engine::compiled::TrackSpec;
+use holdfast_engine::input::{Declared, Dependency, Inputs, ReleaseRef, Seen, Upstream, View};
+use holdfast_engine::track::{Track, TrackName};
+use holdfast_protocol::name::TargetName;
+
+use super::World;
+
+impl World {
+    /// What the inputs of a step borrow besides the world.
+    pub(crate) fn parts(&self, name: &TrackName) -> Parts {
+        let mut targets = BTreeMap::new();
+        let track = &self.tracks[name];
+        let declared = self.compiled.tracks.contains_key(name);
+        for (target_name, target) in &self.targets {
+            let placement = track.placements.get(target_name);
+            if target.environment != name.environment || !declared && placement.is_none() {
+                continue;
+            }
+            let run = target.runs.get(&name.service);
+            let run = run.filter(|(point, _)| placement.is_some_and(|p| p.point.is(point)));
+            let seen = run.map_or(Seen::Unknown, |(_, seen)| seen.clone());
+            let (connected, since) = (target.connected, target.since);
+            targets.insert(
+                target_name.clone(),
+                View {
+                    connected,
+                    since,
+                    seen,
+                },
+            );
+        }
+        let spec = self.compiled.tracks.get(name).cloned();
+        Parts {
+            spec,
+            targets,
+            tracks: self.tracks.clone(),
+            releases: self
+                .releases
+                .get(&name.service)
+                .cloned()
+                .unwrap_or_default(),
+        }
+    }
+}
+
+/// What the inputs of a step borrow. Owned, so that the world may change meanwhile.
+pub(crate) struct Parts {
+    pub(super) spec: Option<Arc<TrackSpec>>,
+    pub(super) targets: BTreeMap<TargetName, View>,
+    tracks: BTreeMap<TrackName, Track>,
+    releases: Vec<ReleaseRef>,
+}
+
+impl Parts {
+    pub(crate) fn inputs(&self, world: &World, name: &TrackName) -> Inputs<'_> {
+        let spec = self.spec.as_deref();
+        let upstream = |environment| {
+            let name = TrackName {
+                service: name.service.clone(),
+                environment: Clone::clone(environment),
+            };
+            let declared = world.compiled.tracks.get(&name).map(AsRef::as_ref);
+            Upstream::of(environment, self.tracks.get(&name), declared)
+        };
+        let dependency = |service| {
+            let name = TrackName {
+                service: Clone::clone(service),
+                environment: name.environment.clone(),
+            };
+            let track = self.tracks.get(&name);
+            Dependency {
+                service,
+                stable: track
+                    .and_then(|track| track.stable.as_ref())
+                    .map(|point| &point.version),
+                phase: track
+                    .and_then(|track| track.current.as_ref())
+                    .map(|d| d.phase.name()),
+            }
+        };
+        let confirmed = world.removed.get(name) == Some(&true);
+        Inputs {
+            declared: spec.map_or(Declared::Removed { confirmed }, Declared::Runs),
+            revision: world.revision,
+            releases: &self.releases,
+            upstream: spec
+                .map(|spec| spec.after.iter().map(upstream).collect())
+                .unwrap_or_default(),
+            dependencies: spec
+                .map(|spec| spec.depends_on.iter().map(dependency).collect())
+                .unwrap_or_default(),
+            targets: self.targets.clone(),
+            next_deployment: world.last_deployment + 1,
+        }
+    }
+}
