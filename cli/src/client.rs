@@ -68,7 +68,7 @@ impl Client {
     /// A whole list, page after page; where one object is named, that one.
     ///
     /// # Errors
-    /// As [`Self::fetch`]; also when there are more than [`PAGES_MAX`] pages.
+    /// As [`Self::fetch`]; also when there are more pages than any list has.
     pub async fn items<T: DeserializeOwned>(
         &self,
         path: &[&str],
@@ -166,7 +166,7 @@ impl Client {
         self.send(request).await.map(|_| ())
     }
 
-    /// Lines of an answer that may never end, each at most [`LINE_MAX_BYTES`].
+    /// Lines of an answer that may never end, each of bounded length.
     ///
     /// # Errors
     /// As [`Self::fetch`].
