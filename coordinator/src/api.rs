@@ -13,7 +13,9 @@ pub mod environment;
 pub mod event;
 pub mod health;
 pub mod idempotency;
+pub mod limits;
 pub mod log;
+pub mod page;
 pub mod problem;
 pub mod release;
 pub mod serve;
@@ -24,7 +26,6 @@ pub mod token;
 pub mod track;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequestParts};
@@ -32,7 +33,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::routing::get;
 use holdfast_protocol::api::Code;
-use tower_http::timeout::TimeoutLayer;
+use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -46,8 +47,6 @@ use problem::Failed;
 
 /// Largest body of a request, where nothing else is said.
 const BODY_MAX_BYTES: usize = 1024 * 1024;
-/// Longest time for an answer to begin.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What handlers share.
 #[derive(Debug, Clone)]
@@ -62,19 +61,30 @@ pub struct App {
     pub metrics: Metrics,
     /// Keys of the writes that are being answered.
     pub underway: idempotency::Underway,
+    /// How much can be taken up at once.
+    pub limits: limits::Limits,
+    /// Cancelled when the coordinator stops, which ends streams.
+    pub stop: CancellationToken,
 }
 
 impl App {
     /// What handlers share.
     #[must_use]
-    pub fn new(driver: Handle, store: Store, artifacts: PathBuf, metrics: Metrics) -> Self {
-        let underway = idempotency::Underway::default();
+    pub fn new(
+        driver: Handle,
+        store: Store,
+        artifacts: PathBuf,
+        metrics: Metrics,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             driver,
             store,
             artifacts,
             metrics,
-            underway,
+            underway: idempotency::Underway::default(),
+            limits: limits::Limits::default(),
+            stop,
         }
     }
 }
@@ -87,17 +97,9 @@ impl FromRequestParts<App> for Caller {
     type Rejection = Failed;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Failed> {
-        let header = parts
-            .headers
-            .get(AUTHORIZATION)
-            .and_then(|value| value.to_str().ok());
-        let token = header
-            .and_then(|value| value.strip_prefix("Bearer "))
-            .map(str::trim);
-        let token = token
-            .filter(|token| token.len() <= TOKEN_MAX_BYTES)
-            .map(str::to_owned);
-        let user = match token {
+        let header = parts.headers.get(AUTHORIZATION);
+        let token = header.and_then(|value| bearer(value.to_str().ok()?));
+        let user = match token.map(str::to_owned) {
             Some(token) => {
                 app.driver
                     .ask(move |world| access::authenticate(world, &token))
@@ -113,6 +115,13 @@ impl FromRequestParts<App> for Caller {
             )
         })
     }
+}
+
+/// The token of an `Authorization` header; the scheme's name is in any case (RFC 9110, section 11.1).
+fn bearer(header: &str) -> Option<&str> {
+    let (scheme, token) = header.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && token.len() <= TOKEN_MAX_BYTES).then_some(token)
 }
 
 #[derive(OpenApi)]
@@ -158,15 +167,22 @@ pub fn router(app: App) -> Router {
             app.clone(),
             idempotency::keep,
         ))
-        .layer(TimeoutLayer::with_status_code(
-            axum::http::StatusCode::SERVICE_UNAVAILABLE,
-            ANSWER_TIMEOUT,
-        ))
         .with_state(app)
 }
 
 fn described() -> OpenApiRouter<App> {
+    // An upload takes as long as it takes, as long as it goes on.
+    let uploads = OpenApiRouter::new()
+        .routes(routes!(artifact::there, artifact::upload))
+        .layer(DefaultBodyLimit::disable());
     OpenApiRouter::with_openapi(Description::openapi())
+        .merge(answered())
+        .merge(uploads)
+}
+
+/// Everything that is answered within a known time.
+fn answered() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
         .routes(routes!(ca::whoami))
         .routes(routes!(ca::status))
         .merge(
@@ -185,11 +201,6 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(target::one))
         .routes(routes!(target::revoke))
         .routes(routes!(target::label))
-        .merge(
-            OpenApiRouter::new()
-                .routes(routes!(artifact::there, artifact::upload))
-                .layer(DefaultBodyLimit::disable()),
-        )
         .routes(routes!(release::create))
         .routes(routes!(release::list))
         .routes(routes!(deployment::list))
@@ -205,6 +216,7 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(event::audit))
         .routes(routes!(token::create, token::list))
         .routes(routes!(token::revoke))
+        .layer(axum::middleware::from_fn(problem::in_time))
 }
 
 /// Reads a name from a path or a query.

@@ -2,12 +2,17 @@
 //!
 //! *Expected flow:* a round takes every event that waits, changes the world, steps the tracks that
 //! this moves, commits all of it at once, and only then answers callers and tells targets.
-//! *Guarantees:* nobody is told of anything that is not on disk. When a commit fails, the round's
-//! writes are kept and tried again until they succeed; meanwhile questions are answered and no
-//! further event is taken. *Assumptions:* this is the only place that changes the world.
+//! *Guarantees:* nothing that was brought is answered, and no target is told anything, before it is
+//! on disk. When a commit fails in a way that passes (a full disk), the round's writes are kept and
+//! tried again until they succeed; meanwhile questions are answered, from a world that is at most one
+//! round ahead of the disk, and no further event is taken, so nothing grows. When it fails for good
+//! or nobody can say what is on disk, the driver ends, and the process with it: what the next one
+//! reads is what counts. *Assumptions:* this is the only place that changes the world.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use holdfast_engine::track::TrackName;
 use holdfast_protocol::api::Code;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -16,7 +21,7 @@ use crate::clock;
 use crate::event::{Event, Question, Refused, Reply};
 use crate::history::Entry;
 use crate::metrics::Metrics;
-use crate::store::Store;
+use crate::store::{Outlook, Store, StoreError, Write};
 use crate::world::{After, Link, OrderChange, Round, World};
 
 /// Most events that one round takes.
@@ -25,6 +30,9 @@ const ROUND_MAX_EVENTS: usize = 512;
 const EVENTS_WAITING_MAX: usize = 1_024;
 /// Questions that wait before those who ask have to wait.
 const QUESTIONS_WAITING_MAX: usize = 256;
+/// How long a commit may take before questions are answered meanwhile, and the coordinator no longer
+/// calls itself ready: disks stall.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(1);
 /// Pause before a failed commit is tried again.
 const COMMIT_RETRY: Duration = Duration::from_millis(500);
 /// Longest sleep, so that a clock that was set is noticed.
@@ -79,10 +87,14 @@ impl Driver {
         )
     }
 
-    /// Runs until `stop` is cancelled; what was taken is committed before it returns.
-    pub async fn run(mut self, stop: CancellationToken) {
+    /// Runs until `stop` is cancelled; what was taken is committed before it returns, if that is
+    /// possible at all.
+    ///
+    /// # Errors
+    /// The failure of a commit that trying again cannot mend.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), StoreError> {
         let everything = self.world.tracks.keys().cloned().collect();
-        self.round(Vec::new(), everything).await;
+        self.round(Vec::new(), everything, &stop).await?;
         while !stop.is_cancelled() {
             let sleep = self.until_next_wake();
             let mut batch = Vec::new();
@@ -102,9 +114,10 @@ impl Driver {
             if batch.is_empty() && !self.is_due() {
                 continue;
             }
-            self.round(batch, std::collections::BTreeSet::new()).await;
+            self.round(batch, BTreeSet::new(), &stop).await?;
         }
         tracing::debug!("driver stopped");
+        Ok(())
     }
 
     fn until_next_wake(&self) -> Duration {
@@ -122,8 +135,9 @@ impl Driver {
     async fn round(
         &mut self,
         batch: Vec<Event>,
-        moved: std::collections::BTreeSet<holdfast_engine::track::TrackName>,
-    ) {
+        moved: BTreeSet<TrackName>,
+        stop: &CancellationToken,
+    ) -> Result<(), StoreError> {
         let mut round = Round::new(&mut self.world, clock::now());
         round.moved = moved;
         for event in batch {
@@ -132,33 +146,62 @@ impl Driver {
         round.settle();
         round.assign();
         let Round { writes, after, .. } = round;
-        self.commit(&writes).await;
+        self.commit(&writes, stop).await?;
         self.head.send_replace(self.world.head.sequence);
         for after in after {
             self.perform(after);
         }
-        self.metrics.observe(&self.world);
+        Ok(())
     }
 
     /// Commits, however often it takes: a full disk must not lose what was decided.
-    async fn commit(&mut self, writes: &[crate::store::Write]) {
+    async fn commit(
+        &mut self,
+        writes: &[Write],
+        stop: &CancellationToken,
+    ) -> Result<(), StoreError> {
         if writes.is_empty() {
-            return;
+            return Ok(());
         }
-        while let Err(error) = self.store.commit(writes).await {
+        while let Err(error) = self.commit_answering(writes).await {
             self.metrics.commit_failures.inc();
+            self.set_healthy(false);
+            let lasting = error.outlook() == Outlook::Lasting;
+            if lasting || stop.is_cancelled() {
+                return Err(error);
+            }
             tracing::error!(error = crate::chain(&error), "cannot commit; trying again");
-            self.healthy.send_replace(false);
             self.wait_answering(COMMIT_RETRY).await;
         }
         self.metrics.commits.inc();
+        self.set_healthy(true);
+        Ok(())
+    }
+
+    /// One attempt; when it takes long, questions are answered while it goes on.
+    async fn commit_answering(&mut self, writes: &[Write]) -> Result<(), StoreError> {
+        let store = self.store.clone();
+        let mut commit = std::pin::pin!(store.commit(writes));
+        if let Ok(done) = tokio::time::timeout(COMMIT_PATIENCE, &mut commit).await {
+            return done;
+        }
+        self.set_healthy(false);
+        tracing::warn!("a commit takes long; is the disk busy or full?");
+        loop {
+            tokio::select! {
+                done = &mut commit => return done,
+                Some(question) = self.questions.recv() => question(&self.world),
+            }
+        }
+    }
+
+    fn set_healthy(&self, now: bool) {
         self.healthy
-            .send_if_modified(|healthy| !std::mem::replace(healthy, true));
+            .send_if_modified(|healthy| std::mem::replace(healthy, now) != now);
     }
 
     async fn wait_answering(&mut self, span: Duration) {
-        let pause = tokio::time::sleep(span);
-        tokio::pin!(pause);
+        let mut pause = std::pin::pin!(tokio::time::sleep(span));
         loop {
             tokio::select! {
                 () = &mut pause => return,
@@ -347,10 +390,13 @@ impl Handle {
     ///
     /// # Errors
     /// What the event is answered with, or that the coordinator stops.
-    pub async fn request<T>(&self, event: impl FnOnce(Reply<T>) -> Event) -> Result<T, Refused> {
+    pub async fn request<T, E: From<Refused>>(
+        &self,
+        event: impl FnOnce(Reply<T, E>) -> Event,
+    ) -> Result<T, E> {
         let (reply, answer) = oneshot::channel();
         self.bring(event(reply)).await?;
-        answer.await.unwrap_or_else(|_| Err(stopping()))
+        answer.await.unwrap_or_else(|_| Err(stopping().into()))
     }
 
     /// Asks about the world as it is between two rounds.

@@ -17,7 +17,7 @@ use holdfast_protocol::name::{LabelKey, LabelValue, ServiceName, TargetName};
 use holdfast_protocol::observed::Report;
 use tokio::sync::{oneshot, watch};
 
-use crate::world::apply::Prepared;
+use crate::world::apply::{NotApplied, Prepared};
 use crate::world::{Orders, SessionId, World};
 
 /// Why something was not done; becomes a problem document of the API.
@@ -34,7 +34,7 @@ pub struct Refused {
 }
 
 /// Where the answer to an event goes.
-pub type Reply<T> = oneshot::Sender<Result<T, Refused>>;
+pub type Reply<T, E = Refused> = oneshot::Sender<Result<T, E>>;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -130,9 +130,8 @@ pub enum Event {
         prepared: Box<Prepared>,
         /// Who.
         by: String,
-        /// The answer; [`Code::Conflict`] with no help when the world has moved on and the request has
-        /// to be prepared again.
-        reply: Reply<Applied>,
+        /// The answer.
+        reply: Reply<Applied, NotApplied>,
     },
     /// What would an apply do?
     Plan {
@@ -141,7 +140,7 @@ pub enum Event {
         /// The request itself, to be given back.
         request: Box<ApplyRequest>,
         /// The answer.
-        reply: Reply<Plan>,
+        reply: Reply<Plan, NotApplied>,
     },
     /// A person lets held removals happen.
     ConfirmRemovals {

@@ -1,9 +1,8 @@
 //! What Prometheus is told.
 
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
-use holdfast_protocol::api::deployment::Phase;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -30,6 +29,17 @@ pub struct Metrics {
     revision: Gauge,
     tracks: Family<PhaseLabel, Gauge>,
     registry: Arc<Mutex<Registry>>,
+}
+
+/// What the gauges show of the world.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    targets: usize,
+    connected: usize,
+    events: u64,
+    revision: u64,
+    /// Number of tracks by phase of their newest deployment.
+    tracks: BTreeMap<String, usize>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -96,23 +106,19 @@ impl Metrics {
         );
     }
 
-    /// Brings the gauges up to date.
-    pub fn observe(&self, world: &World) {
+    /// Brings the gauges up to date; done when somebody looks.
+    pub fn observe(&self, seen: &Seen) {
         let signed = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        self.targets.set(signed(world.targets.len()));
-        let connected = world
-            .targets
-            .values()
-            .filter(|target| target.is_connected())
-            .count();
-        self.connected.set(signed(connected));
-        self.events.set(crate::store::integer(world.head.sequence));
-        self.revision.set(crate::store::integer(world.revision));
+        self.targets.set(signed(seen.targets));
+        self.connected.set(signed(seen.connected));
+        self.events.set(crate::store::integer(seen.events));
+        self.revision.set(crate::store::integer(seen.revision));
         self.tracks.clear();
-        for track in world.tracks.values() {
-            let phase = track.current.as_ref().map(|current| current.phase.name());
-            let phase = phase.map_or_else(|| "None".to_owned(), name);
-            self.tracks.get_or_create(&PhaseLabel { phase }).inc();
+        for (phase, count) in &seen.tracks {
+            let phase = phase.to_string();
+            self.tracks
+                .get_or_create(&PhaseLabel { phase })
+                .set(signed(*count));
         }
     }
 
@@ -128,6 +134,26 @@ impl Metrics {
     }
 }
 
-fn name(phase: Phase) -> String {
-    format!("{phase:?}")
+impl Seen {
+    /// The world at this moment.
+    #[must_use]
+    pub fn of(world: &World) -> Self {
+        let mut tracks = BTreeMap::new();
+        for track in world.tracks.values() {
+            let phase = track.current.as_ref().map(|current| current.phase.name());
+            let phase = phase.map_or_else(|| "None".to_owned(), |phase| format!("{phase:?}"));
+            *tracks.entry(phase).or_default() += 1;
+        }
+        Self {
+            targets: world.targets.len(),
+            connected: world
+                .targets
+                .values()
+                .filter(|target| target.is_connected())
+                .count(),
+            events: world.head.sequence,
+            revision: world.revision,
+            tracks,
+        }
+    }
 }

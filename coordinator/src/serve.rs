@@ -12,13 +12,13 @@ use holdfast_certs::tls::{self, CurrentLeaf};
 use holdfast_protocol::digest::Digest;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::driver::{self, Driver};
 use crate::metrics::Metrics;
-use crate::store::{Store, Write, row};
+use crate::store::{Store, StoreError, Write, row};
 use crate::world::{Round, Trust, World};
 use crate::{access, api, clock, link};
 
@@ -28,6 +28,8 @@ pub const DATABASE: &str = "holdfast.db";
 pub const ARTIFACTS: &str = "artifacts";
 /// The first administrator's API token in the data directory.
 pub const ADMIN_TOKEN: &str = "admin.token";
+/// The first administrator's name and role.
+const ADMINISTRATOR: &str = "admin";
 /// How long the coordinator's own certificate is valid; it is made anew at each start and renewed
 /// while it runs.
 const LEAF_VALIDITY: Duration = Duration::from_secs(90 * 24 * 60 * 60);
@@ -35,6 +37,8 @@ const LEAF_VALIDITY: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 const LEAF_RENEWAL: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long each of the two parts of stopping may take: the edges, then the driver.
 const DRAIN: Duration = Duration::from_secs(4);
+/// How long the database may take to close; what was committed is on disk without it.
+const CLOSE: Duration = Duration::from_secs(1);
 
 /// Serves until it is told to stop.
 ///
@@ -65,12 +69,17 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let artifacts = config.data.join(ARTIFACTS);
     let (driver, handle) = Driver::new(world, store.clone(), metrics.clone());
     let (stop_edges, stop_driver) = (CancellationToken::new(), CancellationToken::new());
-    let tasks = TaskTracker::new();
-    tasks.spawn(driver.run(stop_driver.clone()));
+    let mut driver = tokio::spawn(driver.run(stop_driver.clone()));
     let context = link::Context::new(handle.clone(), registry, artifacts.clone(), metrics.clone());
-    let edges = TaskTracker::new();
+    let app = api::App::new(
+        handle,
+        store.clone(),
+        artifacts,
+        metrics,
+        stop_edges.clone(),
+    );
+    let mut edges = JoinSet::new();
     edges.spawn(link::serve(endpoint, context, stop_edges.clone()));
-    let app = api::App::new(handle, store.clone(), artifacts, metrics);
     edges.spawn(api::serve::run(listener, https, app, stop_edges.clone()));
     edges.spawn(renew_leaf(leaf, root, config.clone(), stop_edges.clone()));
 
@@ -79,21 +88,39 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     writeln!(out, "ready agents={agents_at} api=https://{api_at}")?;
     out.flush()?;
     notify(&[sd_notify::NotifyState::Ready]);
-    stopped().await?;
+    // Half a coordinator is worse than none: whoever watches the process starts a whole one.
+    let mut fault = tokio::select! {
+        stopped = stopped() => stopped.err(),
+        ended = &mut driver => Some(driver_fault(ended)),
+        _ = edges.join_next() => Some(anyhow::anyhow!("a part of the coordinator ended by itself")),
+    };
 
     notify(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("stopping");
     stop_edges.cancel();
-    edges.close();
-    let drained = tokio::time::timeout(DRAIN, edges.wait()).await;
-    stop_driver.cancel();
-    tasks.close();
-    let finished = tokio::time::timeout(DRAIN, tasks.wait()).await;
-    store.close().await;
-    if drained.is_err() || finished.is_err() {
-        tracing::warn!("some work did not end in time");
+    let drained = tokio::time::timeout(DRAIN, async { while edges.join_next().await.is_some() {} });
+    if drained.await.is_err() {
+        tracing::warn!("some connections did not end in time");
     }
-    Ok(())
+    stop_driver.cancel();
+    if !driver.is_finished() {
+        match tokio::time::timeout(DRAIN, &mut driver).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(ended) => fault = fault.or_else(|| Some(driver_fault(ended))),
+            Err(_) => tracing::warn!("the driver did not end in time"),
+        }
+    }
+    // A disk that hangs must not keep the process.
+    drop(tokio::time::timeout(CLOSE, store.close()).await);
+    fault.map_or(Ok(()), Err)
+}
+
+fn driver_fault(ended: Result<Result<(), StoreError>, JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(Ok(())) => anyhow::anyhow!("the driver ended by itself"),
+        Ok(Err(error)) => anyhow::Error::new(error).context("what was decided cannot be kept"),
+        Err(error) => anyhow::Error::new(error).context("the driver failed; please report this"),
+    }
 }
 
 /// One coordinator a data directory: two would both believe that they decide.
@@ -147,7 +174,7 @@ async fn open(data: &Path) -> anyhow::Result<(World, Store)> {
 }
 
 /// The first administrator's token is the content of a file. What the database keeps of it is its
-/// hash, so a file that was lost is made anew and the old token is void.
+/// hash, so a file that was lost is made anew, and every token that it held before is void.
 async fn ensure_administrator(world: &mut World, store: &Store, data: &Path) -> anyhow::Result<()> {
     let path = data.join(ADMIN_TOKEN);
     let known = access::read_token(&path)?;
@@ -161,11 +188,20 @@ async fn ensure_administrator(world: &mut World, store: &Store, data: &Path) -> 
     };
     let user = row::User {
         token_hash: Digest::of(token.as_bytes()),
-        name: "admin".to_owned(),
-        roles: vec!["admin".to_owned()],
+        name: ADMINISTRATOR.to_owned(),
+        roles: vec![ADMINISTRATOR.to_owned()],
         created_at: clock::now(),
     };
-    store.commit(&[Write::User(user.clone())]).await?;
+    let void: Vec<Digest> = world
+        .users
+        .values()
+        .filter(|other| other.name == ADMINISTRATOR)
+        .map(|other| other.token_hash)
+        .collect();
+    let mut writes: Vec<Write> = void.iter().copied().map(Write::DropUser).collect();
+    writes.push(Write::User(user.clone()));
+    store.commit(&writes).await?;
+    world.users.retain(|hash, _| !void.contains(hash));
     world.users.insert(user.token_hash, user);
     Ok(())
 }

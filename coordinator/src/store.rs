@@ -32,6 +32,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const READERS: u32 = 4;
 /// Most rows that one page of a listing holds.
 pub const PAGE_MAX_ROWS: u32 = 1_000;
+/// How long an answer to a request with an idempotency key is kept: a day, in milliseconds.
+const ANSWERS_KEPT_MILLIS: u64 = 24 * 60 * 60 * 1_000;
+/// Most such answers that are kept.
+const ANSWERS_MAX_ROWS: i64 = 10_000;
 
 /// Why the store could not answer.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +62,52 @@ pub enum StoreError {
         problem: String,
     },
 }
+
+/// What is to be expected of a failed commit that is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outlook {
+    /// It may succeed: the disk was full, or somebody else held the database.
+    Passing,
+    /// It will not, or nobody can say what is on disk: only reading everything again helps. A sync
+    /// that failed may have dropped what it should have written, so trying again proves nothing.
+    Lasting,
+}
+
+impl StoreError {
+    /// Whether trying again can help.
+    #[must_use]
+    pub fn outlook(&self) -> Outlook {
+        match self {
+            Self::Database { source, .. } => outlook(source),
+            Self::Migrate(_) | Self::Damaged { .. } => Outlook::Lasting,
+        }
+    }
+}
+
+fn outlook(error: &sqlx::Error) -> Outlook {
+    let passing = match error {
+        sqlx::Error::Database(refused) => refused
+            .code()
+            .and_then(|code| code.parse::<i32>().ok())
+            .is_some_and(|code| {
+                PASSING_CODES.contains(&(code & 0xff)) && !SYNC_CODES.contains(&code)
+            }),
+        sqlx::Error::PoolTimedOut => true,
+        // The pool's own faults, and mistakes of this program.
+        _ => false,
+    };
+    if passing {
+        Outlook::Passing
+    } else {
+        Outlook::Lasting
+    }
+}
+
+/// SQLite's result codes that pass: busy, locked, out of memory, read-only, input or output failed,
+/// full, cannot open.
+const PASSING_CODES: [i32; 7] = [5, 6, 7, 8, 10, 13, 14];
+/// SQLite's codes for a sync that failed, of a file or of a directory.
+const SYNC_CODES: [i32; 2] = [1034, 1290];
 
 /// The database.
 #[derive(Debug, Clone)]
@@ -161,6 +211,8 @@ pub enum Write {
     Event(Box<Event>),
     /// Somebody who may use the API.
     User(row::User),
+    /// A bearer token, by its hash, that is void.
+    DropUser(Digest),
     /// A fact about the installation.
     Installation {
         /// Which.
@@ -289,18 +341,20 @@ impl Store {
             .collect()
     }
 
-    /// Revisions, newest first, without the files.
+    /// Revisions, newest first, without the files, before `before` where that is given.
     ///
     /// # Errors
     /// [`StoreError`] when the database fails or a row is damaged.
     pub async fn revisions(
         &self,
+        before: Option<u64>,
         limit: u32,
     ) -> Result<Vec<holdfast_protocol::api::apply::Revision>, StoreError> {
         let rows = sqlx::query(
             "SELECT number, input_set, created_at, created_by, changes FROM revisions \
-             ORDER BY number DESC LIMIT $1",
+             WHERE number < $1 ORDER BY number DESC LIMIT $2",
         )
+        .bind(integer(before.unwrap_or(u64::MAX)))
         .bind(i64::from(limit.min(PAGE_MAX_ROWS)))
         .fetch_all(&self.read)
         .await
@@ -332,7 +386,8 @@ impl Store {
         }))
     }
 
-    /// Keeps the answer to a request that carried an idempotency key. Answers older than a day go.
+    /// Keeps the answer to a request that carried an idempotency key. Answers older than a day go,
+    /// and the oldest where there are too many.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -348,12 +403,23 @@ impl Store {
             attempt: "keep an answer",
             source,
         };
-        let day = integer(now.as_millis().saturating_sub(86_400_000));
-        sqlx::query("DELETE FROM answers WHERE at < $1")
-            .bind(day)
-            .execute(&self.write)
-            .await
-            .map_err(failed)?;
+        let day = integer(now.as_millis().saturating_sub(ANSWERS_KEPT_MILLIS));
+        let mut connection = self.write.acquire().await.map_err(failed)?;
+        let mut transaction = connection.begin().await.map_err(failed)?;
+        for (sql, bound) in [
+            ("DELETE FROM answers WHERE at < $1", day),
+            (
+                "DELETE FROM answers WHERE idempotency_key IN \
+                 (SELECT idempotency_key FROM answers ORDER BY at DESC LIMIT 1000 OFFSET $1)",
+                ANSWERS_MAX_ROWS - 1,
+            ),
+        ] {
+            sqlx::query(sql)
+                .bind(bound)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?;
+        }
         sqlx::query(
             "INSERT INTO answers (idempotency_key, request, status, body, at) \
              VALUES ($1, $2, $3, $4, $5) ON CONFLICT (idempotency_key) DO NOTHING",
@@ -363,10 +429,10 @@ impl Store {
         .bind(i64::from(status))
         .bind(body.to_owned())
         .bind(integer(now.as_millis()))
-        .execute(&self.write)
+        .execute(&mut *transaction)
         .await
         .map_err(failed)?;
-        Ok(())
+        transaction.commit().await.map_err(failed)
     }
 
     /// Writes a complete, consistent copy of the database to a file that must not exist yet.
@@ -634,6 +700,9 @@ async fn execute(db: &mut SqliteConnection, write: &Write) -> Result<(), sqlx::E
         )
         .bind(user.token_hash.to_string())
         .bind(json(user)),
+        Write::DropUser(token_hash) => {
+            sqlx::query("DELETE FROM users WHERE token_hash = $1").bind(token_hash.to_string())
+        }
         Write::Installation { key, value } => sqlx::query(
             "INSERT INTO installation (key, value) VALUES ($1, $2) \
              ON CONFLICT (key) DO UPDATE SET value = excluded.value",

@@ -14,6 +14,7 @@ pub mod release;
 pub mod restore;
 pub mod settle;
 pub mod steer;
+pub mod target;
 pub mod token;
 pub mod view;
 
@@ -40,6 +41,7 @@ use tokio::sync::watch;
 use crate::history::{Entry, Head};
 use crate::store::Write;
 use crate::store::row;
+pub use target::Targets;
 
 /// Most lines of earlier assignments that are kept for one target.
 pub const OUTDATED_MAX: usize = 2 * WORKLOADS_MAX;
@@ -70,7 +72,7 @@ pub struct World {
     /// When time alone could move a track.
     pub wakes: BTreeMap<TrackName, Timestamp>,
     /// Targets.
-    pub targets: BTreeMap<TargetName, Target>,
+    pub targets: Targets,
     /// Rendered workload bodies.
     pub bodies: HashMap<Digest, Arc<Vec<u8>>>,
     /// Complete artifacts and their lengths.

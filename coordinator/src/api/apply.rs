@@ -1,16 +1,17 @@
 //! Applying manifests.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use holdfast_protocol::api::apply::{Applied, ApplyRequest, MANIFESTS_MAX_BYTES, Plan, Revision};
 use holdfast_protocol::api::steer::{Steer, Steered};
 use holdfast_protocol::api::{Code, Items};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
-use super::problem::{Answer, Body, Failed};
-use super::{App, Caller};
+use super::problem::{Answer, Body, Failed, Path, Query};
+use super::{App, Caller, page};
 use crate::event::{Event, Refused};
-use crate::store::PAGE_MAX_ROWS;
-use crate::world::apply::{MOVED_ON, Prepared, prepare};
+use crate::world::apply::{NotApplied, Prepared, prepare};
 
 /// Largest request: JSON may double the size of the manifests in it.
 pub const REQUEST_MAX_BYTES: usize = 2 * MANIFESTS_MAX_BYTES;
@@ -32,22 +33,18 @@ pub async fn apply(
     for _ in 0..ATTEMPTS_MAX {
         let prepared = Box::new(compiled(&app, request.clone()).await?);
         let by = user.name.clone();
-        let applied = app
-            .driver
-            .request(|reply| Event::Apply {
-                prepared,
-                by,
-                reply,
-            })
-            .await;
-        match applied {
-            Err(refused) if refused.detail == MOVED_ON => {}
-            answer => return Ok(Json(answer?)),
+        let event = |reply| Event::Apply {
+            prepared,
+            by,
+            reply,
+        };
+        match app.driver.request(event).await {
+            Ok(applied) => return Ok(Json(applied)),
+            Err(NotApplied::Refused(refused)) => return Err(Failed(refused)),
+            Err(NotApplied::MovedOn) => {}
         }
     }
-    Err(Failed(
-        Refused::new(Code::Conflict, "too many applies at once").help("try again in a moment"),
-    ))
+    Err(too_many())
 }
 
 /// Says what an apply would do, and changes nothing.
@@ -65,28 +62,31 @@ pub async fn plan(
     for _ in 0..ATTEMPTS_MAX {
         let prepared = Box::new(compiled(&app, request.clone()).await?);
         let request = Box::new(request.clone());
-        let plan = app
-            .driver
-            .request(|reply| Event::Plan {
-                prepared,
-                request,
-                reply,
-            })
-            .await;
-        match plan {
-            Err(refused) if refused.detail == MOVED_ON => {}
-            answer => return Ok(Json(answer?)),
+        let event = |reply| Event::Plan {
+            prepared,
+            request,
+            reply,
+        };
+        match app.driver.request(event).await {
+            Ok(plan) => return Ok(Json(plan)),
+            Err(NotApplied::Refused(refused)) => return Err(Failed(refused)),
+            Err(NotApplied::MovedOn) => {}
         }
     }
-    Err(Failed(
-        Refused::new(Code::Conflict, "too many applies at once").help("try again in a moment"),
-    ))
+    Err(too_many())
+}
+
+fn too_many() -> Failed {
+    Failed(Refused::new(Code::Conflict, "too many applies at once").help("try again in a moment"))
 }
 
 /// Compiles on a thread of its own: large inputs take seconds, and others must not wait for them.
 async fn compiled(app: &App, request: ApplyRequest) -> Result<Prepared, Failed> {
+    let place = app.limits.compilation().await?;
     let base = app.driver.ask(|world| world.base()).await?;
-    let prepared = tokio::task::spawn_blocking(move || prepare(&base, request)).await;
+    // The place is free once the work is done, whether or not the caller still waits.
+    let work = tokio::task::spawn_blocking(move || (prepare(&base, request), place));
+    let prepared = work.await.map(|(prepared, _)| prepared);
     let prepared = prepared.map_err(|_| {
         Failed(Refused::new(
             Code::Internal,
@@ -106,10 +106,32 @@ async fn compiled(app: &App, request: ApplyRequest) -> Result<Prepared, Failed> 
     })
 }
 
+/// Which revisions.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct Which {
+    /// At most so many: the newest ones.
+    limit: Option<u32>,
+    /// Where the page begins, from the page before.
+    r#continue: Option<String>,
+}
+
 /// The revisions, newest first.
-#[utoipa::path(get, path = "/v1/revisions", responses((status = 200, body = Items<Revision>)))]
-pub async fn revisions(State(app): State<App>, _: Caller) -> Answer<Items<Revision>> {
-    Ok(Json(app.store.revisions(PAGE_MAX_ROWS).await?.into()))
+#[utoipa::path(
+    get,
+    path = "/v1/revisions",
+    params(Which),
+    responses((status = 200, body = Items<Revision>))
+)]
+pub async fn revisions(
+    State(app): State<App>,
+    _: Caller,
+    Query(which): Query<Which>,
+) -> Answer<Items<Revision>> {
+    let before: Option<u64> = page::begin(which.r#continue.as_ref())?;
+    let rows = app.store.revisions(before, page::rows(which.limit)).await?;
+    let number = |last: &Revision| last.number.to_string();
+    Ok(Json(page::full(rows, which.limit, number)))
 }
 
 /// Lets the removals of a revision happen that wait for a person.

@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use holdfast_protocol::api::deployment::Deployment;
 use holdfast_protocol::api::{Code, Items};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::problem::{Answer, Failed, Query};
-use super::{App, Caller};
+use super::problem::{Answer, Failed, Path, Query};
+use super::{App, Caller, page};
 use crate::event::Refused;
-use crate::store::{DeploymentPage, PAGE_MAX_ROWS};
+use crate::store::DeploymentPage;
 
 /// Which deployments.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -86,30 +86,23 @@ pub async fn one(State(app): State<App>, _: Caller, Path(id): Path<String>) -> A
 }
 
 async fn page(app: &App, filter: &Filter) -> Result<Items<Deployment>, Failed> {
-    let limit = filter
-        .limit
-        .unwrap_or(PAGE_MAX_ROWS)
-        .clamp(1, PAGE_MAX_ROWS);
     let stored = app
         .store
         .deployments(&DeploymentPage {
             service: super::parse_some(filter.service.as_ref())?,
             environment: super::parse_some(filter.environment.as_ref())?,
-            before: super::parse_some(filter.r#continue.as_ref())?,
-            limit,
+            before: page::begin(filter.r#continue.as_ref())?,
+            limit: page::rows(filter.limit),
         })
         .await?;
-    let full = stored.len() == limit as usize;
-    let next = stored
-        .last()
-        .filter(|_| full)
-        .map(|last| last.id.to_string());
+    let mut page = page::full(stored, filter.limit, |last| last.id.to_string());
     let mut live: BTreeMap<u64, Deployment> =
         app.driver.ask(|world| world.current_deployments()).await?;
     // What is on its way has counts and waits of this moment; the store has those of its last change.
-    let items = stored
-        .into_iter()
-        .map(|kept| live.remove(&kept.id).unwrap_or(kept))
-        .collect();
-    Ok(Items { items, next })
+    for item in &mut page.items {
+        if let Some(now) = live.remove(&item.id) {
+            *item = now;
+        }
+    }
+    Ok(page)
 }

@@ -7,16 +7,15 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::sse::{Event as Sent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt as _, stream};
 use holdfast_protocol::api::Items;
 use holdfast_protocol::api::event::{Audit, Event};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::problem::{Answer, Failed, Query};
-use super::{App, Caller};
+use super::{App, Caller, page};
 use crate::history;
-use crate::store::PAGE_MAX_ROWS;
 
 /// Entries read at a time for a stream.
 const STREAM_PAGE_ROWS: u32 = 256;
@@ -27,6 +26,8 @@ const STREAM_PAGE_ROWS: u32 = 256;
 pub struct Which {
     /// Only after the one with this number.
     after: Option<u64>,
+    /// Where the page begins, from the page before.
+    r#continue: Option<String>,
     /// At most so many.
     limit: Option<u32>,
     /// Go on with new ones, as a stream of server-sent events.
@@ -55,17 +56,20 @@ pub async fn events(
             .and_then(|value| value.to_str().ok());
         let after = resumed.and_then(|id| id.parse().ok()).or(which.after);
         let after = after.unwrap_or_else(|| *app.driver.head().borrow());
-        let sse = Sse::new(follow(app, after)).keep_alive(KeepAlive::default());
+        let place = app.limits.stream()?;
+        let stop = app.stop.clone().cancelled_owned();
+        let stream = follow(app, after).take_until(stop).map(move |sent| {
+            let _held = &place;
+            sent
+        });
+        let sse = Sse::new(stream).keep_alive(KeepAlive::default());
         return Ok(sse.into_response());
     }
-    let limit = which.limit.unwrap_or(PAGE_MAX_ROWS).clamp(1, PAGE_MAX_ROWS);
-    let items = app.store.events(which.after.unwrap_or(0), limit).await?;
-    let full = items.len() == limit as usize;
-    let next = items
-        .last()
-        .filter(|_| full)
-        .map(|last| last.sequence.to_string());
-    Ok(Json(Items { items, next }).into_response())
+    let after = page::begin(which.r#continue.as_ref())?.or(which.after);
+    let rows = page::rows(which.limit);
+    let items = app.store.events(after.unwrap_or(0), rows).await?;
+    let sequence = |last: &Event| last.sequence.to_string();
+    Ok(Json(page::full(items, which.limit, sequence)).into_response())
 }
 
 /// Every entry after `after`, now and whenever there are more. Ends when the coordinator stops.

@@ -5,6 +5,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 
 use super::App;
+use crate::metrics::Seen;
 
 /// Alive: the process answers.
 pub async fn healthz() -> &'static str {
@@ -24,6 +25,10 @@ pub async fn readyz(State(app): State<App>) -> (StatusCode, &'static str) {
 
 /// For Prometheus.
 pub async fn metrics(State(app): State<App>) -> impl IntoResponse {
+    // While it stops, the gauges stay at what they were.
+    if let Ok(seen) = app.driver.ask(Seen::of).await {
+        app.metrics.observe(&seen);
+    }
     let content = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, content)], app.metrics.text())
 }

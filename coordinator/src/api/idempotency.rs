@@ -1,5 +1,9 @@
 //! `Idempotency-Key`: a write that is repeated with the same key is answered with what the first one
 //! was answered, and not done again.
+//!
+//! The answer is kept right after the round that did the write, not with it: a crash between the two
+//! leaves a write without an answer, and its repetition is done as if it were new. All writes but the
+//! making of tokens find that they are done already.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -41,6 +45,7 @@ impl Underway {
     }
 }
 
+/// A key, given back when this is dropped.
 struct Taken {
     key: String,
     all: Underway,
@@ -106,7 +111,7 @@ async fn once(
     let asked = Digest::of(&asked).to_string();
     let owner = Digest::of(caller).short();
     let key = format!("{owner} {key}");
-    let _taken = app.underway.take(&key).ok_or_else(|| {
+    let taken = app.underway.take(&key).ok_or_else(|| {
         let detail = "a request with this Idempotency-Key is being answered";
         Failed(Refused::new(Code::Conflict, detail).help("try again in a moment"))
     })?;
@@ -119,22 +124,44 @@ async fn once(
         }
         return Ok(answer(status, body));
     }
-    let response = next.run(Request::from_parts(parts, Body::from(body))).await;
-    if !response.status().is_success() {
-        return Ok(response);
-    }
-    let (parts, body) = response.into_parts();
-    let body = to_bytes(body, ANSWER_MAX_BYTES).await.map_err(|_| {
+    // A task of its own: a caller whose connection breaks will ask again, and has to find the answer.
+    let request = Request::from_parts(parts, Body::from(body));
+    let doing = tokio::spawn(async move {
+        let _taken = taken;
+        let response = next.run(request).await;
+        keep_answer(&app, &key, &asked, response).await
+    });
+    doing.await.map_err(|_| {
         Failed(Refused::new(
             Code::Internal,
-            "the answer is too large to be kept",
+            "the request failed; please report it",
         ))
-    })?;
+    })
+}
+
+/// Keeps an answer that tells of something done. One that cannot be kept is given all the same, since
+/// it is done.
+async fn keep_answer(app: &App, key: &str, asked: &str, response: Response) -> Response {
+    if !response.status().is_success() {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let Ok(body) = to_bytes(body, ANSWER_MAX_BYTES).await else {
+        return Failed(Refused::new(
+            Code::Internal,
+            "it is done, and the answer is too large to be kept",
+        ))
+        .into_response();
+    };
     let text = String::from_utf8_lossy(&body).into_owned();
-    app.store
-        .keep_answer(&key, &asked, parts.status.as_u16(), &text, clock::now())
-        .await?;
-    Ok(Response::from_parts(parts, Body::from(body)))
+    let status = parts.status.as_u16();
+    let kept = app
+        .store
+        .keep_answer(key, asked, status, &text, clock::now());
+    if let Err(error) = kept.await {
+        tracing::error!(error = crate::chain(&error), "an answer was not kept");
+    }
+    Response::from_parts(parts, Body::from(body))
 }
 
 fn answer(status: u16, body: String) -> Response {

@@ -95,6 +95,7 @@ pub async fn logs(
         Ok(wanted.take(TARGETS_MAX).map(place).collect::<Vec<_>>())
     });
     let places: Vec<_> = places.await?.map_err(Failed)?;
+    let place = app.limits.stream()?;
     let (sender, receiver) = mpsc::channel(ENTRIES_WAITING_MAX);
     let tasks: Vec<_> = places
         .into_iter()
@@ -107,13 +108,16 @@ pub async fn logs(
             AbortOnDropHandle::new(tokio::spawn(reading))
         })
         .collect();
-    // The tasks end with the response.
-    let lines = stream::unfold((receiver, tasks), |(mut receiver, tasks)| async move {
+    drop(sender);
+    // The tasks end with the response, and the place is free again.
+    let held = (receiver, tasks, place);
+    let lines = stream::unfold(held, |(mut receiver, tasks, place)| async move {
         let entry: LogEntry = receiver.recv().await?;
         let mut line = serde_json::to_string(&entry).unwrap_or_default();
         line.push('\n');
-        Some((line, (receiver, tasks)))
+        Some((line, (receiver, tasks, place)))
     });
+    let lines = lines.take_until(app.stop.cancelled_owned());
     let body = Body::from_stream(lines.map(Ok::<_, std::convert::Infallible>));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }

@@ -1,9 +1,12 @@
 //! Refusals as RFC 9457 problem documents.
 
+use std::time::Duration;
+
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{FromRequest, FromRequestParts};
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use holdfast_protocol::api::{Code, Problem};
 
@@ -26,6 +29,17 @@ pub struct Body<T>(pub T);
 #[derive(Debug, FromRequestParts)]
 #[from_request(via(axum::extract::Query), rejection(Failed))]
 pub struct Query<T>(pub T);
+
+/// Parts of the path, with the same.
+#[derive(Debug, FromRequestParts)]
+#[from_request(via(axum::extract::Path), rejection(Failed))]
+pub struct Path<T>(pub T);
+
+impl From<PathRejection> for Failed {
+    fn from(rejection: PathRejection) -> Self {
+        Self(Refused::new(Code::BadRequest, rejection.body_text()))
+    }
+}
 
 impl From<Refused> for Failed {
     fn from(refused: Refused) -> Self {
@@ -59,20 +73,31 @@ impl From<QueryRejection> for Failed {
 impl IntoResponse for Failed {
     fn into_response(self) -> Response {
         let (status, title) = describe(self.0.code);
-        let problem = Problem {
-            kind: "about:blank".to_owned(),
-            title: title.to_owned(),
-            status: status.as_u16(),
-            detail: self.0.detail,
-            code: self.0.code,
-            help: self.0.help,
-            diagnostics: self.0.diagnostics,
-        };
-        let mut response = (status, Json(problem)).into_response();
-        let content = HeaderValue::from_static("application/problem+json");
-        response.headers_mut().insert(header::CONTENT_TYPE, content);
+        let mut response = document(self.0, status, title);
+        if status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer");
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, scheme);
+        }
         response
     }
+}
+
+fn document(refused: Refused, status: StatusCode, title: &str) -> Response {
+    let problem = Problem {
+        kind: "about:blank".to_owned(),
+        title: title.to_owned(),
+        status: status.as_u16(),
+        detail: refused.detail,
+        code: refused.code,
+        help: refused.help,
+        diagnostics: refused.diagnostics,
+    };
+    let mut response = (status, Json(problem)).into_response();
+    let content = HeaderValue::from_static("application/problem+json");
+    response.headers_mut().insert(header::CONTENT_TYPE, content);
+    response
 }
 
 const fn describe(code: Code) -> (StatusCode, &'static str) {
@@ -103,12 +128,28 @@ pub async fn no_route(uri: Uri) -> Failed {
 }
 
 /// A path of ours with another method.
-pub async fn no_method(method: Method, uri: Uri) -> Failed {
-    Failed(
-        Refused::new(
-            Code::BadRequest,
-            format!("{method} is not possible at {}", uri.path()),
-        )
-        .help("see /v1/openapi.json"),
+pub async fn no_method(method: Method, uri: Uri) -> Response {
+    let detail = format!("{method} is not possible at {}", uri.path());
+    let refused = Refused::new(Code::BadRequest, detail).help("see /v1/openapi.json");
+    document(
+        refused,
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method not allowed",
     )
+}
+
+/// Longest time for an answer to begin, the reading of the request included.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Answers for those who take too long. What they were asked to do may still be done.
+pub async fn in_time(request: Request, next: Next) -> Response {
+    let answered = tokio::time::timeout(ANSWER_TIMEOUT, next.run(request)).await;
+    answered.unwrap_or_else(|_| {
+        let detail = format!(
+            "no answer within {}; a change may still be made",
+            holdfast_protocol::time::friendly(ANSWER_TIMEOUT)
+        );
+        Failed(Refused::new(Code::Unavailable, detail).help("look before you repeat a change"))
+            .into_response()
+    })
 }

@@ -1,15 +1,18 @@
 //! Releases.
 
+use std::cmp::Ordering;
+use std::str::FromStr;
+
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use holdfast_protocol::api::Items;
 use holdfast_protocol::api::release::{NewRelease, Release};
 use holdfast_protocol::name::ServiceName;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::problem::{Answer, Body, Query};
-use super::{App, Caller};
+use super::problem::{Answer, Body, Path, Query};
+use super::{App, Caller, page};
 use crate::event::Event;
 
 /// Which releases.
@@ -18,6 +21,28 @@ use crate::event::Event;
 pub struct Filter {
     /// Only of this service.
     service: Option<String>,
+    /// At most so many.
+    limit: Option<u32>,
+    /// Where the page begins, from the page before: `SERVICE/SEQUENCE`.
+    r#continue: Option<String>,
+}
+
+/// The last release of a page.
+struct Last {
+    service: ServiceName,
+    sequence: u64,
+}
+
+impl FromStr for Last {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (service, sequence) = text.split_once('/').ok_or(())?;
+        Ok(Self {
+            service: service.parse().map_err(drop)?,
+            sequence: sequence.parse().map_err(drop)?,
+        })
+    }
 }
 
 /// Registers a release.
@@ -61,11 +86,21 @@ pub async fn list(
     Query(filter): Query<Filter>,
 ) -> Answer<Items<Release>> {
     let service: Option<ServiceName> = super::parse_some(filter.service.as_ref())?;
+    let last: Option<Last> = page::begin(filter.r#continue.as_ref())?;
+    let limit = filter.limit;
     let releases = app.driver.ask(move |world| {
         let wanted = |(name, _): &(&ServiceName, _)| service.as_ref().is_none_or(|s| s == *name);
         let all = world.releases.iter().filter(wanted);
-        all.flat_map(|(_, releases)| releases.clone())
+        let all = all.flat_map(|(_, releases)| releases);
+        let place = |release: &&Release| {
+            last.as_ref().map_or(Ordering::Greater, |last| {
+                (&release.service, release.sequence).cmp(&(&last.service, last.sequence))
+            })
+        };
+        page::rows_after(all, limit, place)
+            .cloned()
             .collect::<Vec<_>>()
     });
-    Ok(Json(releases.await?.into()))
+    let key = |last: &Release| format!("{}/{}", last.service, last.sequence);
+    Ok(Json(page::full(releases.await?, limit, key)))
 }

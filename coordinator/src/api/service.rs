@@ -1,12 +1,12 @@
 //! Services.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use holdfast_protocol::api::service::Service;
 use holdfast_protocol::api::{Code, Items};
 use holdfast_protocol::name::ServiceName;
 
-use super::problem::{Answer, Failed};
+use super::problem::{Answer, Failed, Path};
 use super::{App, Caller};
 use crate::event::Refused;
 

@@ -1,7 +1,7 @@
 //! Targets.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use holdfast_protocol::api::steer::Steer;
 use holdfast_protocol::api::target::{LabelChange, Target};
 use holdfast_protocol::api::{Code, Items};
@@ -9,8 +9,8 @@ use holdfast_protocol::name::{EnvironmentName, LabelKey, LabelValue, TargetName}
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::problem::{Answer, Body, Failed, Query};
-use super::{App, Caller};
+use super::problem::{Answer, Body, Failed, Path, Query};
+use super::{App, Caller, page};
 use crate::event::{Event, Refused};
 
 /// Which targets.
@@ -19,6 +19,10 @@ use crate::event::{Event, Refused};
 pub struct Filter {
     /// Only of this environment.
     environment: Option<String>,
+    /// At most so many.
+    limit: Option<u32>,
+    /// Where the page begins, from the page before.
+    r#continue: Option<String>,
 }
 
 /// The targets.
@@ -34,11 +38,14 @@ pub async fn list(
     Query(filter): Query<Filter>,
 ) -> Answer<Items<Target>> {
     let environment: Option<EnvironmentName> = super::parse_some(filter.environment.as_ref())?;
+    let after: Option<TargetName> = page::begin(filter.r#continue.as_ref())?;
+    let rows = page::rows(filter.limit);
     let targets = app
         .driver
-        .ask(move |world| world.target_list(environment.as_ref()))
+        .ask(move |world| world.target_list(environment.as_ref(), after.as_ref(), rows))
         .await?;
-    Ok(Json(targets.into()))
+    let name = |last: &Target| last.name.to_string();
+    Ok(Json(page::full(targets, filter.limit, name)))
 }
 
 /// One target.
@@ -53,8 +60,8 @@ pub async fn one(State(app): State<App>, _: Caller, Path(name): Path<String>) ->
 }
 
 async fn find(app: &App, name: &TargetName) -> Answer<Target> {
-    let all = app.driver.ask(|world| world.target_list(None)).await?;
-    let one = all.into_iter().find(|target| target.name == *name);
+    let asked = name.clone();
+    let one = app.driver.ask(move |world| world.target(&asked)).await?;
     one.map(Json).ok_or_else(|| {
         Failed(
             Refused::new(Code::NotFound, format!("no target {name}"))

@@ -1,11 +1,11 @@
 //! Join tokens.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use holdfast_protocol::api::Items;
 use holdfast_protocol::api::token::{CreatedToken, NewToken, Token};
 
-use super::problem::{Answer, Body};
+use super::problem::{Answer, Body, Path};
 use super::{App, Caller};
 use crate::event::Event;
 

@@ -1,12 +1,12 @@
 //! Steering one track.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use holdfast_engine::track::TrackName;
 use holdfast_protocol::api::Code;
 use holdfast_protocol::api::steer::{Steer, Steered};
 
-use super::problem::{Answer, Body, Failed};
+use super::problem::{Answer, Body, Failed, Path};
 use super::{App, Caller};
 use crate::event::{Event, Refused, Verb};
 

@@ -53,6 +53,21 @@ pub struct Prepared {
     pub plan: Option<PlanBase>,
 }
 
+/// Why a prepared apply was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotApplied {
+    /// Another apply came first: the request has to be prepared again.
+    MovedOn,
+    /// It cannot be done.
+    Refused(Refused),
+}
+
+impl From<Refused> for NotApplied {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
 /// Parses and compiles a request against what is in force.
 ///
 /// # Errors
@@ -154,7 +169,7 @@ impl World {
     }
 
     /// Whether the request still fits the world.
-    pub(super) fn check_base(&self, prepared: &Prepared) -> Result<(), Refused> {
+    pub(super) fn check_base(&self, prepared: &Prepared) -> Result<(), NotApplied> {
         let planned = prepared.plan.as_ref().map(|plan| plan.revision);
         if planned.is_some_and(|planned| planned != self.revision) {
             return Err(Refused::new(
@@ -165,25 +180,23 @@ impl World {
                     self.revision
                 ),
             )
-            .help("make a new plan: holdfast plan -f PATH --out FILE"));
+            .help("make a new plan: holdfast plan -f PATH --out FILE")
+            .into());
         }
         if prepared.base == self.revision {
             Ok(())
         } else {
-            Err(Refused::new(Code::Conflict, MOVED_ON))
+            Err(NotApplied::MovedOn)
         }
     }
 }
-
-/// The detail of the refusal that asks for the request to be prepared again.
-pub const MOVED_ON: &str = "another apply came first";
 
 impl Round<'_> {
     /// Puts a prepared apply into force, and everything that follows from it.
     ///
     /// # Errors
-    /// [`Refused`] when the world has moved on or a new environment cannot have its keys.
-    pub fn apply(&mut self, prepared: Prepared, by: &str) -> Result<Applied, Refused> {
+    /// [`NotApplied`] when the world has moved on or a new environment cannot have its keys.
+    pub fn apply(&mut self, prepared: Prepared, by: &str) -> Result<Applied, NotApplied> {
         self.world.check_base(&prepared)?;
         let next = self.world.revision + 1;
         let removals = self.world.held_removals(&prepared);

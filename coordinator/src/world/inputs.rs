@@ -55,9 +55,8 @@ impl World {
     /// The targets of a track's environment that its selector matches. Where the track is declared no
     /// more, those that still have something of it.
     fn views(&self, name: &TrackName, selector: Option<&Selector>) -> BTreeMap<TargetName, View> {
-        let here = self.targets.iter().filter(|(_, target)| {
-            target.kept.environment == name.environment && target.kept.revoked_at.is_none()
-        });
+        let here = self.targets.of(&name.environment);
+        let here = here.filter(|(_, target)| target.kept.revoked_at.is_none());
         let meant = here.filter(|(_, target)| match selector {
             Some(selector) => selector.matches(&target.labels),
             None => target.placed.contains_key(&name.service),
@@ -87,9 +86,10 @@ impl World {
 }
 
 impl Context<'_> {
-    /// The inputs of one step.
+    /// The inputs of one step; the targets are handed over, so once only.
     #[must_use]
-    pub fn inputs(&self) -> Inputs<'_> {
+    pub fn inputs(&mut self) -> Inputs<'_> {
+        let targets = std::mem::take(&mut self.targets);
         let declared = match self.spec {
             Some(spec) => Declared::Runs(spec),
             None => Declared::Removed {
@@ -102,7 +102,7 @@ impl Context<'_> {
             releases: &self.releases,
             upstream: self.upstream(),
             dependencies: self.dependencies(),
-            targets: self.targets.clone(),
+            targets,
             next_deployment: self.world.last_deployment + 1,
         }
     }

@@ -74,7 +74,7 @@ impl World {
             // It may be about to move all the same, and not because of this apply.
             return None;
         }
-        let context = self.context_under(name, &prepared.compiled);
+        let mut context = self.context_under(name, &prepared.compiled);
         let mut inputs = context.inputs();
         inputs.revision = self.revision + 1;
         whatif::plan(track, &inputs, self.changed_fields(name, spec), now)

@@ -17,7 +17,7 @@ use holdfast_protocol::name::{InputSetName, ServiceName, TargetName};
 use holdfast_protocol::time::Timestamp;
 
 use super::apply;
-use super::{Assigned, Link, Target, Trust, World};
+use super::{Assigned, Link, Target, Targets, Trust, World};
 use crate::history::Head;
 use crate::store::load::Loaded;
 use crate::store::row;
@@ -191,13 +191,13 @@ fn restore_targets(
     rows: Vec<row::Target>,
     assignments: &BTreeMap<TargetName, SignedAssignment>,
     now: Timestamp,
-) -> Result<BTreeMap<TargetName, Target>, RestoreError> {
+) -> Result<Targets, RestoreError> {
     let one = |mut kept: row::Target| {
         kept.since = now;
         let assigned = assignments
             .get(&kept.name)
             .map(|signed| assigned(&kept.name, signed));
-        let target = Target {
+        Ok(Target {
             labels: Target::merge_labels(&kept),
             link: Link::Down,
             assigned: assigned.transpose()?,
@@ -205,8 +205,7 @@ fn restore_targets(
             placed: BTreeMap::new(),
             observed: BTreeMap::new(),
             kept,
-        };
-        Ok((target.kept.name.clone(), target))
+        })
     };
     rows.into_iter().map(one).collect()
 }
@@ -223,7 +222,7 @@ fn assigned(target: &TargetName, signed: &SignedAssignment) -> Result<Assigned, 
 }
 
 fn restore_placement(
-    targets: &mut BTreeMap<TargetName, Target>,
+    targets: &mut Targets,
     tracks: &mut BTreeMap<holdfast_engine::track::TrackName, holdfast_engine::track::Track>,
     target: &TargetName,
     service: ServiceName,

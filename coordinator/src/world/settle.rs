@@ -55,7 +55,7 @@ impl Round<'_> {
         let Some(track) = self.world.tracks.get(name) else {
             return;
         };
-        let context = self.world.context(name);
+        let mut context = self.world.context(name);
         let inputs = context.inputs();
         // A fault of the engine must not stop any other track.
         let outcome = catch_unwind(AssertUnwindSafe(|| step::step(track, &inputs, self.now)));

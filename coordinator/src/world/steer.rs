@@ -35,7 +35,7 @@ impl Round<'_> {
             Verb::Pause => Wish::Pause,
             Verb::Resume => Wish::Resume,
         };
-        let context = self.world.context(name);
+        let mut context = self.world.context(name);
         let inputs = context.inputs();
         let steered =
             engine::steer(track, &wish, by, &reason, &inputs, self.now).map_err(|no| {

@@ -88,7 +88,7 @@ impl World {
 
     fn status(&self, name: &TrackName) -> Option<Status> {
         let track = self.tracks.get(name)?;
-        let context = self.context(name);
+        let mut context = self.context(name);
         let inputs = context.inputs();
         let wanted = wanted::wanted(track, &inputs).map(|(point, rule)| Wanted {
             version: point.version,
@@ -158,7 +158,7 @@ impl World {
         &self,
         track: &Track,
     ) -> (TargetCounts, holdfast_protocol::api::deployment::WaveCount) {
-        let context = self.context(&track.name);
+        let mut context = self.context(&track.name);
         let inputs = context.inputs();
         (
             step::counts(track, &inputs),
@@ -180,10 +180,7 @@ impl World {
     #[must_use]
     pub fn environments(&self) -> Vec<Environment> {
         let one = |environment: &holdfast_engine::compiled::Environment| {
-            let here = || {
-                let targets = self.targets.values();
-                targets.filter(|target| target.kept.environment == environment.name)
-            };
+            let here = || self.targets.of(&environment.name).map(|(_, target)| target);
             let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
             Environment {
                 name: environment.name.clone(),
@@ -225,14 +222,25 @@ impl World {
         self.compiled.services.values().map(one).collect()
     }
 
-    /// Targets by name, all or of one environment.
+    /// At most `rows` targets by name, all or of one environment, after `after`.
     #[must_use]
-    pub fn target_list(&self, environment: Option<&EnvironmentName>) -> Vec<Target> {
+    pub fn target_list(
+        &self,
+        environment: Option<&EnvironmentName>,
+        after: Option<&TargetName>,
+        rows: u32,
+    ) -> Vec<Target> {
         let here = self
             .targets
-            .values()
+            .after(after)
             .filter(|target| environment.is_none_or(|name| target.kept.environment == *name));
-        here.map(target).collect()
+        here.take(rows as usize).map(target).collect()
+    }
+
+    /// One target.
+    #[must_use]
+    pub fn target(&self, name: &TargetName) -> Option<Target> {
+        self.targets.get(name).map(target)
     }
 
     /// What runs where, as last observed.
@@ -391,11 +399,7 @@ impl World {
     pub fn ca_status(&self, now: Timestamp) -> CaStatus {
         let trust = &self.trust;
         let environments = trust.environments.iter().map(|(name, environment)| {
-            let targets = || {
-                self.targets
-                    .values()
-                    .filter(|target| target.kept.environment == *name)
-            };
+            let targets = || self.targets.of(name).map(|(_, target)| target);
             let names = |pick: &dyn Fn(&super::Target) -> bool| {
                 targets()
                     .filter(|target| pick(target))
