@@ -126,3 +126,82 @@ pub(crate) fn restored(track: &Track, deployment: &Deployment) -> String {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use holdfast_protocol::digest::Digest;
+
+    use super::*;
+    use crate::track::TrackName;
+
+    fn track() -> Track {
+        Track::new(TrackName {
+            service: "web".parse().unwrap(),
+            environment: "production".parse().unwrap(),
+        })
+    }
+
+    fn point(sequence: u64) -> Point {
+        Point {
+            version: format!("1.{sequence}").parse().unwrap(),
+            sequence,
+            configuration: Digest::of(b"configuration"),
+            revision: 1,
+        }
+    }
+
+    fn ranges(track: &Track) -> Vec<(u64, u64)> {
+        track
+            .passed_over
+            .iter()
+            .map(|passed| (passed.first, passed.last))
+            .collect()
+    }
+
+    #[test]
+    fn one_of_many_releases_is_let_again_and_the_others_are_not() {
+        let mut track = track();
+        pass_over(&mut track, 3, &point(9));
+        let_again(&mut track, &point(5));
+        assert_eq!(ranges(&track), [(3, 4), (6, 9)]);
+        let_again(&mut track, &point(3));
+        let_again(&mut track, &point(4));
+        let_again(&mut track, &point(9));
+        assert_eq!(ranges(&track), [(6, 8)]);
+    }
+
+    #[test]
+    fn what_a_wider_range_covers_is_not_remembered_twice() {
+        let mut track = track();
+        pass_over(&mut track, 4, &point(4));
+        pass_over(&mut track, 6, &point(6));
+        pass_over(&mut track, 2, &point(5));
+        assert_eq!(ranges(&track), [(6, 6), (2, 5)]);
+    }
+
+    #[test]
+    fn another_configuration_is_not_passed_over() {
+        let mut track = track();
+        let other = Point {
+            configuration: Digest::of(b"other"),
+            ..point(4)
+        };
+        pass_over(&mut track, 4, &point(4));
+        let_again(&mut track, &other);
+        assert_eq!(ranges(&track), [(4, 4)]);
+    }
+
+    #[test]
+    fn what_is_passed_over_is_bounded() {
+        let mut track = track();
+        for sequence in 0..2 * PASSED_OVER_MAX as u64 {
+            pass_over(&mut track, 2 * sequence, &point(2 * sequence));
+        }
+        assert_eq!(track.passed_over.len(), PASSED_OVER_MAX);
+        let newest = 4 * PASSED_OVER_MAX as u64 - 2;
+        assert_eq!(
+            track.passed_over.last().map(|passed| passed.last),
+            Some(newest)
+        );
+    }
+}

@@ -114,3 +114,33 @@ fn listed(names: Vec<String>) -> String {
         more => format!("{shown} and {more} more"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_that_stands_keeps_its_beginning() {
+        let at = Timestamp::from_millis;
+        let waits = |message: &str| {
+            let mut waits = Waits::default();
+            waits.push(WaitKind::Order, "staging", message.to_owned());
+            waits.push(WaitKind::Pause, "alice", "paused".to_owned());
+            waits
+        };
+        let (first, _) = waits("1.0 is rolling out").finish(&[], at(5));
+        let (second, _) = waits("1.0 is being verified").finish(&first[..1], at(9));
+        let since: Vec<Timestamp> = second.iter().map(|wait| wait.since).collect();
+        assert_eq!(since, [at(5), at(9)]);
+    }
+
+    #[test]
+    fn many_targets_are_counted_and_few_are_named() {
+        let names: Vec<TargetName> = (1..=5)
+            .map(|n| format!("t{n}").parse().expect("a name"))
+            .collect();
+        assert_eq!(targets(&names[..2]), "t1, t2");
+        assert_eq!(targets(&names), "t1, t2, t3 and 2 more");
+        assert_eq!(targets(&[]), "no target");
+    }
+}

@@ -142,3 +142,145 @@ fn ordered(compiled: &Compiled) -> Vec<TrackName> {
     }
     order
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use holdfast_protocol::digest::Digest;
+    use holdfast_protocol::workload::Rollback;
+
+    use super::*;
+    use crate::compiled::{
+        Configuration, Disconnected, Extent, OnFailure, Rollout, Selector, TrackSpec,
+    };
+
+    /// `web` and what it depends on, `api`, in production, which comes after staging.
+    fn compiled() -> Compiled {
+        let mut compiled = Compiled::default();
+        for name in [
+            "web@production",
+            "api@production",
+            "web@staging",
+            "api@staging",
+        ] {
+            let spec = spec(name);
+            compiled.tracks.insert(spec.name.clone(), Arc::new(spec));
+        }
+        compiled
+    }
+
+    fn track(text: &str) -> TrackName {
+        let (service, environment) = text.split_once('@').unwrap();
+        TrackName {
+            service: service.parse().unwrap(),
+            environment: environment.parse().unwrap(),
+        }
+    }
+
+    fn spec(text: &str) -> TrackSpec {
+        let name = track(text);
+        let depends_on = match name.service.as_str() {
+            "web" => vec!["api".parse().unwrap()],
+            _ => Vec::new(),
+        };
+        let after = match name.environment.as_str() {
+            "production" => vec!["staging".parse().unwrap()],
+            _ => Vec::new(),
+        };
+        let configuration = Configuration {
+            service: name.service.clone(),
+            environment: name.environment.clone(),
+            runtime: "process".to_owned(),
+            template: serde_json::Value::Null,
+            vars: BTreeMap::new(),
+            artifacts: BTreeMap::new(),
+            health: None,
+            depends_on: depends_on.clone(),
+            rollback: Rollback::Central,
+            progress_deadline_ms: 0,
+        };
+        TrackSpec {
+            name,
+            after,
+            rollout: Rollout {
+                waves: vec![Extent::Percent(100)],
+                max_unavailable: Extent::Count(1),
+                max_failures: 0,
+                soak: Duration::ZERO,
+                min_ready: Duration::ZERO,
+                progress_deadline: Duration::ZERO,
+                on_failure: OnFailure::Rollback,
+                disconnected: Disconnected::Skip,
+            },
+            depends_on,
+            selector: Selector::default(),
+            configuration: Arc::new(configuration),
+            digest: Digest::of(b""),
+        }
+    }
+
+    fn touched(compiled: &Compiled, change: Change<'_>) -> Vec<String> {
+        let index = Index::of(compiled);
+        let touched = index.touched(change).into_iter();
+        touched.map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_others_wait_for_comes_first() {
+        assert_eq!(
+            touched(&compiled(), Change::Everything),
+            [
+                "api@staging",
+                "api@production",
+                "web@staging",
+                "web@production"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_change_touches_only_who_reads_it() {
+        let compiled = compiled();
+        let (web, api) = ("web".parse().unwrap(), track("api@staging"));
+        let production = "production".parse().unwrap();
+        for (change, tracks) in [
+            (Change::Release(&web), vec!["web@staging", "web@production"]),
+            (
+                Change::Targets(&production),
+                vec!["api@production", "web@production"],
+            ),
+            (Change::Track(&api), vec!["api@staging"]),
+            (
+                Change::Progress(&api),
+                vec!["api@production", "web@staging"],
+            ),
+            (Change::Progress(&track("web@production")), vec![]),
+        ] {
+            assert_eq!(touched(&compiled, change), tracks, "{change:?}");
+        }
+    }
+
+    #[test]
+    fn who_reads_a_track_that_is_gone_is_touched_by_its_going() {
+        let mut compiled = compiled();
+        compiled.tracks.remove(&track("web@staging"));
+        let gone = track("web@staging");
+        assert_eq!(
+            touched(&compiled, Change::Progress(&gone)),
+            ["web@production"]
+        );
+    }
+
+    #[test]
+    fn tracks_that_wait_for_each_other_are_all_there() {
+        let mut compiled = compiled();
+        let mut circle = spec("api@production");
+        circle.depends_on = vec!["web".parse().unwrap()];
+        compiled
+            .tracks
+            .insert(circle.name.clone(), Arc::new(circle));
+        assert_eq!(touched(&compiled, Change::Everything).len(), 4);
+    }
+}

@@ -151,6 +151,7 @@ fn parse(verb: &str, rest: &[&str]) -> Result<Event, String> {
         let track = track(word(rest, 0)?)?;
         return Ok(Event::Wish { track, wish });
     }
+    let there = || track(word(rest, 0)?);
     Ok(match verb {
         "environment" => Event::Environment {
             name: name(word(rest, 0)?)?,
@@ -203,15 +204,9 @@ fn parse(verb: &str, rest: &[&str]) -> Result<Event, String> {
             target: name(word(rest, 0)?)?,
             service: name(word(rest, 1)?)?,
         },
-        "remove" => Event::Remove {
-            track: track(word(rest, 0)?)?,
-        },
-        "confirm" => Event::Confirm {
-            track: track(word(rest, 0)?)?,
-        },
-        "declare" => Event::Declare {
-            track: track(word(rest, 0)?)?,
-        },
+        "remove" => Event::Remove { track: there()? },
+        "confirm" => Event::Confirm { track: there()? },
+        "declare" => Event::Declare { track: there()? },
         "pass" => Event::Pass {
             millis: span(word(rest, 0)?)?,
         },
