@@ -8,7 +8,8 @@ set -eu
 
 # What must be found, and the Debian package that brings it.
 BUILD_NEEDS="cc:gcc make:make"
-BUILD_FILES="/usr/include/stdlib.h:libc6-dev"
+# Cargo fetches over TLS, and so needs certificates.
+BUILD_FILES="/usr/include/stdlib.h:libc6-dev /etc/ssl/certs/ca-certificates.crt:ca-certificates"
 TEST_NEEDS="ip:iproute2 nsenter:util-linux systemd-nspawn:systemd-container mmdebstrap:mmdebstrap
     nginx:nginx redis-server:redis-server"
 RUST_NEEDED="1.95"
