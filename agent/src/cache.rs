@@ -8,8 +8,9 @@
 //! ```
 //!
 //! *Guarantees:* a record is the old one or the new one, never part of each. A newest assignment that
-//! cannot be read, or lacks a body, is passed over for the one before it, as a whole. With neither,
-//! what is wanted is **unknown**, which asks for nothing. After a failed write the old state stays in
+//! cannot be read, or lacks a body, is passed over for the one before it, as a whole; what is known to
+//! have been good since then is wanted in its place ([`remembered`]). With neither, what is wanted is
+//! **unknown**, which asks for nothing. After a failed write the old state stays in
 //! force on disk and in memory.
 
 pub mod record;
@@ -25,6 +26,7 @@ use holdfast_certs::identity::Identity;
 use holdfast_protocol::assignment::{ASSIGNMENT_MAX_BYTES, Assignment, Held, SignedAssignment};
 use holdfast_protocol::codec;
 use holdfast_protocol::digest::Digest;
+use holdfast_protocol::name::ServiceName;
 use holdfast_protocol::workload::BODY_MAX_BYTES;
 
 use crate::accept::{self, Verify};
@@ -109,9 +111,20 @@ impl Cache {
             .into_iter()
             .chain(highest)
             .max_by_key(|h| h.generation);
+        let newest = in_force.map(|a| a.held.generation) >= highest.map(|h| h.generation);
+        if !newest && damage.is_empty() {
+            damage.push("the newest assignment is not there".to_owned());
+        }
+        let at_hand = |body| self.intent(body).is_some();
         let mut loaded = Loaded {
             desired: in_force
-                .map(|a| desired(&a.assignment, a.held))
+                .map(|a| match desired(&a.assignment, a.held) {
+                    Desired::Known { held, wanted } if !newest => Desired::Known {
+                        held,
+                        wanted: remembered(wanted, &standings, &at_hand),
+                    },
+                    whole @ (Desired::Known { .. } | Desired::Unknown) => whole,
+                })
                 .unwrap_or_default(),
             issued_at: in_force.map(|a| a.assignment.issued_at),
             previous: previous
@@ -289,7 +302,7 @@ struct Readable {
 
 #[derive(Encode, Decode)]
 struct StandingLine {
-    service: holdfast_protocol::name::ServiceName,
+    service: ServiceName,
     standing: Standing,
 }
 
@@ -302,6 +315,26 @@ pub fn desired(assignment: &Assignment, held: Held) -> Desired {
         .map(|e| (e.service.clone(), e.body))
         .collect();
     Desired::Known { held, wanted }
+}
+
+/// What an earlier assignment wants, corrected by what is remembered of the newest, which cannot be
+/// read: a service that became ready since then stays in that body, and one of which nothing is
+/// remembered was taken away, so it is not brought back.
+#[must_use]
+pub fn remembered(
+    earlier: BTreeMap<ServiceName, Digest>,
+    standings: &Standings,
+    at_hand: &dyn Fn(Digest) -> bool,
+) -> BTreeMap<ServiceName, Digest> {
+    if standings.is_empty() {
+        return earlier;
+    }
+    let good = |(service, standing): (&ServiceName, &Standing)| {
+        let good = standing.good.filter(|good| at_hand(*good));
+        let body = good.or_else(|| earlier.get(service).copied())?;
+        Some((service.clone(), body))
+    };
+    standings.iter().filter_map(good).collect()
 }
 
 fn note<T>(damage: &mut Vec<String>, read: Result<T, String>) -> Option<T> {

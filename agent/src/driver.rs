@@ -282,9 +282,12 @@ impl Driver {
         plan::plan(&self.world(now))
     }
 
-    const fn world(&self, now: Now) -> World<'_> {
+    fn world(&self, now: Now) -> World<'_> {
+        let held = self.desired.held().map(|held| held.generation);
+        let highest = self.highest.map(|highest| highest.generation);
         World {
             desired: &self.desired,
+            newest: held >= highest || self.leaves_nothing(),
             bodies: &self.bodies,
             standings: &self.standings,
             sights: &self.sights,

@@ -7,6 +7,8 @@
 //!
 //! *Guarantees*
 //! 1. Nothing is touched while what is wanted is unknown, or while its adapter cannot say what is there.
+//!    While it is known only from an earlier assignment, since the newest could not be read, nothing
+//!    is removed and nothing that runs is replaced; what is missing or has ended is brought up.
 //! 2. What is not wanted is removed before anything is added; a removal that failed and waits to be
 //!    tried again holds nothing up.
 //! 3. A workload is brought up, and brought to a new body, only when the ones it depends on are ready
@@ -44,6 +46,8 @@ pub const FETCHES_MAX: usize = 2;
 pub struct World<'a> {
     /// What is wanted.
     pub desired: &'a Desired,
+    /// Whether that is the newest that this target has taken.
+    pub newest: bool,
     /// Every body at hand.
     pub bodies: &'a Bodies,
     /// How bodies fared here before.
@@ -268,6 +272,10 @@ impl<'a> Subject<'a> {
                 let held = first_start.then(|| self.held_by(intent, decided)).flatten();
                 self.decide_start(intent, held, at)
             }
+            Difference::Other { running: true, .. } if !self.world.newest => {
+                let message = "the newest assignment cannot be read; what runs is left alone";
+                self.still(State::Unknown, message.to_owned(), None)
+            }
             Difference::Missing | Difference::Other { .. } => {
                 let put_back = self.body != self.wanted;
                 let held = if put_back {
@@ -443,7 +451,11 @@ fn removals(
     world: &World<'_>,
     plan: &mut Plan,
 ) -> Removals {
-    let found = unwanted(selected, world.bodies, world.sights);
+    let found = if world.newest {
+        unwanted(selected, world.bodies, world.sights)
+    } else {
+        Vec::new()
+    };
     let mut hold = false;
     for unwanted in &found {
         let failed = world.attempts.removals.get(&unwanted.service);

@@ -174,6 +174,59 @@ fn standings_are_remembered_with_the_bodies_that_they_name() {
 }
 
 #[test]
+fn what_became_ready_under_a_newest_record_that_is_damaged_stays_wanted() {
+    let (directory, cache) = cache_with(&[1, 2]);
+    let (one, two) = (numbered(1), numbered(2));
+    let body = |raw: &Raw| *raw.keys().next().unwrap();
+    let (added, bytes) = workload("added", "2").seal();
+    record::replace_raw(&cache.body_path(added), &bytes).unwrap();
+    let good = |body| Standing {
+        good: Some(body),
+        given_up: None,
+    };
+    let service = |name: &str| ServiceName::parse(name).unwrap();
+    let remember = |standings: &[(&str, Digest)]| {
+        let standings = standings
+            .iter()
+            .map(|(name, body)| (service(name), good(*body)));
+        cache.remember(&standings.collect()).unwrap();
+        match load(&cache).desired {
+            Desired::Known { wanted, .. } => wanted,
+            Desired::Unknown => panic!("it is known"),
+        }
+    };
+    fs::write(directory.path().join("current"), b"junk").unwrap();
+    let newest = [("web", body(&two.2)), ("added", added)];
+    let wanted = newest.map(|(name, body)| (service(name), body));
+    assert_eq!(remember(&newest), BTreeMap::from(wanted));
+    // A body that is not here cannot be wanted; a service of which nothing is known was taken away.
+    let absent = [("web", Digest::of(b"not here"))];
+    assert_eq!(
+        remember(&absent),
+        BTreeMap::from([(service("web"), body(&one.2))])
+    );
+    assert_eq!(
+        remember(&[("added", added)]),
+        BTreeMap::from([(service("added"), added)])
+    );
+    // Once the newest can be read again, it alone counts.
+    cache.store(&two.0, two.1, &two.2).unwrap();
+    assert_eq!(
+        remember(&absent),
+        BTreeMap::from([(service("web"), body(&two.2))])
+    );
+}
+
+#[test]
+fn a_newest_record_that_has_vanished_is_missed() {
+    let (directory, cache) = cache_with(&[1, 2]);
+    fs::remove_file(directory.path().join("current")).unwrap();
+    let loaded = load(&cache);
+    assert_eq!(number(&loaded), Some(1));
+    assert!(loaded.damage.unwrap().contains("not there"));
+}
+
+#[test]
 fn only_what_is_needed_is_kept() {
     let (_directory, cache) = cache_with(&[1, 2, 3]);
     let keep = load(&cache).bodies.keys().copied().collect();

@@ -63,6 +63,12 @@ impl Driver {
         });
     }
 
+    /// Whether a person has said that nothing is wanted here any more.
+    pub(super) fn leaves_nothing(&self) -> bool {
+        let leaving = self.leaving.as_ref();
+        leaving.is_some_and(|leaving| leaving.remove_workloads)
+    }
+
     /// Whether this target is on its way out, and takes no assignment any more.
     pub(super) const fn is_leaving(&self) -> bool {
         self.leaving.is_some()

@@ -23,6 +23,7 @@ struct Rig {
     standings: Standings,
     seen: BTreeMap<ServiceName, Observed>,
     unknown: bool,
+    doubtful: bool,
     attempts: Attempts,
     busy: BTreeMap<ServiceName, Busy>,
     artifacts: Artifacts,
@@ -78,6 +79,7 @@ impl Rig {
         }
         plan(&World {
             desired: &self.desired,
+            newest: !self.doubtful,
             bodies: &self.bodies,
             standings: &self.standings,
             sights: &sights,
@@ -407,6 +409,21 @@ proptest! {
     fn nothing_is_touched_while_what_is_wanted_is_unknown(mut rig in any_rig()) {
         rig.desired = Desired::Unknown;
         prop_assert_eq!(rig.plan().actions, vec![]);
+    }
+
+    #[test]
+    fn nothing_that_runs_is_touched_while_the_newest_assignment_cannot_be_read(mut rig in any_rig()) {
+        rig.doubtful = true;
+        let runs = |rig: &Rig, service: &ServiceName| {
+            rig.seen.get(service).is_some_and(|seen| matches!(seen.live, Live::Running { .. }))
+        };
+        for action in rig.plan().actions {
+            match action {
+                Action::Remove { .. } | Action::Cancel { .. } => prop_assert!(false, "{action:?}"),
+                Action::Converge { service, .. } => prop_assert!(!runs(&rig, &service)),
+                Action::Record { .. } | Action::Fetch { .. } => {}
+            }
+        }
     }
 
     #[test]
