@@ -16,6 +16,8 @@ use crate::event::Event;
 const HEADER_MAX_BYTES: usize = 1_024;
 /// Time for the header to arrive.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a refusal to arrive before the connection is closed for it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes read from disk at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Time that a peer may take for one chunk before it is given up.
@@ -58,6 +60,8 @@ pub async fn serve(context: Context, asker: Asker, mut send: SendStream, receive
         Ok(Err(true)) | Err(_) => return refuse(&mut send).await,
         Ok(Err(false)) => {
             refuse(&mut send).await;
+            // The answer has to arrive before the connection ends.
+            drop(tokio::time::timeout(ANSWER_TIMEOUT, send.stopped()).await);
             let what =
                 format!("asked for the artifact {digest}, which its assignment does not name");
             return offend(&context, asker, &what).await;

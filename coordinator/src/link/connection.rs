@@ -33,6 +33,9 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const READ_BYTES: usize = 16 * 1024;
 /// Time for a farewell to reach the peer.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// Time for the driver to say why it has let go of a connection. A revoked target is out after that,
+/// even if nothing can be written to disk.
+const LETTING_GO: Duration = Duration::from_millis(800);
 /// Longest time between two looks at whether the peer's certificate is still valid.
 const VALIDITY_LOOK_MAX: Duration = Duration::from_secs(60);
 
@@ -231,7 +234,7 @@ impl<'c> Conversation<'c> {
                 },
                 changed = control.orders.changed() => match changed {
                     Ok(()) => self.follow_orders(&mut control),
-                    Err(_) => Err(Ended::Gone),
+                    Err(_) => Err(self.let_go().await),
                 },
                 stream = self.connection.accept_bi() => match stream {
                     Ok((send, receive)) => {
@@ -249,6 +252,13 @@ impl<'c> Conversation<'c> {
                 () = tokio::time::sleep(self.next_look()) => self.still_valid(),
             };
         }
+    }
+
+    /// The driver gives no more orders: it closes the connection once that is on disk, and says why.
+    /// Until then nothing more is taken, and it ends in any case.
+    async fn let_go(&self) -> Ended {
+        drop(tokio::time::timeout(LETTING_GO, self.connection.closed()).await);
+        Ended::Gone
     }
 
     fn asker(&self) -> artifacts::Asker {
