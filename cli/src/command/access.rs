@@ -3,9 +3,11 @@
 use std::io::{IsTerminal as _, Read as _};
 
 use holdfast_protocol::api::access::{CaStatus, Whoami};
+use holdfast_protocol::api::environment::Environment;
 use holdfast_protocol::api::steer::Steer;
 use holdfast_protocol::api::target::{LabelChange, Target as TargetObject};
 use holdfast_protocol::api::token::{CreatedToken, NewToken, Token as TokenObject};
+use holdfast_protocol::name::EnvironmentName;
 use holdfast_protocol::time::friendly;
 use reqwest::Method;
 
@@ -210,7 +212,20 @@ async fn create(session: &mut Session<'_>, args: &TokenCreate) -> Outcome {
         },
         about.expires_at
     ));
+    warn_undeclared(session, &created.about.environment).await?;
     Ok(Exit::Done)
+}
+
+/// Targets may join an environment before it is declared; more often its name was mistyped.
+async fn warn_undeclared(session: &mut Session<'_>, name: &EnvironmentName) -> Result<(), Failure> {
+    let declared: Vec<Environment> = session.client.items(&["environments"], &[]).await?;
+    if declared.iter().all(|environment| environment.name != *name) {
+        session.screen.note(&format!(
+            "note: no environment {name} is declared yet: apply its manifest, or revoke the token \
+             if the name is wrong"
+        ));
+    }
+    Ok(())
 }
 
 /// `target revoke` and `target label`.

@@ -51,6 +51,8 @@ fn trigger(turn: &Turn<'_>, point: &Point, rule: Rule) -> Trigger {
 pub(super) fn explain(turn: &Turn<'_>, spec: &TrackSpec) -> Waits {
     let mut waits = gates::supply(turn, spec);
     failed(&mut waits, turn, spec);
+    // Nothing waits for it yet, and whoever asks why nothing new comes shall not have to guess.
+    waits.join(gates::paused(turn));
     outstanding(&mut waits, turn);
     waits
 }
