@@ -363,6 +363,90 @@ fn the_record_before_a_damaged_one_is_used_and_the_workloads_are_undisturbed() {
     });
 }
 
+/// A file system of one megabyte in memory, gone with the value. Only root may make one.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn mount(at: &Path) -> Option<Self> {
+        std::fs::create_dir_all(at).unwrap();
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=1m", "none"])
+            .arg(at)
+            .status();
+        mounted
+            .is_ok_and(|status| status.success())
+            .then(|| Self(at.to_owned()))
+    }
+
+    fn fill(&self) {
+        let filler = std::fs::File::create(self.0.join("filler")).unwrap();
+        let block = vec![0u8; 4096];
+        while std::io::Write::write_all(&mut &filler, &block).is_ok() {}
+    }
+
+    fn free(&self) {
+        std::fs::remove_file(self.0.join("filler")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily, since the agent may still be on its way out.
+        let _ = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(&self.0)
+            .status();
+    }
+}
+
+#[test]
+fn on_a_full_disk_the_old_assignment_stays_in_force_and_the_new_one_follows_once_there_is_space() {
+    test(async {
+        let coordinator = Coordinator::start();
+        let mut agent = Agent::new();
+        let Some(disk) = SmallDisk::mount(&agent.data()) else {
+            eprintln!("not shown here: only root can make a small disk");
+            return;
+        };
+        agent.join(&coordinator);
+        let (web, api) = (agent.scratch().join("web"), agent.scratch().join("api"));
+        coordinator.assign(1, vec![sleeper("web", "1", &web)]);
+        agent.run();
+        coordinator.wait_ready("web", "1").await;
+        let before = pid(&web).unwrap();
+        disk.fill();
+        coordinator.assign(
+            2,
+            vec![sleeper("api", "1", &api), sleeper("web", "1", &web)],
+        );
+        coordinator
+            .wait("refused and reported", |seen| {
+                seen.refused
+                    .iter()
+                    .any(|(_, why)| why.contains("could not be stored"))
+                    && seen
+                        .conditions
+                        .iter()
+                        .any(|c| c.kind == TargetConditionKind::CacheUnwritable)
+            })
+            .await;
+        let status = agent.wait_ready("web").await;
+        assert_eq!(
+            (&status["generation"], pid(&web)),
+            (&1.into(), Some(before))
+        );
+        disk.free();
+        coordinator.wait_ready("api", "1").await;
+        coordinator
+            .wait("condition gone", |seen| seen.conditions.is_empty())
+            .await;
+        assert_eq!(pid(&web), Some(before));
+        // The agent goes before its disk does.
+        agent.call(&["leave", "--remove-workloads"]);
+        agent.exit();
+    });
+}
+
 #[test]
 fn with_no_record_left_nothing_is_touched() {
     test(async {
