@@ -73,11 +73,15 @@ pub fn workload(agent_data: &Path, service: &str) -> BTreeSet<Process> {
     marked(|value| value.starts_with(&mark))
 }
 
-/// Every process that an agent with this data directory started as (part of) a workload.
+/// Every process that an agent with this data directory started as (part of) a workload: by its mark,
+/// or, since a program may overwrite its own environment (nginx does), by running or being called with
+/// something below the agent's workloads.
 #[must_use]
 pub fn workloads(agent_data: &Path) -> BTreeSet<Process> {
     let mark = format!("{}/", mark_of(agent_data));
-    marked(|value| value.starts_with(&mark))
+    let mut found = marked(|value| value.starts_with(&mark));
+    found.extend(concerned_with(&agent_data.join("workloads")));
+    found
 }
 
 /// Every process that has to do with a folder: it runs in it, or names it in its command line or in

@@ -10,7 +10,9 @@
 
 mod converging;
 mod declarative;
+mod demo;
 mod explained;
 mod identity;
 mod offline;
 mod safe;
+mod software;

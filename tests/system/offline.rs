@@ -170,7 +170,7 @@ fn a_target_that_was_away_during_two_releases_gets_the_newest_once() {
     fleet.wait_connected("far", true);
     fleet.release("web", "1.0.0", &[]);
     fleet.wait_stable("web", "staging", "1.0.0");
-    fleet.agent("far").one("web");
+    let _ = fleet.agent("far").one("web");
 
     relay.cut();
     fleet.wait_connected("far", false);
