@@ -1,5 +1,9 @@
 //! Promise: who speaks is known from the certificate alone, and nobody gets or does more than that
 //! allows. Everything here is tried by hand against the real coordinator, or done to the real agent.
+#![expect(
+    clippy::too_many_lines,
+    reason = "one case after the other is easier to follow than a function for each"
+)]
 
 mod client;
 mod credential;
@@ -55,7 +59,8 @@ fn memory_kib(pid: u32) -> (u64, u64) {
 fn assert_never_disconnected(fleet: &Fleet, name: &str) {
     assert!(fleet.wait_connected(name, true).connected);
     let lost = fleet.events().into_iter().find(|event| {
-        event.kind == "target.disconnected" && event.target.as_ref().is_some_and(|t| t.as_str() == name)
+        event.kind == "target.disconnected"
+            && event.target.as_ref().is_some_and(|t| t.as_str() == name)
     });
     assert!(lost.is_none(), "{name} was disturbed: {lost:?}");
 }

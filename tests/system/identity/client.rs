@@ -92,6 +92,19 @@ impl Net {
         }
     }
 
+    /// Dials, and expects that already the handshake fails. In TLS 1.3 the client learns that only
+    /// after it believes that it is connected.
+    #[track_caller]
+    pub(super) fn fails_to_shake_hands(&self, tls: ClientConfig) -> ConnectionError {
+        let error = self.is_refused(tls);
+        assert_eq!(
+            closing_code(&error),
+            None,
+            "only the application refused: {error}"
+        );
+        error
+    }
+
     pub(super) fn block<F: Future>(&self, future: F) -> F::Output {
         self.runtime.block_on(future)
     }
@@ -142,7 +155,8 @@ impl Stream<'_> {
     /// What cannot be written because the other side has hung up is not the test's concern: it looks
     /// at how it was hung up.
     pub(super) fn say_bytes(&mut self, bytes: &[u8]) {
-        let writing = tokio::time::timeout(PATIENCE, self.send.write_all(bytes));
+        let send = &mut self.send;
+        let writing = async { tokio::time::timeout(PATIENCE, send.write_all(bytes)).await };
         let _ = self.net.runtime.block_on(writing).expect("it is taken");
     }
 
@@ -169,7 +183,8 @@ impl Stream<'_> {
                     Ok(None) => {}
                     Err(error) => return Heard::Broken(error.to_string()),
                 }
-                match receive.read_chunk(64 * 1024, true).await {
+                // One byte at a time: what follows a frame may be no frame.
+                match receive.read_chunk(1, true).await {
                     Ok(Some(chunk)) => decoder.feed(&chunk.bytes),
                     Ok(None) => return Heard::End,
                     Err(error) => return Heard::Broken(error.to_string()),
@@ -201,7 +216,10 @@ impl Stream<'_> {
     /// All raw bytes to the end of the stream.
     pub(super) fn rest(&mut self) -> Result<Vec<u8>, String> {
         let reading = self.receive.read_to_end(64 * 1024 * 1024);
-        self.net.runtime.block_on(reading).map_err(|e| e.to_string())
+        self.net
+            .runtime
+            .block_on(reading)
+            .map_err(|e| e.to_string())
     }
 }
 

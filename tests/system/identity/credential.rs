@@ -13,9 +13,7 @@ use holdfast_certs::token::Token;
 use holdfast_protocol::join::{JoinRequest, Joined, ToAuthority, ToJoiner};
 use holdfast_protocol::observed::{Facts, Labels};
 use holdfast_protocol::time::Timestamp;
-use rcgen::{
-    CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, SanType, SerialNumber,
-};
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, SanType, SerialNumber};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::sync::Arc;
@@ -68,7 +66,9 @@ impl Stolen {
 
     pub(super) fn environment(&self, name: &str) -> Environment {
         let name = name.parse().unwrap();
-        self.authorities.environment(&self.root, &name, now()).unwrap()
+        self.authorities
+            .environment(&self.root, &name, now())
+            .unwrap()
     }
 
     pub(super) fn roots(&self) -> Vec<CertificateDer<'static>> {
@@ -82,7 +82,12 @@ impl Stolen {
         let serial = Serial::generate().unwrap();
         let target = odd.target.parse().unwrap();
         let issued = authority.issue(&target, key.public(), serial, odd.from, odd.validity);
-        let chain: Vec<_> = issued.unwrap().chain.iter().map(|der| der.to_vec()).collect();
+        let chain: Vec<_> = issued
+            .unwrap()
+            .chain
+            .iter()
+            .map(|der| der.to_vec())
+            .collect();
         Credential::of(&key, &chain)
     }
 
@@ -118,7 +123,9 @@ impl Stolen {
         let mut params = leaf(&[]);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.subject_alt_names = vec![SanType::DnsName(
-            holdfast_protocol::version::COORDINATOR_NAME.try_into().unwrap(),
+            holdfast_protocol::version::COORDINATOR_NAME
+                .try_into()
+                .unwrap(),
         )];
         let pem = self.root.to_pem();
         let root = KeyPair::from_pem(&pem).unwrap();

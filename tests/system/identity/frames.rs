@@ -65,14 +65,21 @@ fn what_is_no_conversation_ends_the_connection_and_nothing_else() {
         framed(&content)
     };
     let strange = Hello {
-        versions: Range { lowest: 7, highest: 9 },
+        versions: Range {
+            lowest: 7,
+            highest: 9,
+        },
         ..hello()
     };
     let strange = frame::encode(&ToCoordinator::Hello(strange)).unwrap();
     let first = framed(&vec![0; 64 * 1024 + 1]);
     let cases: Vec<(&str, bool, Vec<u8>)> = vec![
         ("a message before the hello", false, leave.clone()),
-        ("a hello with a trailing byte", false, with_trailing_byte(&ToCoordinator::Hello(hello()))),
+        (
+            "a hello with a trailing byte",
+            false,
+            with_trailing_byte(&ToCoordinator::Hello(hello())),
+        ),
         ("a first frame of 64 KiB and one byte", false, first),
         ("a first frame of 4 GiB, announced", false, vec![0xff; 4]),
         ("an empty first frame", false, vec![0; 4]),
@@ -80,29 +87,57 @@ fn what_is_no_conversation_ends_the_connection_and_nothing_else() {
         ("HTTP", false, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
         ("a second hello", true, greeting),
         ("a frame of 4 GiB, announced", true, vec![0xff; 4]),
-        ("a frame of 1 MiB and one byte", true, framed(&vec![0; 1024 * 1024 + 1])),
-        ("2 MiB in one frame", true, framed(&vec![7; 2 * 1024 * 1024])),
+        (
+            "a frame of 1 MiB and one byte",
+            true,
+            framed(&vec![0; 1024 * 1024 + 1]),
+        ),
+        (
+            "2 MiB in one frame",
+            true,
+            framed(&vec![7; 2 * 1024 * 1024]),
+        ),
         ("an empty frame", true, vec![0; 4]),
         ("a variant that does not exist", true, framed(&[200])),
         ("garbage", true, framed(&[0xa5; 1000])),
-        ("a trailing byte", true, with_trailing_byte(&ToCoordinator::Leave)),
+        (
+            "a trailing byte",
+            true,
+            with_trailing_byte(&ToCoordinator::Leave),
+        ),
         ("a list of 2^40 digests", true, want_2_to_40),
-        ("more bodies than there can be", true, frame::encode(&ToCoordinator::Want(vec![Digest::of(b""); 20_000])).unwrap()),
+        (
+            "more bodies than there can be",
+            true,
+            frame::encode(&ToCoordinator::Want(vec![Digest::of(b""); 20_000])).unwrap(),
+        ),
     ];
     let (before, _) = scene.memory();
     for (what, introduced, bytes) in &cases {
         let link = scene.dial();
-        let mut control = if *introduced { link.introduce() } else { link.open() };
+        let mut control = if *introduced {
+            link.introduce()
+        } else {
+            link.open()
+        };
         control.say_bytes(bytes);
-        let why = link.closed(PATIENCE).unwrap_or_else(|| panic!("{what}: still open"));
+        let why = link
+            .closed(PATIENCE)
+            .unwrap_or_else(|| panic!("{what}: still open"));
         assert_eq!(super::client::closing_code(&why), Some(3), "{what}: {why}");
         if !introduced {
-            assert!(!matches!(control.hear::<ToAgent>(), Heard::Said(_)), "{what}");
+            assert!(
+                !matches!(control.hear::<ToAgent>(), Heard::Said(_)),
+                "{what}"
+            );
         }
     }
     let recorded = count(&scene.fleet, "security.refused");
     assert_eq!(recorded, cases.len());
-    assert!(scene.fleet.target("staging-1").is_ok(), "`Leave` with a trailing byte is no leave");
+    assert!(
+        scene.fleet.target("staging-1").is_ok(),
+        "`Leave` with a trailing byte is no leave"
+    );
     let (after, most) = scene.memory();
     println!("coordinator: {before} KiB before, {after} KiB after, {most} KiB at most");
     assert!(most < before + 32 * 1024);
@@ -118,7 +153,10 @@ fn a_frame_that_is_cut_off_is_dropped_with_its_connection() {
     control.say_bytes(&whole[..whole.len() - 1]);
     control.finish();
     assert!(link.closed(PATIENCE).is_some());
-    assert!(scene.fleet.target("staging-1").is_ok(), "half a message does nothing");
+    assert!(
+        scene.fleet.target("staging-1").is_ok(),
+        "half a message does nothing"
+    );
 }
 
 #[test]
@@ -147,9 +185,13 @@ fn what_comes_together_with_the_hello_is_answered() {
     let scene = scene();
     let link = scene.dial();
     let mut control = link.open();
-    let renew = ToCoordinator::Renew { request: b"no request at all".to_vec() };
+    let renew = ToCoordinator::Renew {
+        request: b"no request at all".to_vec(),
+    };
     let hello = ToCoordinator::Hello(hello());
-    let together = [hello, renew].map(|message| frame::encode(&message).unwrap()).concat();
+    let together = [hello, renew]
+        .map(|message| frame::encode(&message).unwrap())
+        .concat();
     control.say_bytes(&together);
     control.hear_until(|message| match message {
         ToAgent::RenewalRefused { .. } => Some(()),
@@ -165,7 +207,9 @@ fn many_streams_are_not_opened_and_ten_thousand_one_after_the_other_cost_nothing
     let (before, _) = scene.memory();
     let opened = scene.net.block(async {
         let mut held = Vec::new();
-        while let Ok(opened) = tokio::time::timeout(Duration::from_millis(500), link.connection.open_bi()).await {
+        while let Ok(opened) =
+            tokio::time::timeout(Duration::from_millis(500), link.connection.open_bi()).await
+        {
             let (mut send, receive) = opened.unwrap();
             send.write_all(&[0, 0]).await.unwrap();
             held.push((send, receive));
@@ -183,7 +227,9 @@ fn many_streams_are_not_opened_and_ten_thousand_one_after_the_other_cost_nothing
         }
     });
     let (after, most) = scene.memory();
-    println!("coordinator: {before} KiB before, {after} KiB after 10,000 streams, {most} KiB at most");
+    println!(
+        "coordinator: {before} KiB before, {after} KiB after 10,000 streams, {most} KiB at most"
+    );
     assert!(most < before + 32 * 1024);
     assert!(link.closed(Duration::ZERO).is_none());
     assert_never_disconnected(&scene.fleet, "production-1");

