@@ -75,12 +75,7 @@ pub struct JoinFlags {
     )]
     pub token: Option<String>,
     /// A file that holds the join token
-    #[arg(
-        long,
-        env = "HOLDFAST_TOKEN_FILE",
-        value_name = "FILE",
-        conflicts_with = "token"
-    )]
+    #[arg(long, env = "HOLDFAST_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
     /// The target's name [default: its host name]
     #[arg(long, env = "HOLDFAST_NAME", value_name = "NAME")]
@@ -254,8 +249,12 @@ pub fn config(
     for coordinator in &coordinators {
         check_coordinator(coordinator)?;
     }
-    let token = match (&join.token, join.token_file.clone().or(file.token_file)) {
-        (Some(token), _) => TokenSource::Given(token.clone()),
+    // In an operator's shell the variable may hold a token for the API: a file that is named wins then.
+    let token_file = join.token_file.clone().or(file.token_file);
+    let given = join.token.clone();
+    let token = match (given, token_file) {
+        (Some(token), Some(path)) if !token.starts_with("hf1.") => TokenSource::File(path),
+        (Some(token), _) => TokenSource::Given(token),
         (None, Some(path)) => TokenSource::File(path),
         (None, None) => TokenSource::None,
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::ServiceName;
-use holdfast_protocol::workload::Health;
+use holdfast_protocol::workload::{Check, Health};
 use tokio::sync::mpsc;
 
 use crate::diff::Run;
@@ -91,19 +91,21 @@ impl Verdict {
 }
 
 /// Checks one run until it is aborted, and tells what came of it whenever the verdict changed.
-pub async fn watch(probe: Probe, age_at_start: Duration, told: mpsc::Sender<Probed>) {
+/// `asked` is the check of the probe as it is made here, or why it cannot be.
+pub async fn watch(
+    probe: Probe,
+    asked: Result<Check, String>,
+    age_at_start: Duration,
+    told: mpsc::Sender<Probed>,
+) {
     let started = tokio::time::Instant::now();
     let mut verdict = Verdict::default();
     let mut first = true;
     loop {
         let limit = probe.health.timeout();
-        let outcome = match tokio::time::timeout(limit, check(&probe.health.check)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(format!(
-                "{} gave no answer within {}",
-                probe::subject(&probe.health.check),
-                holdfast_protocol::time::friendly(limit)
-            )),
+        let outcome = match &asked {
+            Ok(asked) => within(limit, asked).await,
+            Err(why) => Err(why.clone()),
         };
         let age = age_at_start + started.elapsed();
         let next = verdict.clone().after(outcome, &probe.health, age);
@@ -121,6 +123,18 @@ pub async fn watch(probe: Probe, age_at_start: Duration, told: mpsc::Sender<Prob
         }
         tokio::time::sleep(verdict.pause(&probe.health)).await;
     }
+}
+
+async fn within(limit: Duration, asked: &Check) -> Result<(), String> {
+    tokio::time::timeout(limit, check(asked))
+        .await
+        .unwrap_or_else(|_| {
+            let limit = holdfast_protocol::time::friendly(limit);
+            Err(format!(
+                "{} gave no answer within {limit}",
+                probe::subject(asked)
+            ))
+        })
 }
 
 #[cfg(test)]

@@ -7,11 +7,12 @@ use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::ServiceName;
 use holdfast_protocol::observed::TargetConditionKind;
 use holdfast_protocol::time::Timestamp;
+use holdfast_protocol::workload::Check;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Driver, OBSERVE_INTERVAL, OBSERVE_RETRY};
+use super::{Adapters, Driver, OBSERVE_INTERVAL, OBSERVE_RETRY};
 use crate::clock::{Moment, Now};
 use crate::desired::Bodies;
 use crate::diff::Sight;
@@ -57,7 +58,13 @@ impl Probes {
     }
 
     /// Checks exactly `wanted`: what is checked already goes on being so.
-    pub(super) fn keep(&mut self, wanted: &[Probe], now: Timestamp) {
+    /// `fill` gives a check what only this target knows.
+    pub(super) fn keep(
+        &mut self,
+        wanted: &[Probe],
+        fill: &dyn Fn(&Probe) -> Result<Check, String>,
+        now: Timestamp,
+    ) {
         self.tasks.retain(|(probe, task)| {
             let keep = wanted.contains(probe);
             if !keep {
@@ -68,15 +75,43 @@ impl Probes {
         for probe in wanted {
             if !self.tasks.iter().any(|(known, _)| known == probe) {
                 let age = now.since(probe.run.since);
-                let task = tokio::spawn(health::watch(probe.clone(), age, self.told.clone()));
+                let watched = health::watch(probe.clone(), fill(probe), age, self.told.clone());
+                let task = tokio::spawn(watched);
                 self.tasks.push((probe.clone(), task));
             }
         }
     }
 
     pub(super) fn end(&mut self) {
-        self.keep(&[], Timestamp::default());
+        for (_, task) in self.tasks.drain(..) {
+            task.abort();
+        }
     }
+}
+
+/// A probe's check with its placeholders filled by the adapter that runs the workload.
+pub(super) fn filled(adapters: &Adapters, bodies: &Bodies, probe: &Probe) -> Result<Check, String> {
+    let intent = bodies.get(&probe.body).ok_or("its body is not at hand")?;
+    let workload = &intent.workload;
+    let adapter = adapters
+        .get(workload.runtime.as_str())
+        .ok_or("its runtime is not here")?;
+    let fill = |text: &String| {
+        let filled = adapter.fill(workload, text);
+        filled.map_err(|name| format!("the health check names {name}, which is not there"))
+    };
+    Ok(match &probe.health.check {
+        Check::Http { url, expect } => Check::Http {
+            url: fill(url)?,
+            expect: *expect,
+        },
+        Check::Tcp { address } => Check::Tcp {
+            address: fill(address)?,
+        },
+        Check::Exec { command } => Check::Exec {
+            command: command.iter().map(fill).collect::<Result<_, _>>()?,
+        },
+    })
 }
 
 impl Driver {
@@ -387,4 +422,82 @@ fn artifacts_of(bodies: &Bodies) -> BTreeSet<Digest> {
             .collect::<Vec<_>>()
     };
     bodies.values().flat_map(|intent| of(intent)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use holdfast_protocol::workload::{Health, Placeholder, Rollback, Workload};
+
+    use super::*;
+    use crate::desired::Intent;
+    use crate::diff::Run;
+
+    fn probe(check: Check) -> (Bodies, Probe) {
+        let health = Health {
+            check,
+            interval_ms: 1_000,
+            timeout_ms: 1_000,
+            success_threshold: 1,
+            failure_threshold: 1,
+            start_period_ms: 0,
+        };
+        let workload = Workload {
+            service: ServiceName::parse("web").unwrap(),
+            environment: "staging".parse().unwrap(),
+            version: "1".parse().unwrap(),
+            sequence: 1,
+            configuration: Digest::of(b"configuration"),
+            runtime: "process".to_owned(),
+            template: r#"{"command":["/bin/true"]}"#.to_owned(),
+            artifacts: Vec::new(),
+            health: Some(health.clone()),
+            depends_on: Vec::new(),
+            rollback: Rollback::Central,
+            progress_deadline_ms: 1_000,
+        };
+        let (body, bytes) = workload.seal();
+        let intent = Intent::open(&bytes).unwrap();
+        let service = ServiceName::parse("web").unwrap();
+        let run = Run {
+            since: Timestamp::from_millis(1),
+            pid: None,
+        };
+        (
+            BTreeMap::from([(body, Arc::new(intent))]),
+            Probe {
+                service,
+                body,
+                run,
+                health,
+            },
+        )
+    }
+
+    #[test]
+    fn a_health_check_knows_the_paths_of_its_workload() {
+        let home = tempfile::tempdir().unwrap();
+        let adapters = holdfast_adapters::run::adapters(home.path(), Vec::new()).unwrap();
+        let adapters: Adapters = Arc::new(
+            adapters
+                .into_iter()
+                .map(|adapter| (adapter.runtime(), adapter))
+                .collect(),
+        );
+        let command = vec!["/usr/bin/test".to_owned(), Placeholder::WorkloadDir.text()];
+        let (bodies, probe_here) = probe(Check::Exec { command });
+        let Ok(Check::Exec { command }) = filled(&adapters, &bodies, &probe_here) else {
+            panic!("it is filled");
+        };
+        assert!(
+            command[1].starts_with(&*home.path().to_string_lossy()),
+            "{command:?}"
+        );
+        let missing = Placeholder::ArtifactPath("app".parse().unwrap()).text();
+        let (bodies, probe_gone) = probe(Check::Tcp { address: missing });
+        let refused = filled(&adapters, &bodies, &probe_gone).unwrap_err();
+        assert!(refused.contains("artifact:app"), "{refused}");
+    }
 }
