@@ -297,6 +297,8 @@ impl Host {
         let output = Command::new("nsenter")
             .args([
                 "--all",
+                "--root",
+                "--wd",
                 "--target",
                 &leader.as_raw_nonzero().to_string(),
                 "--",
