@@ -13,6 +13,7 @@ use holdfast_protocol::api::status::Status;
 use holdfast_protocol::api::target::Target;
 use holdfast_protocol::api::token::{CreatedToken, NewToken};
 use holdfast_protocol::digest::Digest;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::api::{Api, Refusal};
@@ -197,6 +198,27 @@ impl Fleet {
     #[must_use]
     pub fn agent(&self, name: &str) -> &Agent {
         self.agents.get(name).expect("it has joined")
+    }
+
+    /// What a target's agent says of itself, also while it is not connected.
+    ///
+    /// # Errors
+    /// It does not run, or has only just been started.
+    pub fn agent_status(&self, name: &str) -> Result<Value, String> {
+        let data = self.agent(name).data.display().to_string();
+        let words = ["status", "--data", &data, "-o", "json"];
+        let said = self.run("holdfast-agent", &words, &[]);
+        if said.code != Some(0) {
+            return Err(said.stderr);
+        }
+        serde_json::from_str(&said.stdout).map_err(|error| format!("{error}: {}", said.stdout))
+    }
+
+    /// Waits until a target's agent, which may have been started just now, answers.
+    pub fn wait_agent(&self, name: &str) -> Value {
+        wait_for(&format!("the agent of {name} answers"), PATIENCE, || {
+            self.agent_status(name)
+        })
     }
 
     /// All agents by name.

@@ -50,12 +50,7 @@ fn a_killed_workload_is_back_within_a_second_though_the_coordinator_is_gone() {
             agent.workload("web").into_iter().find(|one| *one != before)
         });
     }
-    let status = fleet.run(
-        "holdfast-agent",
-        &["status", "--data", &text(&agent.data), "-o", "json"],
-        &[],
-    );
-    let status = status.json();
+    let status = fleet.wait_agent("staging-1");
     assert_eq!(status["connected"], false);
     assert_eq!(status["workloads"][0]["release"], "1.0.0", "{status}");
 }
@@ -173,8 +168,4 @@ fn what_a_hand_does_to_a_static_site_is_undone_with_and_without_a_coordinator() 
         ));
         fleet.coordinator.kill9();
     }
-}
-
-fn text(path: &Path) -> String {
-    path.display().to_string()
 }

@@ -276,14 +276,7 @@ fn programs_read_the_json_of_the_contract() {
         (&"staging-1".into(), &true.into())
     );
 
-    let data = fleet.agent("staging-1").data.display().to_string();
-    let agent = fleet
-        .run(
-            "holdfast-agent",
-            &["status", "--data", &data, "-o", "json"],
-            &[],
-        )
-        .json();
+    let agent = fleet.wait_agent("staging-1");
     has_keys(
         &agent,
         "name environment connected since generation digest workloads",

@@ -8,6 +8,8 @@
               real time"
 )]
 
+mod cache;
+mod confined;
 mod converging;
 mod declarative;
 mod demo;

@@ -12,7 +12,6 @@ use holdfast_tests::fleet::Fleet;
 use holdfast_tests::manifest::{ENVIRONMENTS, sleeper};
 use holdfast_tests::process::Process;
 use holdfast_tests::wait::{PATIENCE, expect, holds_for, until, wait_for};
-use serde_json::Value;
 
 /// Every target of these tests.
 const TARGETS: [&str; 3] = ["staging-1", "production-1", "production-2"];
@@ -50,24 +49,10 @@ fn processes(fleet: &Fleet) -> BTreeMap<&str, Process> {
         .into()
 }
 
-/// What the agent itself says.
-fn status(fleet: &Fleet, name: &str) -> Result<Value, String> {
-    let data = fleet.agent(name).data.display().to_string();
-    let said = fleet.run(
-        "holdfast-agent",
-        &["status", "--data", &data, "-o", "json"],
-        &[],
-    );
-    if said.code != Some(0) {
-        return Err(said.stderr);
-    }
-    serde_json::from_str(&said.stdout).map_err(|error| format!("{error}: {}", said.stdout))
-}
-
 /// Waits until the agent says that everything is ready though it is not connected.
 fn ready_alone(fleet: &Fleet, name: &str) {
     wait_for(&format!("{name} is ready alone"), PATIENCE, || {
-        let status = status(fleet, name)?;
+        let status = fleet.agent_status(name)?;
         let workloads = status["workloads"].as_array().ok_or("no workloads")?;
         let ready = workloads
             .iter()
@@ -187,7 +172,7 @@ fn a_target_that_was_away_during_two_releases_gets_the_newest_once() {
         all.into_iter().find(|one| *one != before)
     });
     until("the agent has noticed", || {
-        let status = status(&fleet, "far").ok()?;
+        let status = fleet.agent_status("far").ok()?;
         (status["workloads"][0]["ready"] == true && status["journaled"] != 0).then_some(())
     });
     let repaired = now();

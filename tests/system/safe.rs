@@ -203,14 +203,8 @@ fn a_coordinator_that_is_killed_at_random_moments_of_a_rollout_reaches_the_same_
 
 /// The assignment that each agent holds has never a lower number than one that it held before.
 fn generations_only_grow(fleet: &Fleet, highest: &mut BTreeMap<String, (u64, u64)>, kill: u32) {
-    for (name, agent) in fleet.agents() {
-        let data = agent.data.display().to_string();
-        let said = fleet.run(
-            "holdfast-agent",
-            &["status", "--data", &data, "-o", "json"],
-            &[],
-        );
-        let status = said.json();
+    for (name, _) in TARGETS {
+        let status = fleet.wait_agent(name);
         let number = |key: &str| status[key].as_u64().unwrap_or_else(|| panic!("{status}"));
         let now = (number("epoch"), number("generation"));
         let before = highest.entry(name.to_owned()).or_default();
@@ -261,10 +255,10 @@ fn an_agent_that_is_killed_at_random_moments_of_a_rollout_loses_and_doubles_noth
     for (name, _) in TARGETS {
         let agent = fleet.agent(name);
         agent.program.restart();
-        fleet.wait_converged(name);
+        fleet.wait_agent(name);
         assert!(agent.program.terminate().success());
         agent.program.start();
-        fleet.wait_connected(name, true);
+        fleet.wait_agent(name);
         fleet.wait_converged(name);
     }
     assert_eq!(
