@@ -100,17 +100,7 @@ fn workloads_outlive_the_agent_that_the_installer_joined() {
         "and the same workload"
     );
 
-    let before = host.main_process("holdfast-agent");
-    let said = host.run(&["sh", "-c", UPGRADE]);
-    assert!(
-        said.contains("installed /usr/local/bin/holdfast-agent"),
-        "{said}"
-    );
-    assert_ne!(
-        host.main_process("holdfast-agent"),
-        before,
-        "the new program runs"
-    );
+    upgrade(&host);
     assert_eq!(
         host.workload(&WORKLOAD),
         vec![first.clone()],
@@ -121,17 +111,7 @@ fn workloads_outlive_the_agent_that_the_installer_joined() {
     let second = until("the killed workload runs again", || running(&host));
     assert_ne!(first, second);
 
-    let said = host.run(&["sh", "/srv/deploy/install.sh", "--uninstall", "--purge"]);
-    assert!(said.contains("are gone"), "{said}");
-    until("the purged workload has ended", || {
-        host.workload(&WORKLOAD).is_empty()
-    });
-    assert!(!host.path("/var/lib/holdfast-agent").exists());
-    assert!(
-        !host
-            .path("/etc/systemd/system/holdfast-agent.service")
-            .exists()
-    );
+    purge(&host);
 }
 
 #[test]
@@ -336,5 +316,33 @@ fn assert_agent_is_confined(host: &Host) {
         capabilities & CAP_SYS_MODULE,
         0,
         "no kernel module is loaded from here"
+    );
+}
+
+fn upgrade(host: &Host) {
+    let before = host.main_process("holdfast-agent");
+    let said = host.run(&["sh", "-c", UPGRADE]);
+    assert!(
+        said.contains("installed /usr/local/bin/holdfast-agent"),
+        "{said}"
+    );
+    assert_ne!(
+        host.main_process("holdfast-agent"),
+        before,
+        "the new program runs"
+    );
+}
+
+fn purge(host: &Host) {
+    let said = host.run(&["sh", "/srv/deploy/install.sh", "--uninstall", "--purge"]);
+    assert!(said.contains("are gone"), "{said}");
+    until("the purged workload has ended", || {
+        host.workload(&WORKLOAD).is_empty()
+    });
+    assert!(!host.path("/var/lib/holdfast-agent").exists());
+    assert!(
+        !host
+            .path("/etc/systemd/system/holdfast-agent.service")
+            .exists()
     );
 }
