@@ -95,70 +95,31 @@ fn is_program(pid: i32, name: &str) -> bool {
         .is_some_and(|file| file == name)
 }
 
-#[test]
-fn every_step_that_the_demo_tells_of_is_so() {
-    let began = Instant::now();
-    let mut demo = Demo::start();
-    let mut facts: BTreeMap<String, Value> = BTreeMap::new();
-    let mut ports: Vec<u16> = Vec::new();
-    let mut processes: Vec<Process> = Vec::new();
-    for step in demo.steps() {
-        let name = step["step"].as_str().unwrap().to_owned();
-        let told = &step["facts"];
-        println!("{} ms: {name}: {told}", step["elapsedMillis"]);
-        assert!(!step["message"].as_str().unwrap().is_empty());
-        match name.as_str() {
+/// What a watcher of the demo has seen so far.
+#[derive(Default)]
+struct Watched {
+    /// The facts of each step, by its name.
+    facts: BTreeMap<String, Value>,
+    /// Where staging and the two of production serve.
+    ports: Vec<u16>,
+    /// Who serves there since the repair.
+    servers: Vec<Process>,
+}
+
+impl Watched {
+    /// Looks whether what a step tells of is so.
+    fn check(&mut self, name: &str, told: &Value) {
+        match name {
             "coordinator" => assert!(is_program(number(told, "pid"), "holdfast-coordinator")),
             "staging" => {
-                ports.push(port(&told["port"]));
-                assert_eq!(serves(ports[0], "/version").as_deref(), Some("1.0.0"));
+                self.ports.push(port(&told["port"]));
+                assert_eq!(serves(self.ports[0], "/version").as_deref(), Some("1.0.0"));
             }
-            "production" => {
-                ports.extend(told["ports"].as_array().unwrap().iter().map(port));
-                for port in &ports[1..] {
-                    let version = until("production serves", || serves(*port, "/version"));
-                    assert_eq!(version, "1.0.0");
-                }
-            }
-            "cut" => {
-                assert_eq!(
-                    told["pid"], facts["coordinator"]["pid"],
-                    "the one that was started"
-                );
-                let pid = number(told, "pid");
-                assert!(!is_program(pid, "holdfast-coordinator"), "{pid} is dead");
-                for port in &ports {
-                    until("the site serves without it", || serves(*port, "/version"));
-                }
-            }
-            "repaired" => {
-                let killed = number(told, "killed");
-                assert!(
-                    !is_program(killed, "holdfast-example-server"),
-                    "{killed} is dead"
-                );
-                let pid = until("it serves again", || serves(ports[1], "/pid"));
-                assert_eq!(pid, number(told, "pid").to_string());
-            }
-            "returned" => {
-                let coordinator = number(told, "pid");
-                assert!(is_program(coordinator, "holdfast-coordinator"));
-                assert_ne!(told["pid"], facts["coordinator"]["pid"]);
-                for (port, pid) in ports.iter().zip(told["pids"].as_array().unwrap()) {
-                    let serving = serves(*port, "/pid").unwrap();
-                    assert_eq!(serving, pid.to_string(), "the same process as before");
-                    let pid = i32::try_from(pid.as_i64().unwrap()).unwrap();
-                    processes.push(Process::of(pid).unwrap());
-                }
-            }
-            "rolledBack" => {
-                assert_eq!(told["phase"], "RolledBack");
-                for port in &ports {
-                    assert_eq!(serves(*port, "/version").as_deref(), Some("1.0.0"));
-                    assert!(serves(*port, "/healthz").is_some());
-                }
-                assert!(processes.iter().all(Process::lives), "nobody was restarted");
-            }
+            "production" => self.production(told),
+            "cut" => self.cut(told),
+            "repaired" => self.repaired(told),
+            "returned" => self.returned(told),
+            "rolledBack" => self.rolled_back(told),
             "why" => {
                 let wait = &told["waits"][0];
                 assert_eq!(wait["kind"], "failed");
@@ -171,33 +132,104 @@ fn every_step_that_the_demo_tells_of_is_so() {
             }
             _ => {}
         }
-        facts.insert(name, told.clone());
+        self.facts.insert(name.to_owned(), told.clone());
+    }
+
+    fn production(&mut self, told: &Value) {
+        self.ports
+            .extend(told["ports"].as_array().unwrap().iter().map(port));
+        for port in &self.ports[1..] {
+            let version = until("production serves", || serves(*port, "/version"));
+            assert_eq!(version, "1.0.0");
+        }
+    }
+
+    fn cut(&self, told: &Value) {
+        assert_eq!(
+            told["pid"], self.facts["coordinator"]["pid"],
+            "the one that was started"
+        );
+        assert!(
+            !is_program(number(told, "pid"), "holdfast-coordinator"),
+            "it is dead"
+        );
+        for port in &self.ports {
+            until("the site serves without it", || serves(*port, "/version"));
+        }
+    }
+
+    fn repaired(&self, told: &Value) {
+        assert!(
+            !is_program(number(told, "killed"), "holdfast-example-server"),
+            "it is dead"
+        );
+        let pid = until("it serves again", || serves(self.ports[1], "/pid"));
+        assert_eq!(pid, number(told, "pid").to_string());
+    }
+
+    fn returned(&mut self, told: &Value) {
+        assert!(is_program(number(told, "pid"), "holdfast-coordinator"));
+        assert_ne!(told["pid"], self.facts["coordinator"]["pid"]);
+        for (port, pid) in self.ports.iter().zip(told["pids"].as_array().unwrap()) {
+            let serving = serves(*port, "/pid").unwrap();
+            assert_eq!(serving, pid.to_string(), "the same process as before");
+            self.servers
+                .push(Process::of(serving.parse().unwrap()).unwrap());
+        }
+    }
+
+    fn rolled_back(&self, told: &Value) {
+        assert_eq!(told["phase"], "RolledBack");
+        for port in &self.ports {
+            assert_eq!(serves(*port, "/version").as_deref(), Some("1.0.0"));
+            assert!(serves(*port, "/healthz").is_some());
+        }
+        assert!(
+            self.servers.iter().all(Process::lives),
+            "nobody was restarted"
+        );
+    }
+}
+
+/// The steps that are told, sorted.
+const STEPS: [&str; 14] = [
+    "applied",
+    "broken",
+    "coordinator",
+    "cut",
+    "ended",
+    "history",
+    "joined",
+    "production",
+    "repaired",
+    "returned",
+    "rolledBack",
+    "staging",
+    "untouched",
+    "why",
+];
+
+#[test]
+fn every_step_that_the_demo_tells_of_is_so() {
+    let began = Instant::now();
+    let mut demo = Demo::start();
+    let mut watched = Watched::default();
+    for step in demo.steps() {
+        let name = step["step"].as_str().unwrap();
+        println!("{} ms: {name}: {}", step["elapsedMillis"], step["facts"]);
+        assert!(!step["message"].as_str().unwrap().is_empty());
+        watched.check(name, &step["facts"]);
     }
     let status = demo.child.wait().unwrap();
     assert!(status.success(), "{status}\n{}", demo.complaints());
     println!("the demo took {} ms", began.elapsed().as_millis());
-    let steps: Vec<&str> = facts.keys().map(String::as_str).collect();
-    for needed in [
-        "applied",
-        "broken",
-        "coordinator",
-        "cut",
-        "ended",
-        "history",
-        "joined",
-        "production",
-        "repaired",
-        "returned",
-        "rolledBack",
-        "staging",
-        "untouched",
-        "why",
-    ] {
-        assert!(steps.contains(&needed), "{needed} is missing in {steps:?}");
-    }
-    assert_eq!(facts["history"]["deployments"], 5);
+    let steps: Vec<&str> = watched.facts.keys().map(String::as_str).collect();
+    let missing: Vec<_> = STEPS.iter().filter(|step| !steps.contains(step)).collect();
+    assert!(missing.is_empty(), "{missing:?} missing in {steps:?}");
+    assert_eq!(watched.facts["history"]["deployments"], 5);
+    assert_eq!(watched.servers.len(), 3);
     assert!(
-        processes.iter().all(|one| !one.lives()),
+        watched.servers.iter().all(|one| !one.lives()),
         "it has ended what it started"
     );
     demo.assert_nothing_is_left();

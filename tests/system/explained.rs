@@ -13,6 +13,31 @@ use holdfast_tests::operator::Said;
 use holdfast_tests::wait::{PATIENCE, expect, wait_for};
 use serde_json::Value;
 
+/// Fields with their owner, layer and file, and what is in the line that they come from.
+const WRITTEN: [(&str, &str, &str, &str, &str); 3] = [
+    (
+        "vars.colour",
+        "team-web",
+        "override",
+        "web.yaml",
+        "colour: green",
+    ),
+    (
+        "template.command[0]",
+        "team-web",
+        "service",
+        "web.yaml",
+        "command:",
+    ),
+    (
+        "rollout.soak",
+        "platform",
+        "environment",
+        "environments.yaml",
+        "[1, 100%]",
+    ),
+];
+
 #[test]
 fn every_field_of_a_workload_says_who_set_it_and_where() {
     let mut fleet = Fleet::start();
@@ -46,40 +71,17 @@ fn every_field_of_a_workload_says_who_set_it_and_where() {
             "{path} has no place or owner: {field}"
         );
     }
-    // Where it is written is where it is said to be.
-    for (path, owner, layer, file, needle) in [
-        (
-            "vars.colour",
-            "team-web",
-            "override",
-            "web.yaml",
-            "colour: green",
-        ),
-        (
-            "template.command[0]",
-            "team-web",
-            "service",
-            "web.yaml",
-            "command:",
-        ),
-        (
-            "rollout.soak",
-            "platform",
-            "environment",
-            "environments.yaml",
-            "[1, 100%]",
-        ),
-    ] {
+    for (path, owner, layer, file, needle) in WRITTEN {
+        let known = fields.keys();
         let field = fields
             .get(path)
-            .unwrap_or_else(|| panic!("no {path} in {:?}", fields.keys()));
+            .unwrap_or_else(|| panic!("no {path} in {known:?}"));
         assert_eq!(
             (&field["owner"], &field["layer"]),
             (&owner.into(), &layer.into()),
             "{field}"
         );
-        let named = field["file"].as_str().unwrap();
-        assert!(named.ends_with(file), "{field}");
+        assert!(field["file"].as_str().unwrap().ends_with(file), "{field}");
         let text = fs::read_to_string(fleet.directory().join("deploy").join(file)).unwrap();
         let line = usize::try_from(field["line"].as_u64().unwrap()).unwrap();
         assert!(
@@ -167,14 +169,18 @@ fn wait_is_whole(wait: &Value) {
     );
 }
 
+/// Whether there are all these keys; `a.b` is a key of what is at `a`.
 #[track_caller]
 fn has_keys(value: &Value, keys: &str) {
-    let object = value
-        .as_object()
-        .unwrap_or_else(|| panic!("no object: {value}"));
+    let is_there = |path: &&str| {
+        let found = path
+            .split('.')
+            .try_fold(value, |at, key| at.as_object()?.get(key));
+        found.is_some()
+    };
     let missing: Vec<&str> = keys
         .split_whitespace()
-        .filter(|key| !object.contains_key(*key))
+        .filter(|path| !is_there(path))
         .collect();
     assert!(missing.is_empty(), "{missing:?} missing in {value}");
 }
@@ -210,71 +216,30 @@ fn programs_read_the_json_of_the_contract() {
         items(fleet.operator(&words))
     };
 
+    for (line, keys) in SHAPES {
+        read(line).iter().for_each(|item| has_keys(item, keys));
+    }
     let target = &read("get targets")[0];
-    has_keys(
-        target,
-        "name environment labels connected since generation convergedGeneration agentVersion \
-         certificateExpires conditions",
-    );
     assert_eq!(
         (&target["labels"]["role"], &target["connected"]),
         (&"web".into(), &true.into())
     );
     assert_eq!(target["generation"], target["convergedGeneration"]);
-
-    let release = &read("get releases site")[0];
-    has_keys(
-        release,
-        "service version sequence artifacts commit createdAt createdBy",
-    );
-    has_keys(&release["artifacts"]["site"], "ref digest");
-
-    let deployment_keys = "id service environment version revision phase reason startedAt finishedAt \
-                           targets waits waves";
-    let counts = "total updated ready failed disconnected";
-    let history_keys = "trigger previous protections skipped";
-    for (line, keys) in [("get deployments", ""), ("history site", history_keys)] {
-        for deployment in read(line) {
-            has_keys(&deployment, deployment_keys);
-            has_keys(&deployment, keys);
-            has_keys(&deployment["targets"], counts);
-            has_keys(&deployment["waves"], "current total");
-        }
-    }
     let first = &read("history site")[0];
-    has_keys(&first["trigger"], "kind by reason");
     assert_eq!(
         (&first["phase"], &first["version"]),
         (&"Stable".into(), &"1.0.0".into())
     );
-
-    let status = read("status");
-    for track in &status {
-        has_keys(
-            track,
-            "service environment stable current wanted targets waits",
-        );
-        has_keys(&track["targets"], counts);
-        track["waits"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .for_each(wait_is_whole);
-    }
-    let staging = status
-        .iter()
-        .find(|one| one["environment"] == "staging")
-        .unwrap();
-    has_keys(&staging["stable"], "version revision");
-    has_keys(&staging["current"], "deployment version phase");
-    has_keys(&staging["wanted"], "version rule");
-
     let place = &read("where site")[0];
-    has_keys(place, "service version environment target ready since");
     assert_eq!(
         (&place["target"], &place["ready"]),
         (&"staging-1".into(), &true.into())
     );
+    let tracks = read("status");
+    let waits = tracks
+        .iter()
+        .flat_map(|track| track["waits"].as_array().unwrap());
+    waits.for_each(wait_is_whole);
 
     let agent = fleet.wait_agent("staging-1");
     has_keys(
@@ -285,16 +250,45 @@ fn programs_read_the_json_of_the_contract() {
         &agent["workloads"][0],
         "service release runtime ready message since",
     );
-    for line in [
-        "get environments",
-        "get services",
-        "get revisions",
-        "get tokens",
-        "events",
-    ] {
-        read(line);
+    for kind in ["environments", "services", "revisions", "tokens"] {
+        read(&format!("get {kind}"));
     }
+    read("events");
 }
+
+/// Commands, and the keys that each item of what they print has, as the contract writes them.
+const SHAPES: [(&str, &str); 6] = [
+    (
+        "get targets",
+        "name environment labels connected since generation convergedGeneration agentVersion \
+         certificateExpires conditions",
+    ),
+    (
+        "get releases site",
+        "service version sequence artifacts.site.ref artifacts.site.digest commit createdAt createdBy",
+    ),
+    (
+        "get deployments",
+        "id service environment version revision phase reason startedAt finishedAt targets.total \
+         targets.updated targets.ready targets.failed targets.disconnected waits waves.current \
+         waves.total",
+    ),
+    (
+        "status -e staging",
+        "service environment stable.version stable.revision current.deployment current.version \
+         current.phase wanted.version wanted.rule targets.total targets.updated targets.ready \
+         targets.failed targets.disconnected waits",
+    ),
+    (
+        "where site",
+        "service version environment target ready since",
+    ),
+    (
+        "history site",
+        "id service environment version revision phase reason startedAt finishedAt targets.total \
+         waits waves.current trigger.kind trigger.by trigger.reason previous protections skipped",
+    ),
+];
 
 #[test]
 fn each_kind_of_failure_has_its_exit_code() {

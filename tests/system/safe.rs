@@ -145,7 +145,7 @@ fn a_release_that_breaks_in_the_first_wave_reaches_no_second_target() {
     let starts: String = ["production-1", "production-2"]
         .map(|name| starts(&fleet, name).join(" "))
         .join(" / ");
-    assert_eq!(starts.matches("2.0.0").count() > 0, true, "{starts}");
+    assert!(starts.contains("2.0.0"), "it was tried: {starts}");
 }
 
 #[test]
