@@ -77,6 +77,7 @@ scenarios! {
     a_person_halts_and_retries: "halt_and_retry.txt",
     a_person_rolls_back: "manual_rollback.txt",
     a_paused_track_starts_nothing: "pause.txt",
+    what_was_rolled_back_upstream_comes_no_further: "rolled_back_upstream.txt",
     a_removal_is_held_until_confirmed: "removal.txt",
     a_newer_release_interrupts_between_waves: "superseded.txt",
     a_rollback_that_fails_says_so: "rollback_failed.txt",
