@@ -5,10 +5,12 @@
 
 pub mod apply;
 pub mod assign;
+pub mod certificate;
 pub mod enrol;
 pub mod forget;
 pub mod inputs;
 pub mod link;
+pub mod member;
 pub mod plan;
 pub mod release;
 pub mod restore;
