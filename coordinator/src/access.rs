@@ -1,7 +1,8 @@
 //! Who may use the API: bearer tokens, kept as hashes.
 
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -39,13 +40,26 @@ pub fn authenticate(world: &World, token: &str) -> Option<User> {
 /// The token in a file, if there is such a file.
 ///
 /// # Errors
-/// When the file cannot be read, or does not hold a token.
+/// When the file cannot be read, can be read by others, or does not hold a token.
 pub fn read_token(path: &Path) -> anyhow::Result<Option<String>> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
+    let read = File::open(path).and_then(|mut file| {
+        let mode = file.metadata()?.permissions().mode() & 0o777;
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        Ok((mode, text))
+    });
+    let (mode, text) = match read {
+        Ok(read) => read,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     };
+    if mode & 0o077 != 0 {
+        bail!(
+            "the token in {} can be read by others (mode {mode:04o}): run `chmod 600`, or remove the \
+             file to have a new token made, which makes the old one void",
+            path.display()
+        );
+    }
     let token = text.trim();
     if !token.starts_with(PREFIX) || token.len() > TOKEN_MAX_BYTES {
         bail!(
@@ -74,7 +88,8 @@ pub fn create_token(path: &Path) -> anyhow::Result<String> {
             writeln!(file, "{token}")?;
             file.sync_all()
         })
-        .and_then(|()| std::fs::rename(&fresh, path));
+        .and_then(|()| std::fs::rename(&fresh, path))
+        .and_then(|()| File::open(path.parent().unwrap_or(path))?.sync_all());
     written.with_context(|| format!("cannot write {}", path.display()))?;
     Ok(token)
 }
@@ -82,7 +97,6 @@ pub fn create_token(path: &Path) -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn a_token_is_written_for_its_owner_alone_and_read_back() {
@@ -100,6 +114,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("admin.token");
         std::fs::write(&path, "password").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         assert!(
             read_token(&path)
                 .unwrap_err()

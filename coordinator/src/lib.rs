@@ -6,6 +6,7 @@
 //! [`api`] to people and their programs; [`history`] is the record that cannot be altered.
 
 pub mod access;
+pub mod advice;
 pub mod api;
 pub mod clock;
 pub mod config;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
+use holdfast_coordinator::advice::advice;
 use holdfast_coordinator::config::{self, Arguments, Command, Place};
 use holdfast_coordinator::{maintenance, serve};
 use tracing_subscriber::EnvFilter;
@@ -25,7 +26,11 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to tell when standard error is closed.
-            drop(writeln!(std::io::stderr(), "error: {error:#}"));
+            let help = advice(&error);
+            drop(writeln!(
+                std::io::stderr(),
+                "error: {error:#}\n  help: {help}"
+            ));
             ExitCode::from(FAILED)
         }
     }

@@ -20,11 +20,13 @@ use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::{EnvironmentName, ServiceName, TargetName};
 use holdfast_protocol::time::Timestamp;
 use serde::Serialize;
+use sqlx::migrate::MigrateError;
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteSynchronous,
 };
-use sqlx::{Acquire, Row};
+use sqlx::{Connection as _, Row, Sqlite};
 
 /// How long a statement waits for another writer before it fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,7 +52,13 @@ pub enum StoreError {
     },
     /// The schema could not be brought up to date.
     #[error("the database's schema could not be brought up to date")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    Migrate(#[source] MigrateError),
+    /// A newer program has changed the schema.
+    #[error("the database was made or changed by a newer program: it has schema version {version}")]
+    Newer {
+        /// The version that this program does not know.
+        version: i64,
+    },
     /// A row does not say what this program wrote.
     #[error("{table} row {key} is damaged: {problem}")]
     Damaged {
@@ -79,7 +87,7 @@ impl StoreError {
     pub fn outlook(&self) -> Outlook {
         match self {
             Self::Database { source, .. } => outlook(source),
-            Self::Migrate(_) | Self::Damaged { .. } => Outlook::Lasting,
+            Self::Migrate(_) | Self::Newer { .. } | Self::Damaged { .. } => Outlook::Lasting,
         }
     }
 }
@@ -241,7 +249,11 @@ impl Store {
             .connect_with(options.clone())
             .await
             .map_err(failed("open for writing"))?;
-        sqlx::migrate!("migrations/sqlite").run(&write).await?;
+        let migrated = sqlx::migrate!("migrations/sqlite").run(&write).await;
+        migrated.map_err(|error| match error {
+            MigrateError::VersionMissing(version) => StoreError::Newer { version },
+            other => StoreError::Migrate(other),
+        })?;
         let read = SqlitePoolOptions::new()
             .max_connections(READERS)
             .connect_with(options.read_only(true))
@@ -260,11 +272,8 @@ impl Store {
             source,
         };
         let mut connection = self.write.acquire().await.map_err(failed)?;
-        let mut transaction = connection.begin().await.map_err(failed)?;
-        for write in writes {
-            execute(&mut transaction, write).await.map_err(failed)?;
-        }
-        transaction.commit().await.map_err(failed)
+        let done = execute_all(&mut connection, writes).await;
+        give_back(connection, done).await.map_err(failed)
     }
 
     /// Deployments, newest first: of one track, one service, one environment or all, before `before`
@@ -403,36 +412,16 @@ impl Store {
             attempt: "keep an answer",
             source,
         };
-        let day = integer(now.as_millis().saturating_sub(ANSWERS_KEPT_MILLIS));
+        let row = Answered {
+            key,
+            request,
+            status,
+            body,
+            at: now,
+        };
         let mut connection = self.write.acquire().await.map_err(failed)?;
-        let mut transaction = connection.begin().await.map_err(failed)?;
-        for (sql, bound) in [
-            ("DELETE FROM answers WHERE at < $1", day),
-            (
-                "DELETE FROM answers WHERE idempotency_key IN \
-                 (SELECT idempotency_key FROM answers ORDER BY at DESC LIMIT 1000 OFFSET $1)",
-                ANSWERS_MAX_ROWS - 1,
-            ),
-        ] {
-            sqlx::query(sql)
-                .bind(bound)
-                .execute(&mut *transaction)
-                .await
-                .map_err(failed)?;
-        }
-        sqlx::query(
-            "INSERT INTO answers (idempotency_key, request, status, body, at) \
-             VALUES ($1, $2, $3, $4, $5) ON CONFLICT (idempotency_key) DO NOTHING",
-        )
-        .bind(key.to_owned())
-        .bind(request.to_owned())
-        .bind(i64::from(status))
-        .bind(body.to_owned())
-        .bind(integer(now.as_millis()))
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed)?;
-        transaction.commit().await.map_err(failed)
+        let done = replace_answers(&mut connection, &row).await;
+        give_back(connection, done).await.map_err(failed)
     }
 
     /// Writes a complete, consistent copy of the database to a file that must not exist yet.
@@ -500,6 +489,71 @@ pub struct DeploymentPage {
     pub before: Option<u64>,
     /// At most so many; see [`PAGE_MAX_ROWS`].
     pub limit: u32,
+}
+
+/// A connection whose transaction has failed is never used again: what is left open on it would take
+/// in the next transaction, whose end would then commit nothing.
+async fn give_back(
+    connection: PoolConnection<Sqlite>,
+    done: Result<(), sqlx::Error>,
+) -> Result<(), sqlx::Error> {
+    if done.is_err() {
+        // Its own failure tells nothing that is not known.
+        drop(connection.close().await);
+    }
+    done
+}
+
+async fn execute_all(db: &mut SqliteConnection, writes: &[Write]) -> Result<(), sqlx::Error> {
+    // Named, so that it fails where a transaction is open already instead of becoming part of it.
+    let mut transaction = db.begin_with("BEGIN").await?;
+    for write in writes {
+        execute(&mut transaction, write).await?;
+    }
+    transaction.commit().await
+}
+
+/// An answer to a request that carried an idempotency key.
+struct Answered<'a> {
+    key: &'a str,
+    request: &'a str,
+    status: u16,
+    body: &'a str,
+    at: Timestamp,
+}
+
+/// Keeps an answer and drops those that are too old or too many.
+async fn replace_answers(
+    db: &mut SqliteConnection,
+    answered: &Answered<'_>,
+) -> Result<(), sqlx::Error> {
+    let day = answered.at.as_millis().saturating_sub(ANSWERS_KEPT_MILLIS);
+    let mut transaction = db.begin_with("BEGIN").await?;
+    for (sql, bound) in [
+        ("DELETE FROM answers WHERE at < $1", integer(day)),
+        (
+            "DELETE FROM answers WHERE idempotency_key IN \
+             (SELECT idempotency_key FROM answers ORDER BY at DESC LIMIT 1000 OFFSET $1)",
+            ANSWERS_MAX_ROWS - 1,
+        ),
+    ] {
+        sqlx::query(sql)
+            .bind(bound)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    sqlx::query(
+        "INSERT INTO answers (idempotency_key, request, status, body, at) \
+         VALUES ($1, $2, $3, $4, $5) ON CONFLICT (idempotency_key) DO NOTHING",
+    )
+    .bind(answered.key.to_owned())
+    .bind(answered.request.to_owned())
+    .bind(i64::from(answered.status))
+    .bind(answered.body.to_owned())
+    .bind(integer(answered.at.as_millis()))
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await
 }
 
 /// The one place where each kind of write becomes a statement.

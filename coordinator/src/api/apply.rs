@@ -8,7 +8,7 @@ use holdfast_protocol::api::{Code, Items};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::problem::{Answer, Body, Failed, Path, Query};
+use super::problem::{self, Answer, Body, Failed, Path, Query};
 use super::{App, Caller, page};
 use crate::event::{Event, Refused};
 use crate::world::apply::{NotApplied, Prepared, prepare};
@@ -148,6 +148,7 @@ pub async fn confirm(
     Path(number): Path<String>,
     Body(steer): Body<Steer>,
 ) -> Answer<Steered> {
+    problem::check_reason(steer.reason.as_ref())?;
     let revision: u64 = super::parse(&number)?;
     let (by, reason) = (user.name, steer.reason);
     let confirm = |reply| Event::ConfirmRemovals {

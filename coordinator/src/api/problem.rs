@@ -17,6 +17,21 @@ use crate::store::StoreError;
 #[derive(Debug)]
 pub struct Failed(pub Refused);
 
+/// Longest reason that a person can give, in bytes: it is kept for ever.
+const REASON_MAX_BYTES: usize = 1_024;
+
+/// Refuses a reason that is too long to be kept.
+///
+/// # Errors
+/// [`Failed`].
+pub fn check_reason(reason: Option<&String>) -> Result<(), Failed> {
+    if reason.is_none_or(|reason| reason.len() <= REASON_MAX_BYTES) {
+        return Ok(());
+    }
+    let detail = format!("a reason has at most {REASON_MAX_BYTES} bytes");
+    Err(Failed(Refused::new(Code::TooLarge, detail)))
+}
+
 /// What handlers answer.
 pub type Answer<T> = Result<Json<T>, Failed>;
 
@@ -97,6 +112,11 @@ fn document(refused: Refused, status: StatusCode, title: &str) -> Response {
     let mut response = (status, Json(problem)).into_response();
     let content = HeaderValue::from_static("application/problem+json");
     response.headers_mut().insert(header::CONTENT_TYPE, content);
+    if status == StatusCode::PAYLOAD_TOO_LARGE {
+        // What is left of the request is not read, so nothing can follow it.
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
     response
 }
 

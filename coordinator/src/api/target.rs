@@ -9,7 +9,7 @@ use holdfast_protocol::name::{EnvironmentName, LabelKey, LabelValue, TargetName}
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::problem::{Answer, Body, Failed, Path, Query};
+use super::problem::{self, Answer, Body, Failed, Path, Query};
 use super::{App, Caller, page};
 use crate::event::{Event, Refused};
 
@@ -84,6 +84,7 @@ pub async fn revoke(
     Path(name): Path<String>,
     Body(steer): Body<Steer>,
 ) -> Answer<Target> {
+    problem::check_reason(steer.reason.as_ref())?;
     let target: TargetName = super::parse(&name)?;
     let (name, by, reason) = (target.clone(), user.name, steer.reason);
     app.driver

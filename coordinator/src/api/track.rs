@@ -6,7 +6,7 @@ use holdfast_engine::track::TrackName;
 use holdfast_protocol::api::Code;
 use holdfast_protocol::api::steer::{Steer, Steered};
 
-use super::problem::{Answer, Body, Failed, Path};
+use super::problem::{self, Answer, Body, Failed, Path};
 use super::{App, Caller};
 use crate::event::{Event, Refused, Verb};
 
@@ -24,6 +24,7 @@ pub async fn steer(
     Path((service, environment, verb)): Path<(String, String, String)>,
     Body(wish): Body<Steer>,
 ) -> Answer<Steered> {
+    problem::check_reason(wish.reason.as_ref())?;
     let track = TrackName {
         service: super::parse(&service)?,
         environment: super::parse(&environment)?,

@@ -101,11 +101,18 @@ impl World {
             Refused::new(Code::NotFound, format!("no service {service} is declared"))
                 .help("apply its manifest first: holdfast apply -f DIR")
         })?;
-        let too_long = |value: &String| value.len() > META_VALUE_MAX_BYTES;
-        if new.meta.len() > META_MAX || new.meta.values().any(too_long) {
+        let mut texts = new.meta.iter().flat_map(|(key, value)| [key, value]);
+        let too_long = |text: &String| text.len() > META_VALUE_MAX_BYTES;
+        if new.meta.len() > META_MAX
+            || texts.any(too_long)
+            || new.commit.as_ref().is_some_and(too_long)
+        {
             return Err(Refused::new(
                 Code::TooLarge,
-                format!("at most {META_MAX} metadata values of {META_VALUE_MAX_BYTES} bytes"),
+                format!(
+                    "at most {META_MAX} metadata values, and a commit, of {META_VALUE_MAX_BYTES} \
+                     bytes each"
+                ),
             ));
         }
         if let Some(stray) = new

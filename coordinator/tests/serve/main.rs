@@ -1,0 +1,18 @@
+//! The coordinator's program as it is served: its API against the contract, its limits, and what it
+//! does when disks, files and ports are not as they should be.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and waits by the clock"
+)]
+
+mod artifact;
+mod contract;
+mod disk;
+mod idempotency;
+mod program;
+mod start;
+mod stop;
+mod stream;
