@@ -21,6 +21,7 @@
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use holdfast_adapters::restart::{Policy, Restart};
 use holdfast_adapters::run::Exit;
@@ -303,8 +304,7 @@ impl<'a> Subject<'a> {
             return self.decide_fetch(missing);
         }
         if at > now {
-            let wait = holdfast_protocol::time::friendly(at.since(now));
-            let message = format!("{}; trying again in {wait}", self.trouble());
+            let message = format!("{}; trying again {}", self.trouble(), soon(at.since(now)));
             let wake_at = earliest(Some(at), deadline);
             return self.still(self.unready(State::Pending), message, wake_at);
         }
@@ -470,6 +470,17 @@ fn removals(
     Removals {
         none: found.is_empty(),
         hold,
+    }
+}
+
+/// How long a wait is, in words that stay the same for most of it: each other text of a status is
+/// reported, and must not be told apart by the passing of time alone.
+fn soon(wait: Duration) -> &'static str {
+    match wait.as_secs() {
+        0 => "within a second",
+        1..10 => "within 10 s",
+        10..60 => "within a minute",
+        _ => "in some minutes",
     }
 }
 

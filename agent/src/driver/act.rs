@@ -310,19 +310,20 @@ impl Driver {
         }
     }
 
+    /// Notes that something could not be written. The first reason is kept while that lasts: several
+    /// files fail in turn, and a text that changes each time would be reported each time.
     pub(super) fn unwritable(&mut self, error: &dyn std::error::Error, now: Now) {
-        let message = crate::chain(error);
         let kind = TargetConditionKind::CacheUnwritable;
-        if self
-            .reporter
-            .conditions
-            .set(kind, message.clone(), now.wall)
-        {
-            tracing::error!(
-                message,
-                "the cache cannot be written; the old state stays in force"
-            );
+        let conditions = &mut self.reporter.conditions;
+        if conditions.has(kind) {
+            return;
         }
+        let message = crate::chain(error);
+        tracing::error!(
+            message,
+            "the cache cannot be written; the old state stays in force"
+        );
+        conditions.set(kind, message, now.wall);
     }
 
     /// Starts what was decided.

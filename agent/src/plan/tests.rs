@@ -264,12 +264,12 @@ fn the_first_restart_comes_at_once_and_the_next_after_growing_pauses() {
             web NotReady it was ended by signal 9
             web Progressing it has only just started
             web Ready
-            web NotReady it was ended by signal 9; trying again in 1s
+            web NotReady it was ended by signal 9; trying again within 10 s
         6000 ms: mend web 1
             web NotReady it was ended by signal 9
             web Progressing it has only just started
             web Ready
-            web NotReady it was ended by signal 9; trying again in 2s
+            web NotReady it was ended by signal 9; trying again within 10 s
         10000 ms: mend web 1
             web NotReady it was ended by signal 9
             web Progressing it has only just started
@@ -423,6 +423,22 @@ proptest! {
                 Action::Converge { service, .. } => prop_assert!(!runs(&rig, &service)),
                 Action::Record { .. } | Action::Fetch { .. } => {}
             }
+        }
+    }
+
+    #[test]
+    fn what_is_said_changes_seldom_while_only_time_passes(mut rig in any_rig()) {
+        let trouble = Failure::Retryable("no luck".to_owned());
+        rig.run(2_000, &Err(trouble));
+        let mut said: BTreeMap<ServiceName, BTreeSet<String>> = BTreeMap::new();
+        for _ in 0..100 {
+            rig.millis += 1;
+            for (service, status) in rig.plan().statuses {
+                said.entry(service).or_default().insert(status.message);
+            }
+        }
+        for texts in said.values() {
+            prop_assert!(texts.len() < 10, "{texts:?}");
         }
     }
 
