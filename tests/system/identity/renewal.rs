@@ -10,7 +10,7 @@ use holdfast_tests::operator::Said;
 use holdfast_tests::program::{Program, built};
 use holdfast_tests::skip::skip;
 use holdfast_tests::wait::{PATIENCE, expect, holds_for, wait_for};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::client::{Net, Stream, tls};
