@@ -236,6 +236,8 @@ pub fn config(
         Some(data) => data,
         None => default_data(flags, root)?,
     };
+    // Workloads are started in directories of their own: a path from here would lead elsewhere.
+    let data = std::path::absolute(&data).unwrap_or(data);
     let socket = flags.socket.clone().or(file.socket);
     let socket = socket.unwrap_or_else(|| default_socket(&data, root));
     let coordinators = if join.coordinator.is_empty() {

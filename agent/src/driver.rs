@@ -8,6 +8,7 @@
 
 mod act;
 mod assign;
+mod condition;
 mod leave;
 mod report;
 

@@ -142,19 +142,35 @@ fn a_login_that_cannot_be_verified_is_not_remembered() {
     assert!(!home.path().join(".config").exists());
 }
 
+/// The connection that `child` makes; a child that ends before that has failed.
+fn accepted(listener: &std::net::TcpListener, child: &mut Child) -> std::net::TcpStream {
+    listener.set_nonblocking(true).unwrap();
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false).unwrap();
+                return stream;
+            }
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}"),
+        }
+        assert_eq!(child.try_wait().unwrap(), None, "it ended before it asked");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 #[test]
 fn ctrl_c_ends_a_command_that_waits() {
     // A coordinator that takes connections and never answers.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let server = format!("http://{}", listener.local_addr().unwrap());
     let home = tempfile::tempdir().unwrap();
-    let child = holdfast(home.path(), &format!("status --server {server}"))
+    let mut child = holdfast(home.path(), &format!("status --server {server}"))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     // Once it has asked, it waits, and attends to interruption.
-    let (mut asked, _) = listener.accept().unwrap();
+    let mut asked = accepted(&listener, &mut child);
     let mut first = [0; 3];
     asked.read_exact(&mut first).unwrap();
     assert_eq!(&first, b"GET");

@@ -5,7 +5,11 @@
 //! until its bytes are recorded: `HOLDFAST_RECORD=1 cargo test -p holdfast-protocol --test compat`
 //! writes the files that are missing and never touches one that is there.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;

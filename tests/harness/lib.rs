@@ -4,7 +4,7 @@
 //! ```no_run
 //! # use holdfast_tests::fleet::Fleet;
 //! # use holdfast_tests::manifest;
-//! let fleet = Fleet::start();
+//! let mut fleet = Fleet::start();
 //! fleet.apply(&[manifest::ENVIRONMENTS, &manifest::sleeper("web")].join("---\n"));
 //! fleet.join("staging-1", "staging", &[]);
 //! fleet.release("web", "1.0.0", &[]);

@@ -18,7 +18,7 @@ use crate::store::row;
 pub struct Context<'w> {
     world: &'w World,
     spec: Option<&'w TrackSpec>,
-    confirmed: bool,
+    removal: Option<row::Removal>,
     releases: Vec<ReleaseRef>,
     targets: BTreeMap<TargetName, View>,
     name: TrackName,
@@ -39,10 +39,7 @@ impl World {
         Context {
             world: self,
             spec,
-            confirmed: self
-                .removals
-                .get(name)
-                .is_some_and(|removal| removal.confirmed),
+            removal: self.removals.get(name).copied(),
             releases: spec
                 .map(|spec| self.usable_releases(&spec.configuration))
                 .unwrap_or_default(),
@@ -93,12 +90,15 @@ impl Context<'_> {
         let declared = match self.spec {
             Some(spec) => Declared::Runs(spec),
             None => Declared::Removed {
-                confirmed: self.confirmed,
+                confirmed: self.removal.is_some_and(|removal| removal.confirmed),
             },
         };
         Inputs {
             declared,
-            revision: self.world.revision,
+            // A removal is confirmed by the revision that made it.
+            revision: self
+                .removal
+                .map_or(self.world.revision, |removal| removal.revision),
             releases: &self.releases,
             upstream: self.upstream(),
             dependencies: self.dependencies(),
