@@ -21,7 +21,8 @@ use crate::clock;
 use crate::event::{Event, Question, Refused, Reply};
 use crate::history::Entry;
 use crate::metrics::Metrics;
-use crate::store::{Outlook, Store, StoreError, Write};
+use crate::store::write::Write;
+use crate::store::{Outlook, Store, StoreError};
 use crate::world::{After, Link, OrderChange, Round, World};
 
 /// Most events that one round takes.

@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::driver::{self, Driver};
 use crate::metrics::Metrics;
-use crate::store::{Store, StoreError, Write, row};
+use crate::store::write::Write;
+use crate::store::{Store, StoreError, row};
 use crate::world::{Round, Trust, World};
 use crate::{access, api, clock, link};
 

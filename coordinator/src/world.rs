@@ -41,8 +41,8 @@ use holdfast_protocol::time::Timestamp;
 use tokio::sync::watch;
 
 use crate::history::{Entry, Head};
-use crate::store::Write;
 use crate::store::row;
+use crate::store::write::Write;
 pub use target::Targets;
 
 /// Most lines of earlier assignments that are kept for one target.

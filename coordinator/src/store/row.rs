@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use holdfast_engine::track::Point;
+use holdfast_engine::track::{Placement, Point};
 use holdfast_protocol::api::apply::Change;
 use holdfast_protocol::api::target::Condition;
 use holdfast_protocol::api::token;
@@ -159,3 +159,13 @@ pub struct User {
 
 /// Facts about the installation, by key.
 pub type Installation = BTreeMap<String, String>;
+
+/// The placement that a row holds, as the engine knows it.
+impl From<&Placed> for Placement {
+    fn from(placed: &Placed) -> Self {
+        Self {
+            point: placed.point.clone(),
+            since: placed.since,
+        }
+    }
+}

@@ -19,7 +19,8 @@ use holdfast_protocol::workload::Form;
 use super::{Round, World};
 use crate::event::Refused;
 use crate::history::Entry;
-use crate::store::{Write, row};
+use crate::store::row;
+use crate::store::write::Write;
 
 /// What an apply is prepared against.
 #[derive(Debug, Clone)]

@@ -10,7 +10,8 @@ use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::{ServiceName, TargetName};
 
 use super::{After, Assigned, OrderChange, Round, World};
-use crate::store::{Write, row};
+use crate::store::row;
+use crate::store::write::Write;
 
 /// The epoch of a new installation.
 const FIRST_EPOCH: u64 = 1;

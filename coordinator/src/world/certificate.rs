@@ -18,7 +18,8 @@ use super::{After, Link, Round, Target};
 use crate::event::Refused;
 use crate::history::Entry;
 use crate::link::CloseReason;
-use crate::store::{Write, row};
+use crate::store::row;
+use crate::store::write::Write;
 
 /// How long a target's certificate is valid.
 pub const CERTIFICATE_VALIDITY: Duration = Duration::from_secs(30 * 24 * 60 * 60);

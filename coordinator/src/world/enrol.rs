@@ -17,7 +17,8 @@ use super::member::LABELS_MAX;
 use super::{Link, Round, Target};
 use crate::event::Refused;
 use crate::history::Entry;
-use crate::store::{Write, row};
+use crate::store::row;
+use crate::store::write::Write;
 
 /// How long a repeated join with the same key is answered with the same certificate.
 pub(super) const JOIN_REPEAT: Duration = Duration::from_secs(10 * 60);

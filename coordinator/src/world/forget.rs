@@ -8,7 +8,7 @@ use holdfast_protocol::digest::Digest;
 
 use super::Round;
 use super::enrol::JOIN_REPEAT;
-use crate::store::Write;
+use crate::store::write::Write;
 
 /// How often.
 pub const INTERVAL: Duration = Duration::from_secs(10 * 60);

@@ -17,7 +17,8 @@ use super::{After, Link, OrderChange, Orders, Round, SessionId, Target};
 use crate::event::Connected;
 use crate::history::Entry;
 use crate::link::CloseReason;
-use crate::store::{Write, row};
+use crate::store::row;
+use crate::store::write::Write;
 
 /// A transition older than this was journaled while the target was away, whatever its clock says of the
 /// moment when it came back, and belongs in the history.

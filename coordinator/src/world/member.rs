@@ -7,7 +7,7 @@ use holdfast_protocol::name::{LabelKey, LabelValue, TargetName};
 use super::{Link, Round, Target};
 use crate::event::Refused;
 use crate::history::Entry;
-use crate::store::Write;
+use crate::store::write::Write;
 
 /// Most labels that a target may carry besides its facts.
 pub(super) const LABELS_MAX: usize = 64;

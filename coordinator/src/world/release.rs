@@ -10,7 +10,7 @@ use holdfast_protocol::name::ServiceName;
 use super::{Round, World};
 use crate::event::Refused;
 use crate::history::Entry;
-use crate::store::Write;
+use crate::store::write::Write;
 
 /// Most key-value pairs of a release's metadata.
 const META_MAX: usize = 64;

@@ -11,7 +11,8 @@ use holdfast_protocol::name::{ServiceName, TargetName};
 
 use super::{Round, forget};
 use crate::history::Entry;
-use crate::store::{Write, row};
+use crate::store::row;
+use crate::store::write::Write;
 
 /// Most steps in one round. A step that has nothing to do emits nothing, so rounds end long before;
 /// what is left at the bound goes into the next round.

@@ -8,7 +8,7 @@ use holdfast_protocol::api::steer::{Steer, Steered};
 use super::Round;
 use crate::event::{Refused, Verb};
 use crate::history::Entry;
-use crate::store::Write;
+use crate::store::write::Write;
 
 impl Round<'_> {
     /// Carries out a person's wish for one track, and everything that follows from it.

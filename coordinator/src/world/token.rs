@@ -9,7 +9,8 @@ use holdfast_protocol::time::parse_span;
 use super::Round;
 use crate::event::Refused;
 use crate::history::Entry;
-use crate::store::{Write, row};
+use crate::store::row;
+use crate::store::write::Write;
 
 /// Longest life of a token.
 const TTL_MAX: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
