@@ -19,6 +19,7 @@ use quinn::{RecvStream, SendStream};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::{CloseReason, Context, artifacts};
 use crate::clock;
@@ -36,6 +37,11 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Time for the driver to say why it has let go of a connection. A revoked target is out after that,
 /// even if nothing can be written to disk.
 const LETTING_GO: Duration = Duration::from_millis(800);
+/// Messages that a target may send at once, beyond the steady rate.
+const MESSAGES_BURST: u32 = 200;
+/// Time after which it may send one more. It is not read faster, so none takes the driver's time from
+/// the others.
+const MESSAGE_EVERY: Duration = Duration::from_millis(50);
 /// Longest time between two looks at whether the peer's certificate is still valid.
 const VALIDITY_LOOK_MAX: Duration = Duration::from_secs(60);
 
@@ -139,6 +145,8 @@ struct Conversation<'c> {
     /// Until when the peer has proven who it is: the end of its certificate, or of the one that it
     /// was given on this connection.
     valid_until: Timestamp,
+    /// When the target's allowance of messages is whole again.
+    rested: Instant,
     /// Digest of the newest assignment that the target holds or was offered.
     offered: Option<Digest>,
     /// The newest report that the target was told is stored.
@@ -166,6 +174,7 @@ impl<'c> Conversation<'c> {
             peer,
             id,
             session: CoordinatorSession::default(),
+            rested: Instant::now(),
             offered: None,
             stored: 0,
         }
@@ -307,10 +316,25 @@ impl<'c> Conversation<'c> {
     /// many small requests must not pile up large answers.
     async fn answer(&mut self, control: &mut Control) -> Result<(), Ended> {
         while let Some(said) = self.session.poll_event() {
+            self.pace().await;
             self.said(said).await?;
+            // What is to be told does not wait until all that was said is answered.
+            match control.orders.has_changed() {
+                Ok(true) => self.follow_orders(control)?,
+                Ok(false) => {}
+                Err(_) => return Err(self.let_go().await),
+            }
             self.transmit(control).await?;
         }
         Ok(())
+    }
+
+    /// Waits where more is said than one target may say: a leaky bucket.
+    async fn pace(&mut self) {
+        let now = Instant::now();
+        self.rested = self.rested.max(now) + MESSAGE_EVERY;
+        let allowed = self.rested.checked_sub(MESSAGE_EVERY * MESSAGES_BURST);
+        tokio::time::sleep_until(allowed.unwrap_or(now)).await;
     }
 
     async fn said(&mut self, said: Said) -> Result<(), Ended> {

@@ -1,10 +1,12 @@
 //! Bytes that are no conversation, from a target with a certificate that is right.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::frame;
 use holdfast_protocol::message::{Hello, ToAgent, ToCoordinator};
+use holdfast_protocol::observed::Report;
+use holdfast_protocol::stream::AgentOpens;
 use holdfast_protocol::version::{ALPN_CONTROL, Range};
 use holdfast_tests::fleet::Fleet;
 use holdfast_tests::wait::{PATIENCE, expect, wait_for};
@@ -232,5 +234,94 @@ fn many_streams_are_not_opened_and_ten_thousand_one_after_the_other_cost_nothing
     );
     assert!(most < before + 32 * 1024);
     assert!(link.closed(Duration::ZERO).is_none());
+    assert_never_disconnected(&scene.fleet, "production-1");
+}
+
+#[test]
+fn a_target_that_talks_without_end_is_read_no_faster_than_it_may_talk() {
+    let scene = scene();
+    let link = scene.dial();
+    let mut control = link.introduce();
+    let report = |sequence| {
+        frame::encode(&ToCoordinator::Report(Report {
+            sequence,
+            generation: None,
+            converged: false,
+            complete: false,
+            statuses: Vec::new(),
+            transitions: Vec::new(),
+            conditions: None,
+            facts: None,
+        }))
+        .unwrap()
+    };
+    let began = Instant::now();
+    let flood: Vec<u8> = (1..=5_000).flat_map(report).collect();
+    control.say_bytes(&flood);
+    let mut stored = 0;
+    while began.elapsed() < Duration::from_secs(3) {
+        if let Heard::Said(ToAgent::Stored { sequence }) =
+            control.hear_within(Duration::from_millis(200))
+        {
+            stored = sequence;
+        }
+    }
+    println!("{stored} of 5000 messages were taken in 3 s");
+    assert!((200..400).contains(&stored), "{stored}");
+    // Meanwhile others are served at once.
+    let asked = Instant::now();
+    let other = join(&scene.net, &scene.fleet.token("staging", &[]), "staging-2");
+    println!("another one joined in {:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(2));
+    drop(other);
+    assert_never_disconnected(&scene.fleet, "production-1");
+}
+
+/// A service whose body is large, for one who asks and does not read.
+const LARGE: &str = "\
+apiVersion: holdfast/v1
+kind: Service
+metadata: {name: large, owner: team-large}
+spec:
+  artifacts: {blob: {file: blob.bin}}
+  runtime: process
+  template: {command: [\"/bin/sleep\", \"100000\", \"{{ artifacts.blob.path }}\"]}
+";
+
+#[test]
+fn those_who_ask_and_do_not_read_cost_little_and_disturb_nobody() {
+    let scene = scene();
+    let blob: Vec<u8> = (0..48 * 1024 * 1024u32)
+        .map(|n| n.to_le_bytes()[1])
+        .collect();
+    scene.fleet.apply(&[ENVIRONMENTS, LARGE].join("---\n"));
+    let digest = scene.fleet.release("large", "1.0.0", &[("blob", &blob)]);
+    let digest = digest.artifacts.values().next().unwrap().digest;
+    let link = scene.dial();
+    let mut control = link.introduce();
+    control.hear_until(|message| match message {
+        ToAgent::Assign(signed) => {
+            let assignment = signed.open_unverified().unwrap();
+            (!assignment.workloads.is_empty()).then_some(())
+        }
+        _ => None,
+    });
+    // The blob went through the coordinator's memory on its way in: that is not counted.
+    let (before, _) = scene.memory();
+    let streams: Vec<_> = (0..7)
+        .map(|_| {
+            let mut stream = link.open();
+            stream.say(&AgentOpens::Artifact { digest, offset: 0 });
+            stream
+        })
+        .collect();
+    holdfast_tests::wait::holds_for("memory is bounded", Duration::from_secs(2), || {
+        let (now, _) = scene.memory();
+        expect(now < before + 16 * 1024, (before, now))
+    });
+    let (after, _) = scene.memory();
+    println!("coordinator: {before} KiB before, {after} KiB with 7 artifacts that nobody reads");
+    let other = join(&scene.net, &scene.fleet.token("staging", &[]), "staging-2");
+    drop((other, streams));
     assert_never_disconnected(&scene.fleet, "production-1");
 }
