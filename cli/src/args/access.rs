@@ -46,7 +46,7 @@ pub enum Token {
                         holdfast token create -e staging > token.txt")]
 pub struct TokenCreate {
     /// The environment that its bearers join
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, alias = "env", value_name = "NAME")]
     pub environment: EnvironmentName,
     /// How long it may be used
     #[arg(long, value_name = "SPAN", default_value = "1h", value_parser = parse_span)]

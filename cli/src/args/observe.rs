@@ -55,7 +55,7 @@ pub struct Get {
     /// Only this one; for releases the service, for deployments the number
     pub name: Option<String>,
     /// Only of this environment
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, alias = "env", value_name = "NAME")]
     pub environment: Option<EnvironmentName>,
     /// Go on, and print a line for each change
     #[arg(short, long)]
@@ -85,7 +85,7 @@ pub struct Status {
     /// Only this service
     pub service: Option<ServiceName>,
     /// Only this environment
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, alias = "env", value_name = "NAME")]
     pub environment: Option<EnvironmentName>,
     /// Go on, and print a line for each change
     #[arg(short, long, conflicts_with = "wait")]
@@ -102,7 +102,7 @@ pub struct Why {
     /// The service
     pub service: ServiceName,
     /// The environment
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, alias = "env", value_name = "NAME")]
     pub environment: EnvironmentName,
 }
 
@@ -115,7 +115,7 @@ pub struct Explain {
     /// The service
     pub service: ServiceName,
     /// The environment
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, alias = "env", value_name = "NAME")]
     pub environment: EnvironmentName,
     /// As rendered for this target
     #[arg(long, value_name = "NAME")]
@@ -142,7 +142,7 @@ pub struct History {
     /// Only of this service
     pub service: Option<ServiceName>,
     /// Only of this environment
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, alias = "env", value_name = "NAME")]
     pub environment: Option<EnvironmentName>,
 }
 
@@ -164,7 +164,7 @@ pub struct Logs {
     /// The service
     pub service: ServiceName,
     /// The environment
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, alias = "env", value_name = "NAME")]
     pub environment: EnvironmentName,
     /// Only of this target
     #[arg(long, value_name = "NAME")]

@@ -40,7 +40,7 @@ pub struct Create {
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair::<String, String>)]
     pub meta: Vec<(String, String)>,
     /// With --wait: only these environments, instead of all that the service runs in
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, alias = "env", value_name = "NAME")]
     pub environment: Vec<EnvironmentName>,
     /// Waiting for its deployments.
     #[command(flatten)]

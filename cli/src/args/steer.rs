@@ -9,7 +9,7 @@ pub struct Track {
     /// The service
     pub service: ServiceName,
     /// The environment
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, alias = "env", value_name = "NAME")]
     pub environment: EnvironmentName,
     /// Why; it is recorded
     #[arg(long, value_name = "TEXT")]
