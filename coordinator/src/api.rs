@@ -32,9 +32,10 @@ use axum::extract::{DefaultBodyLimit, FromRequestParts};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::routing::get;
-use holdfast_protocol::api::Code;
+use holdfast_protocol::api::{Code, Problem};
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
+use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -131,6 +132,7 @@ fn bearer(header: &str) -> Option<&str> {
         description = "What should run where, what does, and why it does not move."
     ),
     security(("bearer" = [])),
+    components(schemas(Problem)),
     modifiers(&Bearer)
 )]
 struct Description;
@@ -148,7 +150,8 @@ impl utoipa::Modify for Bearer {
 
 /// Every route, described and served.
 pub fn router(app: App) -> Router {
-    let (routed, description) = described().split_for_parts();
+    let (routed, mut description) = described().split_for_parts();
+    describe_refusals(&mut description);
     let description = serde_json::to_string(&description).expect("a description is plain data");
     let open = Router::new()
         .route("/healthz", get(health::healthz))
@@ -168,6 +171,31 @@ pub fn router(app: App) -> Router {
             idempotency::keep,
         ))
         .with_state(app)
+}
+
+/// Whatever is asked can be refused, and always in the same form.
+fn describe_refusals(description: &mut utoipa::openapi::OpenApi) {
+    let problem = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .build();
+    let refusal = ResponseBuilder::new()
+        .description("a refusal (RFC 9457)")
+        .content("application/problem+json", problem)
+        .build();
+    for path in description.paths.paths.values_mut() {
+        let operations = [
+            &mut path.get,
+            &mut path.head,
+            &mut path.put,
+            &mut path.post,
+            &mut path.patch,
+            &mut path.delete,
+        ];
+        for operation in operations.into_iter().flatten() {
+            let responses = &mut operation.responses.responses;
+            responses.insert("default".to_owned(), refusal.clone().into());
+        }
+    }
 }
 
 fn described() -> OpenApiRouter<App> {

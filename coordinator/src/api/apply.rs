@@ -109,6 +109,7 @@ async fn compiled(app: &App, request: ApplyRequest) -> Result<Prepared, Failed> 
 /// Which revisions.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Which {
     /// At most so many: the newest ones.
     limit: Option<u32>,

@@ -17,6 +17,7 @@ use crate::store::DeploymentPage;
 /// Which deployments.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Filter {
     /// Only of this service.
     service: Option<String>,

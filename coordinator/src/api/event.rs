@@ -23,6 +23,7 @@ const STREAM_PAGE_ROWS: u32 = 256;
 /// Which entries.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Which {
     /// Only after the one with this number.
     after: Option<u64>,

@@ -17,7 +17,7 @@ use holdfast_protocol::api::Code;
 use holdfast_protocol::digest::Digest;
 
 use super::apply::REQUEST_MAX_BYTES;
-use super::problem::Failed;
+use super::problem::{ANSWER_TIMEOUT, Failed};
 use super::{App, Caller};
 use crate::clock;
 use crate::event::Refused;
@@ -93,9 +93,10 @@ async fn once(
     }
     let (mut parts, body) = request.into_parts();
     let _known = Caller::from_request_parts(&mut parts, &app).await?;
-    let body = to_bytes(body, REQUEST_MAX_BYTES)
+    let body = tokio::time::timeout(ANSWER_TIMEOUT, to_bytes(body, REQUEST_MAX_BYTES))
         .await
-        .map_err(|_| wrong("the body is too large"))?;
+        .map_err(|_| wrong("the body did not come in time"))?
+        .map_err(|_| wrong("the body broke off or is too large"))?;
     // The token is part of what is compared: a key of somebody else's is another key.
     let caller = parts
         .headers
@@ -115,28 +116,39 @@ async fn once(
         let detail = "a request with this Idempotency-Key is being answered";
         Failed(Refused::new(Code::Conflict, detail).help("try again in a moment"))
     })?;
-    if let Some((before, status, body)) = app.store.answer(&key).await? {
-        if before != asked {
-            return Err(Failed(Refused::new(
-                Code::Conflict,
-                "this Idempotency-Key was used for another request",
-            )));
-        }
-        return Ok(answer(status, body));
-    }
     // A task of its own: a caller whose connection breaks will ask again, and has to find the answer.
     let request = Request::from_parts(parts, Body::from(body));
     let doing = tokio::spawn(async move {
         let _taken = taken;
-        let response = next.run(request).await;
-        keep_answer(&app, &key, &asked, response).await
+        answer_once(&app, &key, &asked, request, next).await
     });
     doing.await.map_err(|_| {
         Failed(Refused::new(
             Code::Internal,
             "the request failed; please report it",
         ))
-    })
+    })?
+}
+
+/// The answer of before, or that of now.
+async fn answer_once(
+    app: &App,
+    key: &str,
+    asked: &str,
+    request: Request,
+    next: Next,
+) -> Result<Response, Failed> {
+    match app.store.answer(key).await? {
+        Some((before, status, body)) if before == asked => Ok(answer(status, body)),
+        Some(_) => Err(Failed(Refused::new(
+            Code::Conflict,
+            "this Idempotency-Key was used for another request",
+        ))),
+        None => {
+            let response = next.run(request).await;
+            Ok(keep_answer(app, key, asked, response).await)
+        }
+    }
 }
 
 /// Keeps an answer that tells of something done. One that cannot be kept is given all the same, since

@@ -30,6 +30,7 @@ const TARGETS_MAX: usize = 100;
 /// Which output.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Which {
     /// Of this service.
     service: String,

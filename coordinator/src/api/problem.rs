@@ -159,7 +159,7 @@ pub async fn no_method(method: Method, uri: Uri) -> Response {
 }
 
 /// Longest time for an answer to begin, the reading of the request included.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Answers for those who take too long. What they were asked to do may still be done.
 pub async fn in_time(request: Request, next: Next) -> Response {

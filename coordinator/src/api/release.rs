@@ -18,6 +18,7 @@ use crate::event::Event;
 /// Which releases.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Filter {
     /// Only of this service.
     service: Option<String>,

@@ -22,6 +22,7 @@ use crate::world::view::TrackFilter;
 /// Which tracks.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Filter {
     /// Only of this service.
     service: Option<String>,
@@ -85,6 +86,7 @@ fn demand_known(
 /// One track.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct OneTrack {
     /// Its service.
     service: String,
@@ -150,6 +152,7 @@ pub async fn explain(
 /// Which workloads.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Which {
     /// Of this service.
     service: String,

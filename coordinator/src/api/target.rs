@@ -16,6 +16,7 @@ use crate::event::{Event, Refused};
 /// Which targets.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct Filter {
     /// Only of this environment.
     environment: Option<String>,

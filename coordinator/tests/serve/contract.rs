@@ -55,6 +55,31 @@ async fn every_route_of_the_table_is_described_and_no_other() {
 }
 
 #[tokio::test]
+async fn the_description_says_where_parameters_go_and_how_refusals_look() {
+    let program = Program::start();
+    let openapi = program.get("/v1/openapi.json").await;
+    assert!(openapi["components"]["schemas"]["Problem"].is_object());
+    for (path, methods) in openapi["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let refusal = &operation["responses"]["default"]["content"];
+            assert!(
+                refusal["application/problem+json"].is_object(),
+                "{method} {path}"
+            );
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                let name = parameter["name"].as_str().unwrap();
+                let place = if path.contains(&format!("{{{name}}}")) {
+                    "path"
+                } else {
+                    "query"
+                };
+                assert_eq!(parameter["in"], place, "{name} of {method} {path}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn no_described_route_is_open_to_strangers() {
     let program = Program::start();
     let openapi = program.get("/v1/openapi.json").await;

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::program::{PATIENCE, Program};
 
 /// Entries written while the stream is read.
-const WRITES: u64 = 60;
+const WRITES: usize = 60;
 
 /// Numbers of the entries after `after`, until `count` have come.
 async fn follow(program: &Program, after: u64, count: usize) -> Vec<u64> {
@@ -49,13 +49,13 @@ async fn a_stream_that_is_resumed_misses_nothing_while_entries_are_written() {
     };
     let reading = async {
         let mut seen = Vec::new();
-        while (seen.len() as u64) < WRITES {
+        while seen.len() < WRITES {
             let last = seen.last().copied().unwrap_or(begin);
-            seen.extend(follow(&program, last, 7.min(WRITES as usize - seen.len())).await);
+            seen.extend(follow(&program, last, 7.min(WRITES - seen.len())).await);
         }
         seen
     };
     let ((), seen) = tokio::join!(writing, reading);
-    let expected: Vec<u64> = (begin + 1..=begin + WRITES).collect();
+    let expected: Vec<u64> = (begin + 1..=begin + WRITES as u64).collect();
     assert_eq!(seen, expected);
 }
