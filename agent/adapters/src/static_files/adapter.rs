@@ -161,9 +161,10 @@ impl Inner {
             return self.forget_earlier_link(service, &site);
         }
         self.remember(service, &site)?;
+        make_versions(&site)?;
+        // Only now is there a directory to watch, where this is the first release.
         self.watch.forget(service);
         self.watch.add(service, &site.link);
-        make_versions(&site)?;
         // The marker comes first: what lies there without one is nobody's.
         site.write_owner(&owner)
             .map_err(failed("cannot mark what is to be made"))?;
