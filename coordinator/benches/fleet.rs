@@ -294,7 +294,7 @@ fn report(world: &World, name: &TargetName, services: usize, state: State) -> Re
             version: Some(placed.point.version.clone()),
             state,
             message: String::new(),
-            since: clock::now(),
+            since: placed.since,
             restarts: 0,
         }
     };
