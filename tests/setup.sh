@@ -11,7 +11,7 @@ BUILD_NEEDS="cc:gcc make:make"
 # Cargo fetches over TLS, and so needs certificates.
 BUILD_FILES="/usr/include/stdlib.h:libc6-dev /etc/ssl/certs/ca-certificates.crt:ca-certificates"
 TEST_NEEDS="ip:iproute2 nsenter:util-linux systemd-nspawn:systemd-container mmdebstrap:mmdebstrap
-    nginx:nginx redis-server:redis-server"
+    nginx:nginx redis-server:redis-server faketime:faketime"
 RUST_NEEDED="1.95"
 
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
