@@ -1,5 +1,8 @@
 //! Uploading the content of artifacts. Content is addressed by its SHA-256, so an upload can be
 //! repeated, and one that does not match its name leaves nothing behind.
+//!
+//! Content stays for ever, as releases do. A file whose round was never committed is not known to
+//! anyone; the next upload of the same content takes its place.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
