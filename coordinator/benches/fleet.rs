@@ -264,6 +264,7 @@ fn targets(count: usize, connection: &quinn::Connection) -> Vec<Target> {
             since: now,
             revoked_at: None,
             converged: None,
+            ahead: None,
         };
         Target {
             labels: Target::merge_labels(&kept),

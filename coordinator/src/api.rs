@@ -228,6 +228,7 @@ fn answered() -> OpenApiRouter<App> {
         .routes(routes!(target::list))
         .routes(routes!(target::one))
         .routes(routes!(target::revoke))
+        .routes(routes!(target::resume))
         .routes(routes!(target::label))
         .routes(routes!(release::create))
         .routes(routes!(release::list))

@@ -366,6 +366,15 @@ fn take(round: &mut Round<'_>, event: Event) {
             let answer = round.revoke_target(&target, &by, reason.as_deref());
             round.answer(reply, answer);
         }
+        Event::ResumeTarget {
+            target,
+            by,
+            reason,
+            reply,
+        } => {
+            let answer = round.resume_target(&target, &by, reason.as_deref());
+            round.answer(reply, answer);
+        }
         Event::Label {
             target,
             change,

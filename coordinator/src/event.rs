@@ -215,6 +215,17 @@ pub enum Event {
         /// The answer.
         reply: Reply<()>,
     },
+    /// A target that is ahead of what is known here is to go on.
+    ResumeTarget {
+        /// Which.
+        target: TargetName,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: Option<String>,
+        /// The answer.
+        reply: Reply<()>,
+    },
     /// A target's labels change.
     Label {
         /// Which target.

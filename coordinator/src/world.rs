@@ -322,6 +322,13 @@ impl Target {
         matches!(&self.link, Link::Up { session: newest, .. } if *newest == session)
     }
 
+    /// The newest assignment, unless it is held back.
+    #[must_use]
+    pub fn deliverable(&self) -> Option<Arc<SignedAssignment>> {
+        let newest = self.assigned.as_ref().filter(|_| self.kept.ahead.is_none());
+        newest.map(|assigned| Arc::clone(&assigned.signed))
+    }
+
     /// Digests of the workload bodies that it may ask for.
     pub fn entitled(&self) -> impl Iterator<Item = &Digest> {
         self.lines().map(|line| &line.body)

@@ -14,6 +14,7 @@
 //! | `GET /v1/services[/{name}]` | | items of [`service::Service`] |
 //! | `GET /v1/targets[/{name}]?environment=` | | items of [`target::Target`] |
 //! | `POST /v1/targets/{name}/revoke` | [`steer::Steer`] | [`target::Target`] |
+//! | `POST /v1/targets/{name}/resume` | [`steer::Steer`] | [`target::Target`] |
 //! | `PATCH /v1/targets/{name}/labels` | [`target::LabelChange`] | [`target::Target`] |
 //! | `HEAD, PUT /v1/artifacts/{digest}` | the bytes | 200, 201; 404 |
 //! | `POST /v1/services/{name}/releases` | [`release::NewRelease`] | [`release::Release`] |

@@ -1,5 +1,5 @@
 //! Real programs for tests: a coordinator, agents, the operator's command line, in a directory of
-//! their own, on loopback. Nothing that a [`Fleet`] starts outlives it, workloads included.
+//! their own, on loopback. Nothing that a [`fleet::Fleet`] starts outlives it, workloads included.
 //!
 //! ```no_run
 //! # use holdfast_tests::fleet::Fleet;

@@ -72,6 +72,8 @@ pub struct TokenRevoke {
 pub enum Target {
     /// Takes a target's certificate away and closes its connection
     Revoke(TargetRevoke),
+    /// Lets a target go on that holds an assignment which the coordinator does not know
+    Resume(TargetResume),
     /// Sets labels, and removes those written with a trailing `-`
     Label(TargetLabel),
 }
@@ -80,6 +82,21 @@ pub enum Target {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  holdfast target revoke web-3 --reason stolen")]
 pub struct TargetRevoke {
+    /// The target
+    pub name: TargetName,
+    /// Why; it is recorded
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+/// Lets a target go on.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "After an old backup of the coordinator was restored, targets may hold assignments \
+                  that it does not know.\nNothing is sent to those until a person says so.\n\n\
+                  Examples:\n  holdfast target resume web-3 --reason 'restored from backup'"
+)]
+pub struct TargetResume {
     /// The target
     pub name: TargetName,
     /// Why; it is recorded

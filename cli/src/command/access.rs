@@ -7,13 +7,13 @@ use holdfast_protocol::api::environment::Environment;
 use holdfast_protocol::api::steer::Steer;
 use holdfast_protocol::api::target::{LabelChange, Target as TargetObject};
 use holdfast_protocol::api::token::{CreatedToken, NewToken, Token as TokenObject};
-use holdfast_protocol::name::EnvironmentName;
+use holdfast_protocol::name::{EnvironmentName, TargetName};
 use holdfast_protocol::time::friendly;
 use reqwest::Method;
 
 use super::{Outcome, Session};
 use crate::args::Global;
-use crate::args::access::{Login, Target, TargetLabel, TargetRevoke, Token, TokenCreate};
+use crate::args::access::{Login, Target, TargetLabel, Token, TokenCreate};
 use crate::client::Client;
 use crate::clock;
 use crate::context::{self, Connection, Context, Surroundings};
@@ -130,7 +130,7 @@ pub async fn ca(session: &mut Session<'_>) -> Outcome {
             .environments
             .iter()
             .map(|item| {
-                let names = |list: &[holdfast_protocol::name::TargetName]| {
+                let names = |list: &[TargetName]| {
                     let names: Vec<&str> = list.iter().map(|name| name.as_str()).collect();
                     Cell::from(if names.is_empty() {
                         "-".to_owned()
@@ -234,22 +234,27 @@ async fn warn_undeclared(session: &mut Session<'_>, name: &EnvironmentName) -> R
 /// The coordinator refuses.
 pub async fn target(session: &mut Session<'_>, args: &Target) -> Outcome {
     let changed = match args {
-        Target::Revoke(args) => revoke(session, args).await?,
+        Target::Revoke(args) => person(session, &args.name, "revoke", args.reason.as_ref()).await?,
+        Target::Resume(args) => person(session, &args.name, "resume", args.reason.as_ref()).await?,
         Target::Label(args) => label(session, args).await?,
     };
     session.screen.list(&[changed], "")?;
     Ok(Exit::Done)
 }
 
-async fn revoke(session: &Session<'_>, args: &TargetRevoke) -> Result<TargetObject, Failure> {
+/// What a person asks of one target, with a reason.
+async fn person(
+    session: &Session<'_>,
+    name: &TargetName,
+    verb: &str,
+    reason: Option<&String>,
+) -> Result<TargetObject, Failure> {
     let steer = Steer {
-        reason: args.reason.clone(),
+        reason: reason.cloned(),
         version: None,
     };
-    session
-        .client
-        .post(&["targets", args.name.as_str(), "revoke"], &steer)
-        .await
+    let path = ["targets", name.as_str(), verb];
+    session.client.post(&path, &steer).await
 }
 
 async fn label(session: &Session<'_>, args: &TargetLabel) -> Result<TargetObject, Failure> {

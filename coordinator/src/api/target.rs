@@ -99,6 +99,34 @@ pub async fn revoke(
     find(&app, &name).await
 }
 
+/// Lets a target go on that holds an assignment which is not known here, in a new epoch.
+#[utoipa::path(
+    post,
+    path = "/v1/targets/{name}/resume",
+    params(("name" = String, Path)),
+    request_body = Steer,
+    responses((status = 200, body = Target), (status = 404, description = "no such target"))
+)]
+pub async fn resume(
+    State(app): State<App>,
+    Caller(user): Caller,
+    Path(name): Path<String>,
+    Body(steer): Body<Steer>,
+) -> Answer<Target> {
+    problem::check_reason(steer.reason.as_ref())?;
+    let target: TargetName = super::parse(&name)?;
+    let (name, by, reason) = (target.clone(), user.name, steer.reason);
+    app.driver
+        .request(|reply| Event::ResumeTarget {
+            target,
+            by,
+            reason,
+            reply,
+        })
+        .await?;
+    find(&app, &name).await
+}
+
 /// Sets and removes labels.
 #[utoipa::path(
     patch,

@@ -76,6 +76,10 @@ pub struct Target {
     pub revoked_at: Option<Timestamp>,
     /// The newest assignment that it has made so.
     pub converged: Option<Generation>,
+    /// The assignment that it holds, where that is newer than any that was known here: nothing is sent
+    /// to it until a person lets it go on.
+    #[serde(default)]
+    pub ahead: Option<Generation>,
 }
 
 /// A certificate that was issued.

@@ -8,8 +8,9 @@ use holdfast_engine::track::Point;
 use holdfast_protocol::assignment::{Assignment, Entry as Line, Generation};
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::{ServiceName, TargetName};
+use holdfast_protocol::time::Timestamp;
 
-use super::{After, Assigned, OrderChange, Round, World};
+use super::{After, Assigned, OrderChange, Round, Target, World};
 use crate::store::row;
 use crate::store::write::Write;
 
@@ -62,6 +63,17 @@ impl Round<'_> {
             if let Some(assigned) = self.world.next_assignment(&name, self.now) {
                 self.put_assignment(&name, assigned);
             }
+        }
+    }
+
+    /// Begins a new epoch for a target, which outranks every number it may hold.
+    pub(super) fn begin_epoch(&mut self, name: &TargetName, after: u64) {
+        let generation = Generation {
+            epoch: after.saturating_add(1),
+            number: 1,
+        };
+        if let Some(assigned) = self.world.signed_assignment(name, generation, self.now) {
+            self.put_assignment(name, assigned);
         }
     }
 
@@ -126,26 +138,13 @@ impl World {
 
     /// The assignment that follows from what is placed on a target, where it says something else
     /// than the newest one.
-    fn next_assignment(
-        &self,
-        name: &TargetName,
-        now: holdfast_protocol::time::Timestamp,
-    ) -> Option<Assigned> {
-        let target = self.targets.get(name)?;
-        let environment = &target.kept.environment;
-        let placed = target.placed.iter();
-        let workloads: Vec<Line> = placed
-            .filter_map(|(service, placed)| {
-                Some(Line {
-                    service: service.clone(),
-                    body: *placed.body.as_ref().ok()?,
-                })
-            })
-            .collect();
+    fn next_assignment(&self, name: &TargetName, now: Timestamp) -> Option<Assigned> {
+        let target = self.targets.get(name).filter(|t| t.kept.ahead.is_none())?;
         let newest = target
             .assigned
             .as_ref()
             .map(|assigned| &assigned.assignment);
+        let workloads = lines(target);
         if newest.map_or(workloads.is_empty(), |newest| newest.workloads == workloads) {
             return None;
         }
@@ -159,19 +158,27 @@ impl World {
                 ..newest.generation
             },
         );
+        self.signed_assignment(name, generation, now)
+    }
+
+    /// What is placed on a target, under this number.
+    fn signed_assignment(
+        &self,
+        name: &TargetName,
+        generation: Generation,
+        now: Timestamp,
+    ) -> Option<Assigned> {
+        let target = self.targets.get(name)?;
+        let environment = &target.kept.environment;
         let assignment = Assignment {
             generation,
             environment: environment.clone(),
             target: name.clone(),
-            workloads,
+            workloads: lines(target),
             issued_at: now,
         };
-        let signed = self
-            .trust
-            .environments
-            .get(environment)?
-            .signing
-            .sign(&assignment);
+        let signing = &self.trust.environments.get(environment)?.signing;
+        let signed = signing.sign(&assignment);
         let digest = signed.digest();
         Some(Assigned {
             assignment,
@@ -179,4 +186,17 @@ impl World {
             digest,
         })
     }
+}
+
+/// What is placed on a target, as far as it could be rendered.
+fn lines(target: &Target) -> Vec<Line> {
+    let placed = target.placed.iter();
+    placed
+        .filter_map(|(service, placed)| {
+            Some(Line {
+                service: service.clone(),
+                body: *placed.body.as_ref().ok()?,
+            })
+        })
+        .collect()
 }

@@ -168,6 +168,7 @@ impl Round<'_> {
             since: self.now,
             revoked_at: None,
             converged: None,
+            ahead: None,
         };
         let labels = Target::merge_labels(&kept);
         let replaced = self.world.targets.remove(&request.name);

@@ -153,7 +153,8 @@ fn view(target: &Target, service: &ServiceName) -> View {
         (Some(placed), observed) => seen(placed, observed),
     };
     View {
-        connected: target.is_connected(),
+        // One that nothing is sent to is as far from here as one that is away.
+        connected: target.is_connected() && target.kept.ahead.is_none(),
         since: target.kept.since,
         seen,
     }

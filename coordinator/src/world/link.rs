@@ -25,10 +25,7 @@ use crate::store::write::Write;
 const AWAY: Duration = Duration::from_secs(5);
 
 impl Round<'_> {
-    /// Lets a target in that has proven who it is.
-    ///
-    /// # Errors
-    /// [`Refused`] when it is not a member any more.
+    /// Lets a target in that has proven who it is, or answers that it is not a member any more.
     pub fn connected(&mut self, connected: Connected) {
         let Connected {
             peer,
@@ -49,11 +46,10 @@ impl Round<'_> {
         let Ok(there) = self.target_mut(&name) else {
             return;
         };
+        let ahead = ahead(there, hello.held);
+        there.kept.ahead = there.kept.ahead.or(ahead);
         orders.send_replace(Orders {
-            assignment: there
-                .assigned
-                .as_ref()
-                .map(|assigned| assigned.signed.clone()),
+            assignment: there.deliverable(),
             stored: 0,
         });
         let before = std::mem::replace(
@@ -69,7 +65,7 @@ impl Round<'_> {
         }
         there.kept.agent_version = said(&hello.agent_version, NAME_MAX_BYTES);
         there.kept.facts = plain_facts(hello.facts);
-        let (environment, ahead) = (there.kept.environment.clone(), ahead(there, hello.held));
+        let environment = there.kept.environment.clone();
         self.close_older(before);
         self.relabel(&name);
         self.keep_target(&name);
@@ -84,8 +80,8 @@ impl Round<'_> {
             self.record(Entry {
                 kind: "target.ahead",
                 message: format!(
-                    "{name} holds assignment {held}, which is newer than any that is known here: \
-                     was an old backup restored?"
+                    "{name} holds assignment {held}, which is not known here: was an old backup \
+                     restored? Nothing is sent to it until `holdfast target resume {name}`"
                 ),
                 environment: Some(environment.clone()),
                 target: Some(name.clone()),
@@ -401,14 +397,15 @@ pub(super) fn plain_facts(facts: Facts) -> Facts {
     }
 }
 
-/// The number that a target holds, where it is greater than any that this coordinator has given.
+/// The number that a target holds, where this coordinator has given none so high, or has given it to
+/// other content.
 fn ahead(there: &Target, held: Option<Held>) -> Option<Generation> {
-    let newest = there
-        .assigned
-        .as_ref()
-        .map(|assigned| assigned.assignment.generation);
-    held.map(|held| held.generation)
-        .filter(|held| Some(*held) > newest)
+    let held = held?;
+    let unknown = there.assigned.as_ref().is_none_or(|newest| {
+        let given = newest.assignment.generation;
+        held.generation > given || held.generation == given && held.digest != newest.digest
+    });
+    unknown.then_some(held.generation)
 }
 
 /// Merges statuses into what is known; gives what changed.

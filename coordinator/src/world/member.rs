@@ -76,6 +76,43 @@ impl Round<'_> {
         Ok(())
     }
 
+    /// Lets a target go on that holds an assignment which is not known here: what is placed on it now
+    /// is sent to it in a new epoch, and what it holds is given up.
+    ///
+    /// # Errors
+    /// [`Refused`] when there is no such target.
+    pub fn resume_target(
+        &mut self,
+        name: &TargetName,
+        by: &str,
+        reason: Option<&str>,
+    ) -> Result<(), Refused> {
+        let there = self.target_mut(name)?;
+        let Some(ahead) = there.kept.ahead.take() else {
+            return Ok(());
+        };
+        let known = there
+            .assigned
+            .as_ref()
+            .map_or(0, |a| a.assignment.generation.epoch);
+        let environment = there.kept.environment.clone();
+        self.keep_target(name);
+        self.begin_epoch(name, ahead.epoch.max(known));
+        self.record(Entry {
+            kind: "target.resumed",
+            actor: Some(by.to_owned()),
+            message: format!(
+                "{name} gives up assignment {ahead} and goes on in a new epoch: {}",
+                reason.unwrap_or("no reason given")
+            ),
+            environment: Some(environment.clone()),
+            target: Some(name.clone()),
+            ..Entry::default()
+        });
+        self.environment_moved(&environment);
+        Ok(())
+    }
+
     /// Forgets a target that leaves for good.
     pub fn leave(&mut self, name: &TargetName, session: super::SessionId) {
         let Some(there) = self

@@ -12,12 +12,12 @@ use holdfast_protocol::api::environment::Environment;
 use holdfast_protocol::api::explain::{Explanation, Field};
 use holdfast_protocol::api::service::Service;
 use holdfast_protocol::api::status::{Current, Stable, Status, Wanted};
-use holdfast_protocol::api::target::Target;
+use holdfast_protocol::api::target::{Condition, Target};
 use holdfast_protocol::api::wait::Wait;
 use holdfast_protocol::api::whereabouts::Whereabouts;
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::{EnvironmentName, ServiceName, TargetName, Version};
-use holdfast_protocol::observed::State;
+use holdfast_protocol::observed::{State, TargetConditionKind};
 use holdfast_protocol::time::Timestamp;
 
 use super::World;
@@ -460,7 +460,9 @@ fn target(target: &super::Target) -> Target {
             .map_or(0, |generation| generation.number),
         agent_version: target.kept.agent_version.clone(),
         certificate_expires: target.kept.certificate_expires,
-        conditions: target.kept.conditions.clone(),
+        conditions: held_back(target)
+            .chain(target.kept.conditions.clone())
+            .collect(),
         revoked: target.kept.revoked_at.is_some(),
         joined_at: target.kept.joined_at,
     }
@@ -472,4 +474,18 @@ fn readable(template: &str) -> String {
     template
         .replace(PLACEHOLDER_OPEN, "{")
         .replace(PLACEHOLDER_CLOSE, "}")
+}
+
+/// That nothing is sent to a target, where that is so.
+fn held_back(target: &super::Target) -> impl Iterator<Item = Condition> {
+    let kept = &target.kept;
+    kept.ahead.into_iter().map(|held| Condition {
+        kind: TargetConditionKind::AssignmentRefused,
+        message: format!(
+            "it holds assignment {held}, which is not known here: nothing is sent to it until \
+             `holdfast target resume {}`",
+            kept.name
+        ),
+        since: kept.since,
+    })
 }
