@@ -542,3 +542,32 @@ proptest! {
         let _ = render(&diagnostics, true);
     }
 }
+
+#[test]
+fn a_template_is_checked_though_the_service_runs_nowhere_yet() {
+    let content = service(
+        "web",
+        "template: {comand: [a, '{{ vars.of_some_environment }}']}",
+    );
+    let complain = |runtime: &str, template: &serde_json::Value, _: &_| {
+        assert_eq!(runtime, "process");
+        let keys = template.as_object().into_iter().flat_map(|o| o.keys());
+        let problem = |path: &String| TemplateProblem {
+            path: path.clone(),
+            message: "unknown field".to_owned(),
+        };
+        keys.map(problem).collect()
+    };
+    let name = set_name("default");
+    let error = compile(&sets(&[("default", &content)]), &name, &complain).unwrap_err();
+    expect![[r#"
+        error: `template.comand`: unknown field
+         --> default.yaml:5:45
+          |
+        5 | spec: {runtime: process, template: {comand: [a, '{{ vars.of_some_environment }}']}}
+          |                                             ^
+          |
+          = help: docs/adapters.md tells what `process` takes
+    "#]]
+    .assert_eq(&render(&error, false));
+}

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_protocol::api::apply::{ManifestFile, default_set};
 use holdfast_protocol::name::{ArtifactName, EnvironmentName, LabelKey, LabelValue, ServiceName};
 use holdfast_protocol::time::{millis, parse_span};
 use holdfast_protocol::workload::{BODY_MAX_BYTES, Rollback};
@@ -16,7 +17,7 @@ use crate::compiled::{
 };
 use crate::diagnostic::Place;
 use crate::manifest::node::{Node, NodeValue};
-use crate::manifest::{Document, Reach, read_extent};
+use crate::manifest::{self, Document, Reach, read_extent};
 use crate::track::TrackName;
 
 /// All environments, services and tracks. Names and order have been checked.
@@ -39,7 +40,50 @@ pub(super) fn compiled(
     for (name, owned) in &declared.environments {
         tracks_of(name, *owned, declared, &mut compiled, validate, report);
     }
+    check_unplaced(declared, &compiled, validate, report);
     compiled
+}
+
+/// Checks the templates of services that run nowhere yet: what is wrong with one must not wait for
+/// somebody else's environment. What only an environment can give, such as a variable, is not missed.
+fn check_unplaced(
+    declared: &Declared<'_>,
+    compiled: &Compiled,
+    validate: Validate<'_>,
+    report: &mut Report<'_>,
+) {
+    let placed: BTreeSet<&ServiceName> = compiled.tracks.keys().map(|name| &name.service).collect();
+    let (stand_in, set) = (manifest::parse(&[stand_in()]).0, default_set());
+    let Some((environment, document)) = stand_in.environments.first_key_value() else {
+        return;
+    };
+    let unplaced = declared
+        .services
+        .iter()
+        .filter(|(name, _)| !placed.contains(*name));
+    for (name, owned) in unplaced {
+        let merged = Merged {
+            tree: layers::track(owned.document, document),
+            service: *owned,
+            environment: Owned {
+                set: &set,
+                document,
+            },
+        };
+        let name = TrackName {
+            service: ServiceName::clone(name),
+            environment: environment.clone(),
+        };
+        check_template(&track(name, Vec::new(), &merged), &merged, validate, report);
+    }
+}
+
+/// An environment that says nothing.
+fn stand_in() -> ManifestFile {
+    ManifestFile {
+        path: String::new(),
+        content: "apiVersion: holdfast/v1\nkind: Environment\nmetadata: {name: any}\n".to_owned(),
+    }
 }
 
 fn tracks_of(
@@ -349,6 +393,22 @@ fn health_check(tree: &Tree<'_>) -> Option<CheckSpec> {
 /// What needs all layers together: the template, the health check, and what texts refer to.
 fn check(spec: &TrackSpec, merged: &Merged<'_>, validate: Validate<'_>, report: &mut Report<'_>) {
     let configuration = &*spec.configuration;
+    check_template(spec, merged, validate, report);
+    for problem in reference::check(configuration) {
+        let (owned, place) = merged.place_of(&problem.path);
+        let place = owned.document.file.narrowed(place, &problem.text);
+        report.add(owned, place, problem.message, problem.help);
+    }
+}
+
+/// What the runtime says of the template, and what can be said without knowing it.
+fn check_template(
+    spec: &TrackSpec,
+    merged: &Merged<'_>,
+    validate: Validate<'_>,
+    report: &mut Report<'_>,
+) {
+    let configuration = &*spec.configuration;
     let problems = validate(
         &configuration.runtime,
         &configuration.template,
@@ -381,11 +441,6 @@ fn check(spec: &TrackSpec, merged: &Merged<'_>, validate: Validate<'_>, report: 
         let (owned, place) = merged.place_of("health");
         let message = "`health` needs one of: http, tcp, exec".to_owned();
         report.add(owned, place, message, None);
-    }
-    for problem in reference::check(configuration) {
-        let (owned, place) = merged.place_of(&problem.path);
-        let place = owned.document.file.narrowed(place, &problem.text);
-        report.add(owned, place, problem.message, problem.help);
     }
 }
 
