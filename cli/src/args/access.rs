@@ -92,9 +92,10 @@ pub struct TargetRevoke {
 /// Lets a target go on.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "After an old backup of the coordinator was restored, targets may hold assignments \
-                  that it does not know.\nNothing is sent to those until a person says so.\n\n\
-                  Examples:\n  holdfast target resume web-3 --reason 'restored from backup'"
+    after_help = "Examples:\n  holdfast target resume web-3 --reason restored",
+    after_long_help = "After an old backup of the coordinator was restored, targets may hold \
+                       assignments that it does not know.\nNothing is sent to those until a person \
+                       says so.\n\nExamples:\n  holdfast target resume web-3 --reason restored"
 )]
 pub struct TargetResume {
     /// The target
