@@ -29,6 +29,7 @@ pub(crate) struct Turns {
     root: PathBuf,
     turns: Mutex<BTreeMap<ServiceName, Arc<Turn<()>>>>,
     operations: Arc<Semaphore>,
+    looks: Arc<Semaphore>,
 }
 
 impl Turns {
@@ -38,6 +39,7 @@ impl Turns {
             root,
             turns: Mutex::new(BTreeMap::new()),
             operations: Arc::new(Semaphore::new(OPERATIONS_MAX)),
+            looks: Arc::new(Semaphore::new(1)),
         })
     }
 
@@ -62,6 +64,20 @@ impl Turns {
         .await
     }
 
+    /// Looks at everything. One whose future was dropped, because a disk does not answer, is waited
+    /// for by the next one: each would cost a thread that may never end.
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let permit = Arc::clone(&self.looks).acquire_owned().await;
+        blocking(move || {
+            let _permit = permit;
+            look()
+        })
+        .await
+    }
+
     fn turn(&self, service: &ServiceName) -> Arc<Turn<()>> {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(turns.entry(service.clone()).or_default())
@@ -69,7 +85,7 @@ impl Turns {
 }
 
 /// Runs something that may block, on a thread of its own.
-pub(crate) async fn blocking<T: Send + 'static>(
+async fn blocking<T: Send + 'static>(
     operation: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
     let (done, result) = oneshot::channel();
@@ -88,4 +104,25 @@ pub(crate) fn thread(run: impl FnOnce() + Send + 'static) -> io::Result<()> {
 
 fn lock(path: &Path) -> Result<std::fs::File, Failure> {
     durable::lock(path).map_err(failed(format!("cannot lock {}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn a_look_that_hangs_is_waited_for_and_not_joined_by_others() {
+        let home = tempfile::tempdir().unwrap();
+        let turns = Turns::open(home.path().join("turns")).unwrap();
+        let (release, held) = mpsc::channel::<()>();
+        let short = Duration::from_millis(50);
+        let hangs = turns.look(move || Ok(held.recv().is_err()));
+        assert!(tokio::time::timeout(short, hangs).await.is_err());
+        let waits = turns.look(|| Ok(true));
+        assert!(tokio::time::timeout(short, waits).await.is_err());
+        drop(release);
+        assert!(turns.look(|| Ok(true)).await.unwrap());
+    }
 }

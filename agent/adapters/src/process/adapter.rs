@@ -27,7 +27,7 @@ use crate::process::stop::{self, Family};
 use crate::process::supervisor::Supervisor;
 use crate::process::{files, logs};
 use crate::run::{Adapter, LogRequest, Observed, Wanted};
-use crate::turns::{self, Turns};
+use crate::turns::Turns;
 use crate::unpacked::Store;
 
 /// Programs under supervision.
@@ -90,7 +90,7 @@ impl Adapter for Process {
 
     fn observe(&self) -> BoxFuture<'_, Result<Vec<Observed>, Failure>> {
         let inner = Arc::clone(&self.inner);
-        Box::pin(async move { turns::blocking(move || inner.observe()).await })
+        Box::pin(self.turns.look(move || inner.observe()))
     }
 
     fn converge<'a>(
@@ -265,10 +265,12 @@ impl Inner {
             say("stopping what runs".to_owned());
         }
         let record = running.cloned().or_else(|| place.record());
+        let ended = record.as_ref().and_then(|r| place.ended(&r.process));
         let family = Family {
             home: &self.home,
             service,
             record: record.as_ref(),
+            session_over: ended.is_some_and(|ended| ended.session_over),
         };
         stop::stop(family, how, cancelled)
     }
@@ -331,6 +333,10 @@ impl Inner {
             let gone = self.services.join(format!(".gone-{service}"));
             let attempt = || format!("cannot remove the files of {service}");
             let _lock = place.lock().map_err(failed(attempt()))?;
+            if place.record().is_some_and(|record| record.process.lives()) {
+                // The launcher of an agent that was killed had the lock until now.
+                return Err(Failure::Retryable(format!("{service} was started again")));
+            }
             durable::remove_all(&gone).map_err(failed(attempt()))?;
             std::fs::rename(&place.root, &gone).map_err(failed(attempt()))?;
             durable::sync_directory(&self.services).map_err(failed(attempt()))?;

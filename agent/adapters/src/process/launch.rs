@@ -144,7 +144,10 @@ fn become_workload(answers: &mut File) -> Result<Record, Refusal> {
             message: "the agent has ended".to_owned(),
         });
     }
-    if let Some(record) = place.record().filter(|record| record.process.lives()) {
+    let recorded = place
+        .record_if_readable()
+        .map_err(refused("read the workload's record"))?;
+    if let Some(record) = recorded.filter(|record| record.process.lives()) {
         return Ok(record);
     }
     let started_at = clock::now();

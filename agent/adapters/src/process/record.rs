@@ -6,7 +6,7 @@
 //! written before they are unpacked.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -45,6 +45,9 @@ pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
     pub(crate) signal: Option<i32>,
     pub(crate) at: Timestamp,
+    /// Nothing was left of its session: what is found in one of that number later is somebody else.
+    #[serde(default)]
+    pub(crate) session_over: bool,
 }
 
 /// What was laid down for a workload.
@@ -89,6 +92,16 @@ impl Place {
 
     pub(crate) fn record(&self) -> Option<Record> {
         durable::read_json(&self.record_path())
+    }
+
+    /// The same, for whoever would start a second process by mistake: a record that may be there and
+    /// cannot be read is an error.
+    pub(crate) fn record_if_readable(&self) -> io::Result<Option<Record>> {
+        match fs::read(self.record_path()) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     pub(crate) fn write_record(&self, record: &Record) -> io::Result<()> {
@@ -155,6 +168,7 @@ impl Ended {
             code,
             signal,
             at,
+            session_over: false,
         }
     }
 
@@ -209,6 +223,17 @@ mod tests {
             body: Digest::of(text.as_bytes()),
             artifacts: vec![text.to_owned()],
         }
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_not_one_that_is_missing() {
+        let home = tempfile::tempdir().unwrap();
+        let place = Place {
+            root: home.path().to_owned(),
+        };
+        assert_eq!(place.record_if_readable().unwrap(), None);
+        fs::create_dir(place.record_path()).unwrap();
+        assert!(place.record_if_readable().is_err());
     }
 
     #[test]

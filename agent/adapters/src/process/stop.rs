@@ -27,6 +27,8 @@ pub(crate) struct Family<'a> {
     pub(crate) service: &'a ServiceName,
     /// The process that leads its session, alive or not.
     pub(crate) record: Option<&'a Record>,
+    /// Nothing was left of that session when its leader was seen to have ended.
+    pub(crate) session_over: bool,
 }
 
 /// Asks every process of the workload to end, and kills those that have not when the grace period
@@ -59,7 +61,8 @@ impl Family<'_> {
             .filter(|m| m.service == *self.service)
             .map(|m| m.stat)
             .collect();
-        let Some(record) = self.record.filter(|r| r.process.boot == table::boot()) else {
+        let current = |r: &&Record| !self.session_over && r.process.boot == table::boot();
+        let Some(record) = self.record.filter(current) else {
             return Ok(members);
         };
         let leader = record.process.pid;
@@ -180,5 +183,51 @@ const fn signal(named: StopSignal) -> Signal {
         StopSignal::Usr1 => Signal::USR1,
         StopSignal::Usr2 => Signal::USR2,
         StopSignal::Kill => Signal::KILL,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_protocol::digest::Digest;
+    use holdfast_protocol::time::Timestamp;
+    use std::os::unix::process::CommandExt as _;
+    use std::process::{Child, Command};
+
+    /// A process that leads a group of this test's session, and is in no session of its own.
+    fn stranger() -> Child {
+        let mut command = Command::new("/bin/sleep");
+        command.arg("60").process_group(0).spawn().unwrap()
+    }
+
+    #[test]
+    fn a_session_that_was_over_has_no_members_though_its_number_is_used_again() {
+        let mut child = stranger();
+        let pid = i32::try_from(child.id()).unwrap();
+        let session = table::stat(pid).unwrap().session;
+        // As if the leader of the session that the child is in had been a workload of long ago.
+        let mut process = table::stat(pid).unwrap().identity();
+        process.pid = session;
+        process.start = table::stat(session).map_or(0, |leader| leader.start);
+        let record = Record {
+            process,
+            body: Digest::of(b"web"),
+            started_at: Timestamp::default(),
+        };
+        let service = ServiceName::parse("web").unwrap();
+        let family = |session_over| Family {
+            home: "0000",
+            service: &service,
+            record: Some(&record),
+            session_over,
+        };
+        let is_member = |session_over| {
+            let members = family(session_over).members().unwrap();
+            members.iter().any(|member| member.pid == pid)
+        };
+        let found = (is_member(false), is_member(true));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(found, (true, false));
     }
 }

@@ -118,7 +118,10 @@ impl Supervisor {
         // The number may have been used again before it was opened: look after, not before.
         let Some(pidfd) = open(process).filter(|_| is_that(process)) else {
             drop(state);
-            self.shared.ended(service, place, process, Exit::Unknown);
+            // Told once. Where a full disk takes no note, each look would cause the next one.
+            if Shared::write_down(place, process, Exit::Unknown) {
+                self.shared.announce(service);
+            }
             return Ok(());
         };
         let token = state.next;
@@ -204,17 +207,25 @@ impl Shared {
         let _ = epoll::delete(&self.epoll, &watched.pidfd);
         let exit = reap(&watched.pidfd);
         logs::note(&watched.place);
-        self.ended(&watched.service, &watched.place, &watched.process, exit);
+        Self::write_down(&watched.place, &watched.process, exit);
+        self.announce(&watched.service);
         // Only now: whoever finds it dead and no longer watched takes what is written for all there
         // is to know.
         self.state().watched.remove(&token);
     }
 
-    fn ended(&self, service: &ServiceName, place: &Place, process: &Identity, exit: Exit) {
-        if place.ended(process).is_none() && place.root.is_dir() {
-            // Without this note the end is still seen, only not how: a full disk changes no more.
-            let _ = place.write_ended(&Ended::new(process.clone(), exit, clock::now()));
+    /// Notes how a process ended, unless that is known; gives whether it did. Without this note the
+    /// end is still seen, only not how: a full disk changes no more.
+    fn write_down(place: &Place, process: &Identity, exit: Exit) -> bool {
+        if place.ended(process).is_some() || !place.root.is_dir() {
+            return false;
         }
+        let mut ended = Ended::new(process.clone(), exit, clock::now());
+        ended.session_over = table::is_session_over(process);
+        place.write_ended(&ended).is_ok()
+    }
+
+    fn announce(&self, service: &ServiceName) {
         let _ = self.changes.try_send(service.clone());
     }
 
@@ -280,5 +291,34 @@ fn timespec(span: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(span.subsec_nanos()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_that_cannot_be_written_down_is_not_announced_at_every_look() {
+        let home = tempfile::tempdir().unwrap();
+        let service = ServiceName::parse("web").unwrap();
+        let place = Place::new(home.path(), &service);
+        // A directory in the note's place takes no note, like a full disk.
+        std::fs::create_dir_all(place.root.join("ended.json")).unwrap();
+        let gone = Identity {
+            pid: i32::MAX,
+            start: 1,
+            boot: table::boot().to_owned(),
+        };
+        let (supervisor, mut changes) = Supervisor::start().unwrap();
+        supervisor.watch(&service, &place, &gone).unwrap();
+        supervisor.watch(&service, &place, &gone).unwrap();
+        assert!(changes.try_recv().is_err());
+        std::fs::remove_dir(place.root.join("ended.json")).unwrap();
+        supervisor.watch(&service, &place, &gone).unwrap();
+        supervisor.watch(&service, &place, &gone).unwrap();
+        assert_eq!(changes.try_recv().ok(), Some(service));
+        assert!(changes.try_recv().is_err());
+        assert!(place.ended(&gone).unwrap().session_over);
     }
 }

@@ -105,6 +105,14 @@ pub(crate) fn all() -> io::Result<Vec<Stat>> {
     Ok(pids.filter_map(stat).collect())
 }
 
+/// Whether nothing is left of the session that a dead process led; not where nobody can tell.
+pub(crate) fn is_session_over(leader: &Identity) -> bool {
+    if leader.boot != boot() || stat(leader.pid).is_some_and(|s| s.start != leader.start) {
+        return true;
+    }
+    all().is_ok_and(|all| !all.iter().any(|s| s.session == leader.pid && s.lives()))
+}
+
 /// All live processes that carry a mark of the agent directory `home`.
 pub(crate) fn marked(home: &str) -> io::Result<Vec<Marked>> {
     Ok(all()?

@@ -23,10 +23,12 @@ use crate::failure::Failure;
 use crate::run::{Adapter, Live, LogRequest, Observed, Wanted};
 use crate::static_files::owner::{Known, Owner, Site, Version};
 use crate::static_files::spec::{self, Template};
-use crate::static_files::switch::{exchange, make_versions, refuse_foreign, sweep, switch};
+use crate::static_files::switch::{
+    exchange, make_versions, refuse_foreign, refuse_foreign_versions, sweep, switch,
+};
 use crate::static_files::tree;
 use crate::static_files::watch::Watch;
-use crate::turns::{self, Turns};
+use crate::turns::Turns;
 use crate::unpacked;
 
 /// Archives behind links.
@@ -74,7 +76,7 @@ impl Adapter for StaticFiles {
 
     fn observe(&self) -> BoxFuture<'_, Result<Vec<Observed>, Failure>> {
         let inner = Arc::clone(&self.inner);
-        Box::pin(async move { turns::blocking(move || inner.observe()).await })
+        Box::pin(self.turns.look(move || inner.observe()))
     }
 
     fn converge<'a>(
@@ -219,6 +221,7 @@ impl Inner {
                 )))
             }
             Some(owner) => {
+                refuse_foreign_versions(site, true)?;
                 refuse_foreign(site, true)?;
                 Ok(Owner {
                     home: self.home.clone(),
@@ -229,6 +232,7 @@ impl Inner {
                 let ours = self
                     .known(service)
                     .is_some_and(|known| known.link == site.link);
+                refuse_foreign_versions(site, ours)?;
                 refuse_foreign(site, ours)?;
                 Ok(fresh)
             }

@@ -28,6 +28,28 @@ pub(crate) fn refuse_foreign(site: &Site, ours: bool) -> Result<(), Failure> {
     }
 }
 
+/// Refuses a place for versions that is not ours: all that is not a version is swept from it. A link
+/// there could lead anywhere. `marked` says that it has our marker, or had it once.
+pub(crate) fn refuse_foreign_versions(site: &Site, marked: bool) -> Result<(), Failure> {
+    let versions = site.versions.display();
+    let found = match fs::symlink_metadata(&site.versions) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found.map_err(failed(format!("cannot look at {versions}")))?,
+    };
+    let is_empty = || {
+        let names = durable::names(&site.versions);
+        names.map(|names| names.iter().all(|name| name == ".owner.json.new"))
+    };
+    let ours = found.is_dir()
+        && (marked || is_empty().map_err(failed(format!("cannot look at {versions}")))?);
+    if ours {
+        return Ok(());
+    }
+    Err(Failure::Permanent(format!(
+        "{versions} is there already and is not a directory of Holdfast's; move it away first"
+    )))
+}
+
 pub(crate) fn make_versions(site: &Site) -> Result<(), Failure> {
     let attempt = format!("cannot make {}", site.versions.display());
     durable::make_directory(&site.versions, 0o755)

@@ -23,6 +23,10 @@ pub(crate) const TESTS: &[crate::Test] = &[
         what_holdfast_did_not_make_is_never_replaced,
     ),
     (
+        "a_directory_that_holdfast_did_not_make_is_never_swept",
+        a_directory_that_holdfast_did_not_make_is_never_swept,
+    ),
+    (
         "a_link_that_was_pointed_elsewhere_is_put_right",
         a_link_pointed_elsewhere_is_put_right,
     ),
@@ -82,6 +86,36 @@ fn what_holdfast_did_not_make_is_never_replaced() {
     fs::create_dir(&link).unwrap();
     refused();
     assert!(matches!(live(&bench), Live::Altered { .. }));
+}
+
+fn a_directory_that_holdfast_did_not_make_is_never_swept() {
+    let bench = StaticBench::new();
+    let www = bench.home.path().join("www");
+    let versions = www.join(".site.holdfast");
+    let precious = bench.home.path().join("precious");
+    fs::create_dir_all(&precious).unwrap();
+    fs::create_dir_all(&www).unwrap();
+    let refused = || match try_converge(&bench, &bench.release("site", 1)) {
+        Err(Failure::Permanent(why)) => assert!(why.contains("move it away"), "{why}"),
+        other => panic!("{other:?}"),
+    };
+    fs::write(precious.join("work"), "mine").unwrap();
+    // Whoever may write beside the link must not lead the agent's broom elsewhere.
+    symlink(&precious, &versions).unwrap();
+    refused();
+    fs::remove_file(&versions).unwrap();
+    fs::rename(&precious, &versions).unwrap();
+    refused();
+    assert_eq!(fs::read_to_string(versions.join("work")).unwrap(), "mine");
+    fs::remove_file(versions.join("work")).unwrap();
+    // An empty one is what an interrupted first release leaves.
+    try_converge(&bench, &bench.release("site", 1)).unwrap();
+    // Nor once it was ours.
+    fs::rename(&versions, &precious).unwrap();
+    symlink(&precious, &versions).unwrap();
+    fs::write(precious.join("work"), "mine").unwrap();
+    refused();
+    assert_eq!(fs::read_to_string(precious.join("work")).unwrap(), "mine");
 }
 
 fn a_link_pointed_elsewhere_is_put_right() {
