@@ -79,8 +79,12 @@ impl Files {
     /// [`KeystoreError`].
     pub fn next_key(&self) -> Result<TargetKey, KeystoreError> {
         let path = self.next_key_path();
-        if let Some(pem) = file::read_private(&path)? {
-            return TargetKey::from_pem(&pem).at(&path);
+        // One that is damaged is for nothing but an answer that never came: without a new one there
+        // would never be a certificate again.
+        if let Some(pem) = file::read_private(&path)?
+            && let Ok(key) = TargetKey::from_pem(&pem)
+        {
+            return Ok(key);
         }
         let key = TargetKey::generate().at(&path)?;
         file::replace(&path, &key.to_pem(), Access::Owner)?;

@@ -198,6 +198,20 @@ fn an_agent_keeps_its_identity_and_finds_it_again() {
 }
 
 #[test]
+fn a_damaged_key_for_the_next_certificate_does_not_prevent_the_next_certificate() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Files::open(dir.path()).unwrap();
+    let key = files.next_key().unwrap();
+    let path = dir.path().join("identity/next.key");
+    for damaged in ["", "-----BEGIN PRIVATE KEY-----\nAAAA"] {
+        fs::write(&path, damaged).unwrap();
+        let fresh = files.next_key().unwrap();
+        assert_ne!(fresh.public(), key.public());
+        assert_eq!(files.next_key().unwrap().public(), fresh.public());
+    }
+}
+
+#[test]
 fn a_bad_answer_leaves_the_old_identity_in_force() {
     let dir = tempfile::tempdir().unwrap();
     let world = World::fixed();
