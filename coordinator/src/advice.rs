@@ -5,6 +5,7 @@ use std::io;
 use holdfast_certs::keystore::KeystoreError;
 
 use crate::config::ConfigError;
+use crate::maintenance::Misplaced;
 use crate::store::StoreError;
 use crate::world::restore::RestoreError;
 
@@ -20,6 +21,9 @@ pub fn advice(error: &anyhow::Error) -> &'static str {
 fn known(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
     if let Some(error) = error.downcast_ref::<ConfigError>() {
         return Some(of_config(error));
+    }
+    if let Some(error) = error.downcast_ref::<Misplaced>() {
+        return Some(of_place(error));
     }
     if let Some(error) = error.downcast_ref::<StoreError>() {
         return of_store(error);
@@ -40,6 +44,21 @@ const fn of_config(error: &ConfigError) -> &'static str {
             "the file is TOML with the keys data, listen, api, host and store"
         }
         ConfigError::Store(_) => "leave --store out",
+    }
+}
+
+fn of_place(error: &Misplaced) -> &'static str {
+    match error {
+        Misplaced::NoInstallation(_) => "name the coordinator's data directory with --data",
+        Misplaced::NotEmpty(_) => "restore into a new directory: --data DIR",
+        Misplaced::NoBackupMade { source, .. } => match source.kind() {
+            io::ErrorKind::AlreadyExists => "name a file that does not exist yet",
+            kind => of_io(kind).unwrap_or("name a new file in a directory that exists"),
+        },
+        Misplaced::NoBackupRead { .. } | Misplaced::NoBackup { .. } => {
+            "name a file that `holdfast-coordinator backup FILE` made"
+        }
+        Misplaced::Served(_) => "stop that one first, or name another directory with --data",
     }
 }
 
@@ -125,6 +144,15 @@ mod tests {
         assert!(advice(&error).contains("choose another address"));
         let newer = anyhow::Error::new(StoreError::Newer { version: 7 });
         assert!(advice(&newer).contains("newer program"));
+        let served = anyhow::Error::new(Misplaced::Served("data".into())).context("cannot start");
+        assert!(advice(&served).contains("stop that one"));
+        let file = "old.tar".into();
+        let source = io::ErrorKind::AlreadyExists.into();
+        let twice = anyhow::Error::new(Misplaced::NoBackupMade { file, source });
+        assert!(advice(&twice).contains("does not exist yet"));
+        let (file, source) = ("x".into(), anyhow::anyhow!("it holds a link"));
+        let other = anyhow::Error::new(Misplaced::NoBackup { file, source });
+        assert!(advice(&other.context("nothing is in force")).contains("backup FILE"));
         assert!(advice(&anyhow::anyhow!("what is this")).contains("check"));
     }
 }

@@ -48,7 +48,7 @@ pub enum Command {
     /// Bring the database's schema to a version; `serve` does so by itself.
     Migrate {
         /// The version; the newest otherwise.
-        #[arg(long)]
+        #[arg(long, env = "HOLDFAST_TO")]
         to: Option<i64>,
         #[command(flatten)]
         place: Place,
@@ -60,10 +60,10 @@ pub enum Command {
 /// Where the data is.
 #[derive(Debug, Args)]
 pub struct Place {
-    /// The data directory.
+    /// The data directory [default: /var/lib/holdfast-coordinator]
     #[arg(long, env = "HOLDFAST_DATA")]
     pub data: Option<PathBuf>,
-    /// The configuration file.
+    /// The configuration file [default: /etc/holdfast/coordinator.toml]
     #[arg(long, env = "HOLDFAST_CONFIG")]
     pub config: Option<PathBuf>,
 }
@@ -73,10 +73,10 @@ pub struct Place {
 pub struct ServeArguments {
     #[command(flatten)]
     pub place: Place,
-    /// UDP address for agents; port 0 takes a free one.
+    /// UDP address for agents; port 0 takes a free one [default: 0.0.0.0:7443]
     #[arg(long, env = "HOLDFAST_LISTEN")]
     pub listen: Option<SocketAddr>,
-    /// TCP address for the API; port 0 takes a free one.
+    /// TCP address for the API; port 0 takes a free one [default: 127.0.0.1:7443]
     #[arg(long, env = "HOLDFAST_API")]
     pub api: Option<SocketAddr>,
     /// A host name or address by which others reach this coordinator; goes into its certificate. May

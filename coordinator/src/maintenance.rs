@@ -1,11 +1,12 @@
 //! What is done to the data as a whole: copies, checks, schema.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use thiserror::Error;
 
 use crate::serve::{ADMIN_TOKEN, ARTIFACTS, DATABASE};
 use crate::store::Store;
@@ -14,6 +15,44 @@ use crate::{clock, history};
 
 /// What a backup holds besides the database, where it is there.
 const KEPT: [&str; 4] = ["ca.pem", "ca", ADMIN_TOKEN, ARTIFACTS];
+
+/// Why nothing can be done in a place that a person named.
+#[derive(Debug, Error)]
+pub enum Misplaced {
+    /// There is no database in this directory.
+    #[error("there is no installation in {}", .0.display())]
+    NoInstallation(PathBuf),
+    /// The directory to restore into holds something.
+    #[error("{} is not empty", .0.display())]
+    NotEmpty(PathBuf),
+    /// The file for the backup cannot be made.
+    #[error("cannot make the backup {}", file.display())]
+    NoBackupMade {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file that is to be restored cannot be read.
+    #[error("cannot read the backup {}", file.display())]
+    NoBackupRead {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// What is to be restored is not what [`backup`] makes.
+    #[error("{} is not a backup, or is damaged", file.display())]
+    NoBackup {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        source: anyhow::Error,
+    },
+    /// A coordinator runs on this directory.
+    #[error("another coordinator serves {}", .0.display())]
+    Served(PathBuf),
+}
 
 /// Writes database, keys and artifacts into one new file that only its owner can read. May run beside
 /// a serving coordinator: the database is copied as of one moment, and artifacts never change.
@@ -27,7 +66,10 @@ pub async fn backup(data: &Path, file: &Path) -> anyhow::Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(file)
-        .with_context(|| format!("cannot make {}: name a new file", file.display()))?;
+        .map_err(|source| Misplaced::NoBackupMade {
+            file: file.to_owned(),
+            source,
+        })?;
     let written = write_backup(data, archive).await;
     if written.is_err() {
         // Half a backup is none; the failure that matters is the one that is reported.
@@ -67,23 +109,25 @@ async fn write_backup(data: &Path, archive: File) -> anyhow::Result<()> {
 /// When the directory holds something, or the file is not a backup.
 pub async fn restore(data: &Path, file: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
-    let archive = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let archive = File::open(file).map_err(|source| Misplaced::NoBackupRead {
+        file: file.to_owned(),
+        source,
+    })?;
     let empty = std::fs::read_dir(data).map_or(true, |mut entries| entries.next().is_none());
     if !empty {
-        bail!(
-            "{} is not empty: restore into a new directory with --data",
-            data.display()
-        );
+        bail!(Misplaced::NotEmpty(data.to_owned()));
     }
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(data)?;
-    let unpacked = unpack(archive, data)
-        .with_context(|| format!("{} is not a backup, or is damaged", file.display()));
-    let checked = match unpacked {
+    let checked = match unpack(archive, data) {
         Ok(()) => check(data).await,
-        Err(error) => Err(error),
+        Err(source) => Err(Misplaced::NoBackup {
+            file: file.to_owned(),
+            source,
+        }
+        .into()),
     };
     checked.with_context(|| format!("nothing is in force; remove {}", data.display()))
 }
@@ -161,12 +205,9 @@ fn demand_installation(data: &Path) -> anyhow::Result<()> {
     if data.join(DATABASE).exists() {
         return Ok(());
     }
-    bail!(
-        "there is no installation in {}: name its directory with --data",
-        data.display()
-    )
+    bail!(Misplaced::NoInstallation(data.to_owned()))
 }
 
 fn say(line: &str) -> anyhow::Result<()> {
-    Ok(writeln!(std::io::stdout(), "{line}")?)
+    Ok(writeln!(io::stdout(), "{line}")?)
 }

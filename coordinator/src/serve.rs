@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::driver::{self, Driver};
+use crate::maintenance::Misplaced;
 use crate::metrics::Metrics;
 use crate::store::write::Write;
 use crate::store::{Store, StoreError, row};
@@ -133,10 +134,7 @@ fn lock(data: &Path) -> anyhow::Result<std::fs::File> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => {
-            bail!(
-                "another coordinator serves {}: stop it first",
-                data.display()
-            )
+            bail!(Misplaced::Served(data.to_owned()))
         }
         Err(std::fs::TryLockError::Error(error)) => {
             Err(error).with_context(|| format!("cannot lock {}", path.display()))

@@ -70,7 +70,7 @@ fn a_backup_taken_while_serving_is_restored_and_checks_out() {
 
     let again = run(&["backup", file.to_str().unwrap()], &data);
     assert!(
-        text(&again.stderr).contains("name a new file"),
+        text(&again.stderr).contains("name a file that does not exist yet"),
         "{}",
         text(&again.stderr)
     );
@@ -95,7 +95,7 @@ fn a_backup_taken_while_serving_is_restored_and_checks_out() {
 
     let onto = run(&["restore", file.to_str().unwrap()], &data);
     assert!(
-        text(&onto.stderr).contains("is not empty"),
+        text(&onto.stderr).contains("restore into a new directory"),
         "{}",
         text(&onto.stderr)
     );
@@ -111,7 +111,7 @@ fn a_second_coordinator_in_the_same_directory_does_not_start() {
     );
     assert_eq!(second.status.code(), Some(1));
     assert!(
-        text(&second.stderr).contains("another coordinator"),
+        text(&second.stderr).contains("stop that one first"),
         "{}",
         text(&second.stderr)
     );
@@ -143,7 +143,7 @@ fn nothing_to_check_is_said_so() {
     let folder = tempfile::tempdir().unwrap();
     let check = run(&["check"], folder.path());
     assert!(
-        text(&check.stderr).contains("no installation"),
+        text(&check.stderr).contains("name the coordinator's data directory"),
         "{}",
         text(&check.stderr)
     );

@@ -133,7 +133,10 @@ impl World {
             environment: there.kept.environment.clone(),
             labels: there.labels.clone(),
         };
-        engine::render(configuration, &release, &target).map_err(|error| error.to_string())
+        engine::render(configuration, &release, &target).map_err(|error| match &error.help {
+            Some(help) => format!("{error}; {help}"),
+            None => error.to_string(),
+        })
     }
 
     /// The assignment that follows from what is placed on a target, where it says something else
