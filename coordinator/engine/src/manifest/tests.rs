@@ -342,6 +342,18 @@ fn the_text_itself_may_be_wrong() {
         "#]],
     );
     check(
+        "apiVersion: holdfast/v1\nkind: Service\nmetadata: {name: web}\n kind: Service\n",
+        expect![[r#"
+            error: while parsing a block mapping, did not find expected key
+             --> web.yaml:4:2
+              |
+            4 |  kind: Service
+              |  ^
+              |
+              = help: the keys of one mapping begin in the same column
+        "#]],
+    );
+    check(
         &service("  vars: {a: 1, b: 2, a: 3}\n  runtime: static\n"),
         expect![[r#"
             error: duplicate key `a`

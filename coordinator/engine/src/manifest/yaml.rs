@@ -378,9 +378,14 @@ impl Reading<'_> {
             .split(|c: char| !c.is_whitespace())
             .next()
             .unwrap_or("");
-        let help = indent
-            .contains('\t')
-            .then(|| "indent with spaces, not with tabs".to_owned());
+        let help = if indent.contains('\t') {
+            Some("indent with spaces, not with tabs".to_owned())
+        } else {
+            error
+                .info()
+                .contains("block mapping")
+                .then(|| "the keys of one mapping begin in the same column".to_owned())
+        };
         let message = if *error.kind() == ErrorKind::RecursionLimitExceeded {
             too_deep()
         } else {
