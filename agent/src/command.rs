@@ -70,13 +70,18 @@ enum Command {
         /// The service
         service: String,
         /// Go on with new lines
-        #[arg(short, long)]
+        #[arg(short, long, env = "HOLDFAST_FOLLOW")]
         follow: bool,
         /// At most this many lines from the past
-        #[arg(long, default_value_t = 200, value_name = "LINES")]
+        #[arg(
+            long,
+            default_value_t = 200,
+            value_name = "LINES",
+            env = "HOLDFAST_TAIL"
+        )]
         tail: u32,
         /// Only lines younger than this, such as 10m
-        #[arg(long, value_name = "DURATION")]
+        #[arg(long, value_name = "DURATION", env = "HOLDFAST_SINCE")]
         since: Option<String>,
     },
     /// Leave for good: the coordinator forgets this target, and it forgets everything
