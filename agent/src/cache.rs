@@ -86,6 +86,13 @@ impl Cache {
             path: bodies.display().to_string(),
             source,
         })?;
+        // A record is durable only where its directory is.
+        for made in [Some(directory), directory.parent()].into_iter().flatten() {
+            record::sync_directory(made).map_err(|source| CacheError::Directory {
+                path: made.display().to_string(),
+                source,
+            })?;
+        }
         Ok(Self {
             directory: directory.to_owned(),
         })
@@ -94,6 +101,12 @@ impl Cache {
     /// Reads everything; what is damaged is passed over and named.
     #[must_use]
     pub fn load(&self, identity: &Identity, verify: Verify<'_>) -> Loaded {
+        if self.is_of_another(identity) {
+            // This target joined anew and was interrupted before it forgot. The numbers of another
+            // environment would make every assignment of this one look old.
+            self.forget();
+            return Loaded::default();
+        }
         let mut damage = Vec::new();
         let mut read = |name: &str| {
             self.assignment(name, identity, verify)
@@ -218,12 +231,26 @@ impl Cache {
         }
     }
 
+    /// Whether the newest assignment was taken by another target than this one.
+    fn is_of_another(&self, identity: &Identity) -> bool {
+        let payload = record::read(&self.path("current")).ok().flatten();
+        let signed: Option<SignedAssignment> =
+            payload.and_then(|payload| codec::decode(&payload, ASSIGNMENT_MAX_BYTES + 1024).ok());
+        let assignment = signed.and_then(|signed| signed.open_unverified().ok());
+        assignment.is_some_and(|assignment| {
+            assignment.environment != identity.environment || assignment.target != identity.target
+        })
+    }
+
     /// Forgets everything.
     pub fn forget(&self) {
-        for name in ["current", "previous", "highest", "standings"] {
+        // By the newest assignment it is seen whose all of this is, so that goes last.
+        for name in ["previous", "highest", "standings", "current"] {
             // What stays is for a target that no longer exists, and is not used by another one.
             let _ = fs::remove_file(self.path(name));
         }
+        // So is what comes back when the power fails.
+        let _ = record::sync_directory(&self.directory);
         self.collect(&BTreeSet::new());
     }
 

@@ -14,6 +14,8 @@ use holdfast_protocol::codec;
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::observed::Transition;
 
+use crate::cache::record::sync_directory;
+
 /// Most transitions that are kept; the oldest are dropped first.
 pub const TRANSITIONS_MAX: usize = 1_000;
 /// Largest encoded transition, in bytes.
@@ -27,6 +29,10 @@ pub struct Journal {
     entries: VecDeque<Transition>,
     file: Option<File>,
     unsynced: bool,
+    /// A rename or a new file is not forced to disk yet.
+    renamed: bool,
+    /// What the file ends with is not known: half a line there would hide all that follows.
+    torn: bool,
     dropped: u64,
     appended: usize,
 }
@@ -43,12 +49,15 @@ impl Journal {
             entries,
             file: None,
             unsynced: false,
+            renamed: false,
+            torn: false,
             dropped: 0,
         };
         journal.bound();
         // A torn end would hide what is appended after it.
         if let Err(error) = journal.rewrite() {
             tracing::warn!(%error, "the journal cannot be written; it is kept in memory");
+            journal.torn = true;
         }
         journal
     }
@@ -61,10 +70,12 @@ impl Journal {
         let line = line(&transition);
         self.entries.push_back(transition);
         self.bound();
-        if self.appended >= 2 * TRANSITIONS_MAX {
+        if self.torn || self.appended >= 2 * TRANSITIONS_MAX {
             return self.rewrite();
         }
-        self.append(&line)
+        let appended = self.append(&line);
+        self.torn = appended.is_err();
+        appended
     }
 
     /// The oldest transitions, at most `count`.
@@ -122,7 +133,17 @@ impl Journal {
         let Some(file) = &self.file else {
             return Ok(());
         };
-        file.sync_data().inspect_err(|_| self.file = None)
+        let parent = self.path.parent().filter(|_| self.renamed);
+        let synced = file
+            .sync_data()
+            .and_then(|()| parent.map_or(Ok(()), sync_directory));
+        if synced.is_err() {
+            self.file = None;
+            self.torn = true;
+        } else {
+            self.renamed = false;
+        }
+        synced
     }
 
     /// Forgets everything, the file too.
@@ -141,7 +162,10 @@ impl Journal {
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
         let file = match &mut self.file {
             Some(file) => file,
-            empty @ None => empty.insert(options().append(true).open(&self.path)?),
+            empty @ None => {
+                self.renamed = true;
+                empty.insert(options().append(true).open(&self.path)?)
+            }
         };
         file.write_all(line)?;
         self.appended += 1;
@@ -159,7 +183,12 @@ impl Journal {
         for transition in &self.entries {
             file.write_all(&line(transition))?;
         }
+        if !self.entries.is_empty() {
+            // What takes the place of forced content must not be lost with the power.
+            file.sync_data()?;
+        }
         fs::rename(&temporary, &self.path)?;
+        (self.renamed, self.torn) = (true, false);
         self.appended = self.entries.len();
         self.unsynced = true;
         self.file = Some(file);
@@ -261,6 +290,22 @@ mod tests {
             journal.push(at(9)).unwrap();
             assert_eq!(times(&Journal::open(&path)), [1, 2, 9]);
         }
+    }
+
+    #[test]
+    fn a_line_that_a_full_disk_cut_off_does_not_hide_the_lines_after_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        let mut journal = Journal::open(&path);
+        journal.push(at(1)).unwrap();
+        let half = &line(&at(2))[..20];
+        let mut file = options().append(true).open(&path).unwrap();
+        file.write_all(half).unwrap();
+        // A handle that takes nothing stands for the disk that took half.
+        journal.file = Some(File::open(&path).unwrap());
+        assert!(journal.push(at(2)).is_err());
+        journal.push(at(3)).unwrap();
+        assert_eq!(times(&Journal::open(&path)), [1, 2, 3]);
     }
 
     #[test]

@@ -235,3 +235,15 @@ fn only_what_is_needed_is_kept() {
     assert!(cache.body(gone).is_none());
     assert_eq!(load(&cache).bodies.len(), 2);
 }
+
+#[test]
+fn what_another_environment_left_holds_back_nothing_of_this_one() {
+    let (_directory, cache) = cache_with(&[7, 8]);
+    let elsewhere = Identity {
+        environment: EnvironmentName::parse("production").unwrap(),
+        ..me()
+    };
+    let loaded = cache.load(&elsewhere, &|_| true);
+    assert_eq!((loaded.desired, loaded.highest), (Desired::Unknown, None));
+    assert_eq!(cache.load(&elsewhere, &|_| true).highest, None);
+}

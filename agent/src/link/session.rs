@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use holdfast_certs::keystore::agent::StoredIdentity;
+use holdfast_certs::certificate::TargetCertificate;
+use holdfast_certs::keystore::KeystoreError;
+use holdfast_certs::keystore::agent::{Files, StoredIdentity};
 use holdfast_protocol::join::Joined;
 use holdfast_protocol::message::Hello;
 use holdfast_protocol::session::agent::{AgentSession, Event};
@@ -10,6 +12,7 @@ use holdfast_protocol::time::Timestamp;
 use holdfast_protocol::version;
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::pulse::{Counters, LOOK_INTERVAL, Pulse};
@@ -34,7 +37,10 @@ struct Conversation<'a> {
     commands: mpsc::Receiver<Command>,
     command_sender: mpsc::Sender<Command>,
     welcomed: bool,
+    /// When the certificate is old enough, by the clock of this machine, which may be wrong.
     renew_at: Timestamp,
+    /// No request for a certificate before this, whatever that clock says.
+    not_before: Instant,
 }
 
 /// Talks until the connection ends; gives the reason.
@@ -72,6 +78,7 @@ pub(super) async fn pump(
         command_sender,
         welcomed: false,
         renew_at,
+        not_before: Instant::now(),
     };
     match conversation.run(receive, stop).await {
         Ok(()) => LinkError::Stopped,
@@ -87,7 +94,7 @@ impl Conversation<'_> {
     ) -> Result<(), LinkError> {
         let mut pulse = Pulse::default();
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
-        let welcome_by = tokio::time::Instant::now() + WELCOME_LIMIT;
+        let welcome_by = Instant::now() + WELCOME_LIMIT;
         let mut log_streams = tokio::task::JoinSet::new();
         self.flush().await?;
         loop {
@@ -141,7 +148,7 @@ impl Conversation<'_> {
                 Event::Stored { sequence } => LinkEvent::Stored { sequence },
                 Event::Farewell => LinkEvent::Farewell,
                 Event::Renewed { chain } => {
-                    self.keep_certificate(chain)?;
+                    self.keep_certificate(chain);
                     continue;
                 }
                 Event::RenewalRefused { reason } => {
@@ -187,42 +194,70 @@ impl Conversation<'_> {
     }
 
     /// Asks for a new certificate from the half-life of the present one, and again after a pause.
+    /// A disk that takes no key now is no reason to lose the connection on which that can be told.
     fn renew_if_due(&mut self) -> Result<(), LinkError> {
         let now = self.link.clock.now();
-        if !self.welcomed || now < self.renew_at {
+        if !self.welcomed || now < self.renew_at || Instant::now() < self.not_before {
             return Ok(());
         }
-        let certificate = &self.link.identity.certificate;
-        let left = certificate.not_after.since(now) / 8;
-        self.renew_at = now.after(left.clamp(LOOK_INTERVAL, RENEWAL_PAUSE_MAX));
-        let key = self.link.files.next_key()?;
-        match key.request() {
-            Ok(request) => self.session.renew(request)?,
-            Err(error) => tracing::error!(%error, "no certificate can be asked for"),
+        let left = self.link.identity.certificate.not_after.since(now) / 8;
+        self.not_before = Instant::now() + left.clamp(LOOK_INTERVAL, RENEWAL_PAUSE_MAX);
+        match self.link.files.next_key() {
+            Ok(key) => match key.request() {
+                Ok(request) => self.session.renew(request)?,
+                Err(error) => tracing::error!(%error, "no certificate can be asked for"),
+            },
+            Err(error) => {
+                let error = crate::chain(&error);
+                tracing::error!(error, "no certificate can be asked for");
+            }
         }
         Ok(())
     }
 
-    fn keep_certificate(&mut self, chain: Vec<Vec<u8>>) -> Result<(), LinkError> {
-        let identity = &self.link.identity;
-        let answer = Joined {
-            environment: identity.certificate.identity.environment.clone(),
-            target: identity.certificate.identity.target.clone(),
-            chain,
-            roots: identity.roots.iter().map(|der| der.to_vec()).collect(),
-            signing_keys: identity
-                .signing_keys
-                .iter()
-                .map(|k| k.as_bytes().to_vec())
-                .collect(),
-        };
-        let key = self.link.files.next_key()?;
-        self.link.identity = self.link.files.accept(&key, &answer)?;
+    fn keep_certificate(&mut self, chain: Vec<Vec<u8>>) {
+        match accept(&self.link.identity, &self.link.files, chain) {
+            Ok(identity) => self.link.identity = identity,
+            Err(error) => {
+                let error = crate::chain(&error);
+                tracing::error!(
+                    error,
+                    "a new certificate could not be kept; asking again later"
+                );
+                return;
+            }
+        }
         let until = self.link.identity.certificate.not_after;
         tracing::info!(%until, "the certificate was renewed");
         self.renew_at = renewal_time(&self.link.identity, rand::random());
-        Ok(())
+        self.not_before = Instant::now() + least_use(&self.link.identity.certificate);
     }
+}
+
+/// Keeps the answer to a request for the next key.
+fn accept(
+    identity: &StoredIdentity,
+    files: &Files,
+    chain: Vec<Vec<u8>>,
+) -> Result<StoredIdentity, KeystoreError> {
+    let answer = Joined {
+        environment: identity.certificate.identity.environment.clone(),
+        target: identity.certificate.identity.target.clone(),
+        chain,
+        roots: identity.roots.iter().map(|der| der.to_vec()).collect(),
+        signing_keys: identity
+            .signing_keys
+            .iter()
+            .map(|k| k.as_bytes().to_vec())
+            .collect(),
+    };
+    files.accept(&files.next_key()?, &answer)
+}
+
+/// How long a certificate is used at least, from when it came: a quarter of its validity. To a clock
+/// that is years ahead each new certificate is an old one, and must not be exchanged at once.
+fn least_use(certificate: &TargetCertificate) -> Duration {
+    certificate.not_after.since(certificate.not_before) / 4
 }
 
 /// When to ask for the next certificate: at half-life, earlier or later by up to a tenth of it, as
