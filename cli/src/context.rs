@@ -223,6 +223,10 @@ fn token_of(file: &Path) -> Result<String, Failure> {
             format!("the token file {} is empty", file.display()),
         ));
     }
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Failure::usage(format!("{} holds no token", file.display()))
+            .help("it holds a token and nothing else, as the coordinator's admin.token does"));
+    }
     Ok(token)
 }
 
@@ -358,6 +362,17 @@ mod tests {
         ] {
             assert_eq!(address(text).unwrap_err().exit, Exit::Usage, "{text}");
         }
+    }
+
+    #[test]
+    fn a_file_that_holds_something_else_than_a_token_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("web.yaml");
+        std::fs::write(&file, "kind: Service\nspec: {}\n").unwrap();
+        let named = global(&format!("holdfast status --token-file {}", file.display()));
+        let failure = token(&named, &Surroundings::default()).unwrap_err();
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(failure.message.contains("web.yaml holds no token"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub enum Kind {
     /// What is deployed
     #[value(alias = "service")]
     Services,
-    /// Joined hosts and clusters
+    /// Joined hosts
     #[value(alias = "target")]
     Targets,
     /// Immutable versions of services

@@ -24,7 +24,8 @@ pub struct Rollback {
     /// Which track.
     #[command(flatten)]
     pub track: Track,
-    /// The release to go back to; the one that was stable before, if not given
+    /// The release to go back to; if not given, what was stable before, which may be the same
+    /// release with another configuration
     #[arg(long, value_name = "VERSION")]
     pub to: Option<Version>,
     /// Waiting for the outcome.

@@ -67,7 +67,7 @@ impl Row for Target {
         "ENVIRONMENT",
         "CONNECTED",
         "SINCE",
-        "CONVERGED",
+        "GENERATION",
         "CONDITIONS",
     ];
     const WIDE: &'static [&'static str] = &["AGENT", "CERTIFICATE", "LABELS"];
@@ -82,16 +82,18 @@ impl Row for Target {
             (false, true) => Cell::toned("yes", Tone::Good),
             (false, false) => Cell::toned("no", Tone::Busy),
         };
-        let behind = self.converged_generation < self.generation;
+        let (reached, wanted) = (self.converged_generation, self.generation);
+        let generation = if reached == wanted {
+            Cell::from(wanted.to_string())
+        } else {
+            Cell::toned(format!("{reached} of {wanted}"), Tone::Busy)
+        };
         vec![
             Cell::from(&self.name),
             Cell::from(&self.environment),
             connected,
             Cell::from(age(now, self.since)),
-            Cell::toned(
-                format!("{}/{}", self.converged_generation, self.generation),
-                if behind { Tone::Busy } else { Tone::Plain },
-            ),
+            generation,
             several(self.conditions.iter().map(|condition| &condition.message)),
         ]
     }
