@@ -348,7 +348,11 @@ impl Driver {
                 welcome,
                 commands,
                 connection,
+                signing_keys,
+                certificate_expires,
             } => {
+                self.parts.signing_keys = signing_keys;
+                self.parts.certificate_expires = certificate_expires;
                 self.judge_clock(welcome.time, now);
                 self.artifacts.reachable = true;
                 self.attempts.nudge_fetches();
@@ -357,6 +361,9 @@ impl Driver {
             LinkEvent::Offered(_) | LinkEvent::Complete { .. } if self.is_leaving() => {}
             LinkEvent::Offered(signed) => self.offered(signed, now),
             LinkEvent::Complete { signed, bodies } => self.complete(signed, bodies, now),
+            LinkEvent::Renewed {
+                certificate_expires,
+            } => self.parts.certificate_expires = certificate_expires,
             LinkEvent::Stored { sequence } => self.stored(sequence),
             LinkEvent::Down { reason } => {
                 self.artifacts.reachable = false;

@@ -18,12 +18,14 @@ use std::time::Duration;
 use holdfast_certs::clock::Clock as CertificateClock;
 use holdfast_certs::keystore::KeystoreError;
 use holdfast_certs::keystore::agent::{Files, StoredIdentity};
+use holdfast_certs::sign::AssignmentVerifier;
 use holdfast_certs::tls::{self, TlsError};
 use holdfast_protocol::assignment::{Generation, Held, SignedAssignment};
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::message::{Refusal, Welcome};
 use holdfast_protocol::observed::{Facts, Report};
 use holdfast_protocol::session::SessionError;
+use holdfast_protocol::time::Timestamp;
 use quinn::{Connection, Endpoint};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -88,6 +90,15 @@ pub enum LinkEvent {
         commands: mpsc::Sender<Command>,
         /// For streams of artifacts.
         connection: Connection,
+        /// Whose signature makes an assignment valid: a renewal may have brought others.
+        signing_keys: Vec<AssignmentVerifier>,
+        /// When the certificate that it was made with ends.
+        certificate_expires: Timestamp,
+    },
+    /// The certificate was renewed on the live connection.
+    Renewed {
+        /// When the new one ends.
+        certificate_expires: Timestamp,
     },
     /// An assignment is offered.
     Offered(SignedAssignment),

@@ -138,6 +138,8 @@ impl Conversation<'_> {
                         welcome,
                         commands,
                         connection: self.connection.clone(),
+                        signing_keys: self.link.identity.signing_keys.clone(),
+                        certificate_expires: self.link.identity.certificate.not_after,
                     }
                 }
                 Event::Busy { retry_after_ms } => {
@@ -148,8 +150,12 @@ impl Conversation<'_> {
                 Event::Stored { sequence } => LinkEvent::Stored { sequence },
                 Event::Farewell => LinkEvent::Farewell,
                 Event::Renewed { chain } => {
-                    self.keep_certificate(chain);
-                    continue;
+                    if !self.keep_certificate(chain) {
+                        continue;
+                    }
+                    LinkEvent::Renewed {
+                        certificate_expires: self.link.identity.certificate.not_after,
+                    }
                 }
                 Event::RenewalRefused { reason } => {
                     tracing::warn!(reason, "the certificate was not renewed");
@@ -215,7 +221,8 @@ impl Conversation<'_> {
         Ok(())
     }
 
-    fn keep_certificate(&mut self, chain: Vec<Vec<u8>>) {
+    /// Keeps a new certificate; whether it could be kept.
+    fn keep_certificate(&mut self, chain: Vec<Vec<u8>>) -> bool {
         match accept(&self.link.identity, &self.link.files, chain) {
             Ok(identity) => self.link.identity = identity,
             Err(error) => {
@@ -224,13 +231,14 @@ impl Conversation<'_> {
                     error,
                     "a new certificate could not be kept; asking again later"
                 );
-                return;
+                return false;
             }
         }
         let until = self.link.identity.certificate.not_after;
         tracing::info!(%until, "the certificate was renewed");
         self.renew_at = renewal_time(&self.link.identity, rand::random());
         self.not_before = Instant::now() + least_use(&self.link.identity.certificate);
+        true
     }
 }
 

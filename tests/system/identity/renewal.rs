@@ -248,6 +248,66 @@ fn a_target_that_was_away_past_its_certificates_end_comes_back_by_itself() {
     now.program.kill9();
 }
 
+fn status(fleet: &Fleet, agent: &Agent) -> serde_json::Value {
+    let data = agent.data.to_str().unwrap();
+    let arguments = ["status", "-o", "json", "--data", data];
+    fleet.run("holdfast-agent", &arguments, &[]).json()
+}
+
+#[test]
+fn a_target_that_cannot_keep_a_key_stays_connected_past_its_certificates_half_life() {
+    if !can_fake_time(
+        "a_target_that_cannot_keep_a_key_stays_connected_past_its_certificates_half_life",
+    ) {
+        return;
+    }
+    let mut past = Past::days_ago(20);
+    let then = past.deploy();
+    past.comes_to_an_end(&then);
+    let now = past.agent("agent-now", None, None);
+    // A directory in the key's place takes no key, like a full disk.
+    std::fs::create_dir(now.data.join("identity/next.key")).unwrap();
+    now.program.start();
+    let _ = past.fleet.wait_connected("staging-1", true);
+    let since = status(&past.fleet, &now)["since"].clone();
+    // It looks whether a renewal is due every four seconds.
+    holds_for("one connection lasts", Duration::from_secs(9), || {
+        let shown = status(&past.fleet, &now);
+        expect(shown["connected"] == true && shown["since"] == since, shown)
+    });
+    now.program.kill9();
+}
+
+#[test]
+fn a_target_whose_clock_is_ahead_is_given_one_certificate_and_shows_it() {
+    if !can_fake_time("a_target_whose_clock_is_ahead_is_given_one_certificate_and_shows_it") {
+        return;
+    }
+    let fleet = Fleet::start();
+    fleet.apply(ENVIRONMENTS);
+    let past = Past {
+        fleet,
+        offset: "+20d".to_owned(),
+    };
+    let token = past.fleet.token("staging", &[]);
+    let agent = past.agent("agent-ahead", Some("+20d"), Some(token.trim()));
+    agent.program.start();
+    let joined = past.fleet.wait_connected("staging-1", true);
+    wait_for("it has another certificate", PATIENCE, || {
+        let given = count(&past.fleet, "certificate.renewed");
+        expect(given > 0, given)
+    });
+    let shown = status(&past.fleet, &agent);
+    let expires = past.fleet.target("staging-1").unwrap().certificate_expires;
+    assert!(expires >= joined.certificate_expires);
+    assert_eq!(shown["certificateExpires"], expires.to_string(), "{shown}");
+    holds_for("it asks for no other", Duration::from_secs(9), || {
+        let given = count(&past.fleet, "certificate.renewed");
+        expect(given == 1, given)
+    });
+    agent.program.kill9();
+}
+
 #[test]
 fn a_target_that_was_away_for_more_than_400_days_is_refused_and_runs_on() {
     if !can_fake_time("a_target_that_was_away_for_more_than_400_days_is_refused_and_runs_on") {
