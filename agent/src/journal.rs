@@ -99,6 +99,16 @@ impl Journal {
         self.rewrite()
     }
 
+    /// Forgets those that were the oldest `count` when [`Journal::dropped`] was `dropped`: of these,
+    /// some may have been dropped since.
+    ///
+    /// # Errors
+    /// As [`Journal::forget`].
+    pub fn delivered(&mut self, count: usize, dropped: u64) -> io::Result<()> {
+        let gone = usize::try_from(self.dropped.saturating_sub(dropped)).unwrap_or(usize::MAX);
+        self.forget(count.saturating_sub(gone))
+    }
+
     /// How many wait.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -319,5 +329,21 @@ mod tests {
         assert_eq!((journal.len(), journal.dropped()), (TRANSITIONS_MAX, 1_500));
         assert_eq!(journal.oldest(1)[0].at.as_millis(), 1_500);
         assert_eq!(times(&Journal::open(&path)), times(&journal));
+    }
+
+    #[test]
+    fn what_is_dropped_while_it_is_delivered_takes_nothing_else_with_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(&directory.path().join("journal"));
+        for n in 0..TRANSITIONS_MAX as u64 {
+            journal.push(at(n)).unwrap();
+        }
+        let dropped = journal.dropped();
+        // The oldest 5 are under way; 3 of them are dropped meanwhile.
+        for n in 0..3 {
+            journal.push(at(10_000 + n)).unwrap();
+        }
+        journal.delivered(5, dropped).unwrap();
+        assert_eq!(journal.oldest(1)[0].at.as_millis(), 5);
     }
 }

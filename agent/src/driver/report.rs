@@ -72,6 +72,8 @@ struct UnderWay {
     sequence: u64,
     statuses: BTreeSet<ServiceName>,
     transitions: usize,
+    /// How many the journal had dropped by then.
+    dropped: u64,
     told: Told,
     complete: bool,
 }
@@ -406,6 +408,7 @@ impl Driver {
             sequence: session.sequence,
             statuses: said,
             transitions: transitions.len(),
+            dropped: self.parts.journal.dropped(),
             told,
             complete,
         });
@@ -429,7 +432,8 @@ impl Driver {
             "a report is stored"
         );
         self.reporter.told = Some(under_way.told);
-        if let Err(error) = self.parts.journal.forget(under_way.transitions) {
+        let (count, dropped) = (under_way.transitions, under_way.dropped);
+        if let Err(error) = self.parts.journal.delivered(count, dropped) {
             tracing::warn!(%error, "the journal could not be shortened");
         }
         if self.parts.journal.is_empty() {
