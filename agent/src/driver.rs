@@ -71,6 +71,8 @@ pub struct Parts {
     pub identity: Identity,
     /// Whose signature makes an assignment valid.
     pub signing_keys: Vec<AssignmentVerifier>,
+    /// When the certificate began that this process was started with.
+    pub certificate_began: Timestamp,
     /// When the certificate ends.
     pub certificate_expires: Timestamp,
     /// The runtimes.
@@ -205,7 +207,7 @@ impl Driver {
             outlets,
         };
         if let Some(issued_at) = loaded.issued_at {
-            driver.parts.certificate_clock.raise(issued_at);
+            driver.hear_time(issued_at, now);
         }
         if let Some(damage) = loaded.damage {
             tracing::error!(damage, "the cache is damaged");
@@ -406,8 +408,18 @@ impl Driver {
         );
     }
 
+    /// Where this clock is plainly wrong, as one that starts in 1970, certificates are judged at the
+    /// newest time that the coordinator has named. One that can be right is believed: a coordinator
+    /// whose clock was once set far ahead would be refused for ever.
+    fn hear_time(&self, said: Timestamp, now: Now) {
+        if now.wall < self.parts.certificate_began {
+            let end = self.parts.certificate_expires;
+            self.parts.certificate_clock.raise(said.min(end));
+        }
+    }
+
     fn judge_clock(&mut self, theirs: Timestamp, now: Now) {
-        self.parts.certificate_clock.raise(theirs);
+        self.hear_time(theirs, now);
         let skew = theirs.since(now.wall).max(now.wall.since(theirs));
         let found = (skew > facts::SKEW_MAX).then(|| {
             let seconds = skew.as_secs();

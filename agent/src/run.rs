@@ -389,6 +389,7 @@ fn assemble(
         certificate_clock: Arc::clone(&certificate_clock),
         identity: certificate.identity.clone(),
         signing_keys: identity.signing_keys.clone(),
+        certificate_began: certificate.not_before,
         certificate_expires: certificate.not_after,
         adapters: Arc::clone(&adapters),
         cache: Cache::open(&data.join("cache"))?,

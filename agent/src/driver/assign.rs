@@ -125,9 +125,7 @@ impl Driver {
         let before = std::mem::take(&mut self.desired);
         self.desired = cache::desired(&offer.assignment, offer.held);
         self.highest = Some(offer.held);
-        self.parts
-            .certificate_clock
-            .raise(offer.assignment.issued_at);
+        self.hear_time(offer.assignment.issued_at, now);
         if let Desired::Known { wanted, .. } = &self.desired {
             let standings = standings_after(&self.standings, wanted);
             self.standings_unsaved |= standings != self.standings;

@@ -59,6 +59,8 @@ struct Orders {
     /// An artifact stream breaks off after so many bytes, once.
     break_off_after: Option<usize>,
     busy_once: Option<u64>,
+    /// How far ahead the clock is that the next welcome tells.
+    ahead_once: Option<Duration>,
     validity: Duration,
 }
 
@@ -200,6 +202,10 @@ impl Coordinator {
 
     pub(crate) fn validity(&self, validity: Duration) {
         self.inner.orders.lock().unwrap().validity = validity;
+    }
+
+    pub(crate) fn ahead_once(&self, ahead: Duration) {
+        self.inner.orders.lock().unwrap().ahead_once = Some(ahead);
     }
 
     pub(crate) fn busy_once(&self, retry_after_ms: u64) {
@@ -464,7 +470,8 @@ impl Server {
                     session.busy(retry_after_ms).unwrap();
                 } else {
                     *said = hello.held.map(|held| held.digest);
-                    session.welcome("0.1.0", now()).unwrap();
+                    let ahead = orders.ahead_once.take().unwrap_or_default();
+                    session.welcome("0.1.0", now().after(ahead)).unwrap();
                     opened = true;
                 }
             }

@@ -206,6 +206,30 @@ fn a_coordinator_that_vanished_is_noticed_and_found_again() {
 }
 
 #[test]
+fn a_coordinator_whose_clock_was_once_far_ahead_is_found_again() {
+    test(async {
+        let coordinator = Coordinator::start();
+        coordinator.ahead_once(Duration::from_secs(100 * 365 * 24 * 60 * 60));
+        let mut agent = Agent::new();
+        agent.join(&coordinator);
+        agent.run();
+        coordinator
+            .wait("the first hello", |seen| seen.hellos == 1)
+            .await;
+        agent
+            .wait("the skew is told", |status| {
+                status["conditions"].to_string().contains("clockSkew")
+            })
+            .await;
+        let back = coordinator.stop().await.start();
+        back.wait("the second hello", |seen| seen.hellos == 2).await;
+        agent
+            .wait("connected", |status| status["connected"] == true)
+            .await;
+    });
+}
+
+#[test]
 fn a_killed_agent_adopts_what_it_started_also_without_a_coordinator() {
     test(async {
         let (coordinator, mut agent) = running(&["api", "web"]).await;
