@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
-use crate::event::{Event, Question, Refused, Reply};
+use crate::event::{Event, Question, Refused, Reply, TargetVerb};
 use crate::history::Entry;
 use crate::metrics::Metrics;
 use crate::store::write::Write;
@@ -357,22 +357,17 @@ fn take(round: &mut Round<'_>, event: Event) {
             let answer = round.revoke_token(&id, &by);
             round.answer(reply, answer);
         }
-        Event::RevokeTarget {
+        Event::SteerTarget {
             target,
+            verb,
             by,
             reason,
             reply,
         } => {
-            let answer = round.revoke_target(&target, &by, reason.as_deref());
-            round.answer(reply, answer);
-        }
-        Event::ResumeTarget {
-            target,
-            by,
-            reason,
-            reply,
-        } => {
-            let answer = round.resume_target(&target, &by, reason.as_deref());
+            let answer = match verb {
+                TargetVerb::Revoke => round.revoke_target(&target, &by, reason.as_deref()),
+                TargetVerb::Resume => round.resume_target(&target, &by, reason.as_deref()),
+            };
             round.answer(reply, answer);
         }
         Event::Label {

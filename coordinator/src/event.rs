@@ -204,21 +204,12 @@ pub enum Event {
         /// The answer.
         reply: Reply<Token>,
     },
-    /// A target's certificates are to be void.
-    RevokeTarget {
+    /// A person asks something of one target.
+    SteerTarget {
         /// Which.
         target: TargetName,
-        /// Who.
-        by: String,
-        /// Why.
-        reason: Option<String>,
-        /// The answer.
-        reply: Reply<()>,
-    },
-    /// A target that is ahead of what is known here is to go on.
-    ResumeTarget {
-        /// Which.
-        target: TargetName,
+        /// What.
+        verb: TargetVerb,
         /// Who.
         by: String,
         /// Why.
@@ -268,6 +259,15 @@ pub enum Verb {
     /// Start nothing new.
     Pause,
     /// End a pause.
+    Resume,
+}
+
+/// What a person can ask of one target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetVerb {
+    /// Make its certificates void.
+    Revoke,
+    /// Let it go on, though it is ahead of what is known here.
     Resume,
 }
 

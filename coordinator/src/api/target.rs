@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 
 use super::problem::{self, Answer, Body, Failed, Path, Query};
 use super::{App, Caller, page};
-use crate::event::{Event, Refused};
+use crate::event::{Event, Refused, TargetVerb};
 
 /// Which targets.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -83,20 +83,9 @@ pub async fn revoke(
     State(app): State<App>,
     Caller(user): Caller,
     Path(name): Path<String>,
-    Body(steer): Body<Steer>,
+    Body(wish): Body<Steer>,
 ) -> Answer<Target> {
-    problem::check_reason(steer.reason.as_ref())?;
-    let target: TargetName = super::parse(&name)?;
-    let (name, by, reason) = (target.clone(), user.name, steer.reason);
-    app.driver
-        .request(|reply| Event::RevokeTarget {
-            target,
-            by,
-            reason,
-            reply,
-        })
-        .await?;
-    find(&app, &name).await
+    steer(&app, user.name, &name, wish, TargetVerb::Revoke).await
 }
 
 /// Lets a target go on that holds an assignment which is not known here, in a new epoch.
@@ -111,20 +100,25 @@ pub async fn resume(
     State(app): State<App>,
     Caller(user): Caller,
     Path(name): Path<String>,
-    Body(steer): Body<Steer>,
+    Body(wish): Body<Steer>,
 ) -> Answer<Target> {
-    problem::check_reason(steer.reason.as_ref())?;
-    let target: TargetName = super::parse(&name)?;
-    let (name, by, reason) = (target.clone(), user.name, steer.reason);
+    steer(&app, user.name, &name, wish, TargetVerb::Resume).await
+}
+
+async fn steer(app: &App, by: String, name: &str, wish: Steer, verb: TargetVerb) -> Answer<Target> {
+    problem::check_reason(wish.reason.as_ref())?;
+    let name: TargetName = super::parse(name)?;
+    let (target, reason) = (name.clone(), wish.reason);
     app.driver
-        .request(|reply| Event::ResumeTarget {
+        .request(|reply| Event::SteerTarget {
             target,
+            verb,
             by,
             reason,
             reply,
         })
         .await?;
-    find(&app, &name).await
+    find(app, &name).await
 }
 
 /// Sets and removes labels.
