@@ -26,10 +26,12 @@
 )]
 
 pub mod assign;
+pub mod calendar;
 pub mod compile;
 pub mod compiled;
 pub mod diagnostic;
 pub mod effect;
+pub mod expression;
 mod gates;
 pub mod input;
 pub mod manifest;

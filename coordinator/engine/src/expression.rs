@@ -1,0 +1,4 @@
+//! Expressions (being written).
+/// An expression.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Expression;
