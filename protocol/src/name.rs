@@ -138,6 +138,26 @@ checked_text! {
     /// A named trust zone and stage.
     EnvironmentName, "environment name", dns_label
 }
+
+checked_text! {
+    /// A check that must pass before, during or after a deployment.
+    ProtectionName, "protection name", dns_label
+}
+
+checked_text! {
+    /// A rule over the compiled desired state.
+    PolicyName, "policy name", dns_label
+}
+
+checked_text! {
+    /// What people may do, or may be asked for; `release-manager`.
+    RoleName, "role name", dns_label
+}
+
+checked_text! {
+    /// Where events are told outside.
+    NotifierName, "notifier name", dns_label
+}
 checked_text! {
     /// One joined host or cluster. Unique in the installation, not only in its environment, so that
     /// a command can name a target alone.
@@ -159,6 +179,10 @@ checked_text! {
     /// A release's version, chosen by its author: `1.4.0`, `2026-11-21.3`, `v7+build.9`. Versions
     /// are compared for equality only; order comes from the release's sequence number.
     Version, "version", version
+}
+checked_text! {
+    /// Somebody who may use the API, person or program: `ada`, `ada@example.com`, `ci-web`.
+    UserName, "user name", user_name
 }
 checked_text! {
     /// The key of a target's label: `role`, `host.os`, `example.com/rack`.
@@ -205,6 +229,30 @@ fn version(text: &str) -> Result<(), &'static str> {
         .all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(&b))
     {
         return Err("may hold only letters, digits and . _ + -");
+    }
+    Ok(())
+}
+
+/// No slash, so that no user can be taken for a target (`target/NAME`) in the history, and not the name
+/// that the coordinator itself has there.
+fn user_name(text: &str) -> Result<(), &'static str> {
+    if text.is_empty() {
+        return Err("is empty");
+    }
+    if text.len() > LABEL_MAX_BYTES {
+        return Err("is longer than 63 characters");
+    }
+    if !text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit()) {
+        return Err("must start with a lower-case letter or digit");
+    }
+    if !text
+        .bytes()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-@".contains(&b))
+    {
+        return Err("may hold only lower-case letters, digits and . _ - @");
+    }
+    if text == "coordinator" {
+        return Err("is what the coordinator calls itself in the history");
     }
     Ok(())
 }
@@ -274,6 +322,24 @@ mod tests {
         }
         for text in ["", "-1", "../x", "1 0", "1/0"] {
             assert!(Version::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_user_cannot_be_taken_for_a_target_or_the_coordinator() {
+        for text in ["ada", "ada@example.com", "ci-web", "3rd_party.bot"] {
+            assert_eq!(UserName::parse(text).unwrap().as_str(), text);
+        }
+        for text in [
+            "",
+            "Ada",
+            "target/web-1",
+            "coordinator",
+            "-x",
+            "a b",
+            "ad\u{430}",
+        ] {
+            assert!(UserName::parse(text).is_err(), "{text}");
         }
     }
 

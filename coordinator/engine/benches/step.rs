@@ -4,16 +4,12 @@
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use holdfast_engine::compiled::{
-    Configuration, Disconnected, Extent, OnFailure, Rollout, Selector, TrackSpec,
-};
+use holdfast_engine::compiled::{Configuration, Extent, Rollout, TrackSpec};
 use holdfast_engine::input::{Declared, Inputs, ReleaseRef, Seen, View};
 use holdfast_engine::step::step;
 use holdfast_engine::track::{Pause, Track, TrackName};
-use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::TargetName;
 use holdfast_protocol::time::Timestamp;
 use holdfast_protocol::workload::Rollback;
@@ -71,15 +67,7 @@ fn situations(targets: usize) -> Vec<(&'static str, Track, BTreeMap<TargetName, 
 
 fn unheard(number: usize) -> (TargetName, View) {
     let name = format!("target-{number}").parse().expect("a name");
-    let (connected, since, seen) = (true, at(0), Seen::Unknown);
-    (
-        name,
-        View {
-            connected,
-            since,
-            seen,
-        },
-    )
+    (name, View::connected(at(0)))
 }
 
 /// The mean cost of a step that has nothing to do, over at least [`MEASURED`].
@@ -110,21 +98,15 @@ fn inputs<'a>(
     targets: BTreeMap<TargetName, View>,
 ) -> Inputs<'a> {
     Inputs {
-        declared: Declared::Runs(spec),
-        revision: 1,
         releases,
-        upstream: Vec::new(),
-        dependencies: Vec::new(),
         targets,
-        next_deployment: 1,
+        ..Inputs::of(Declared::Runs(spec))
     }
 }
 
 fn releases() -> Vec<ReleaseRef> {
-    let release = |sequence: u64| ReleaseRef {
-        version: format!("1.{sequence}").parse().expect("a version"),
-        sequence,
-    };
+    let version = |sequence| format!("1.{sequence}").parse().expect("a version");
+    let release = |sequence| ReleaseRef::bare(version(sequence), sequence);
     (1..=50).map(release).collect()
 }
 
@@ -147,22 +129,11 @@ fn spec() -> TrackSpec {
         progress_deadline_ms: 600_000,
     };
     TrackSpec {
-        name,
-        after: Vec::new(),
         rollout: Rollout {
-            waves: vec![Extent::Percent(100)],
             max_unavailable: Extent::Percent(100),
-            max_failures: 0,
-            soak: Duration::ZERO,
-            min_ready: Duration::ZERO,
-            progress_deadline: Duration::from_secs(600),
-            on_failure: OnFailure::Rollback,
-            disconnected: Disconnected::Skip,
+            ..Rollout::default()
         },
-        depends_on: Vec::new(),
-        selector: Selector::default(),
-        configuration: Arc::new(configuration),
-        digest: Digest::of(b"configuration"),
+        ..TrackSpec::plain(name, configuration)
     }
 }
 

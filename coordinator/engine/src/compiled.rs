@@ -1,18 +1,27 @@
 //! A compiled revision: what every input set together declares, for each track.
 
+pub mod notifier;
+pub mod policy;
+pub mod protection;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::{
-    ArtifactName, EnvironmentName, InputSetName, LabelKey, LabelValue, ServiceName,
+    ArtifactName, EnvironmentName, InputSetName, LabelKey, LabelValue, NotifierName, PolicyName,
+    ProtectionName, ServiceName, Version,
 };
 use holdfast_protocol::observed::Labels;
 use holdfast_protocol::workload::Rollback;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::notifier::Notifier;
+pub use self::policy::{Policy, Requirement};
+pub use self::protection::{Guard, Protection};
+use crate::calendar::Window;
 use crate::track::TrackName;
 
 /// Everything that is declared, compiled together. Immutable.
@@ -24,6 +33,12 @@ pub struct Compiled {
     pub services: BTreeMap<ServiceName, Service>,
     /// Every service in every environment that it runs in.
     pub tracks: BTreeMap<TrackName, Arc<TrackSpec>>,
+    /// The checks, whether or not a track uses them.
+    pub protections: BTreeMap<ProtectionName, Arc<Protection>>,
+    /// The rules of other stakeholders.
+    pub policies: BTreeMap<PolicyName, Arc<Policy>>,
+    /// Where events are told outside.
+    pub notifiers: BTreeMap<NotifierName, Arc<Notifier>>,
 }
 
 /// An environment as declared.
@@ -37,6 +52,10 @@ pub struct Environment {
     pub set: InputSetName,
     /// Its place in the order.
     pub after: Vec<EnvironmentName>,
+    /// Which of the releases that may come here is taken.
+    pub promotion: Promotion,
+    /// The environment whose stable releases are mirrored here.
+    pub follow: Option<EnvironmentName>,
     /// Its guardrails.
     pub rollout: Rollout,
     /// How much one revision may remove here before a person has to confirm it.
@@ -76,8 +95,24 @@ pub struct TrackSpec {
     pub name: TrackName,
     /// Environments in which a release must have been stable; empty for the rule *newest*.
     pub after: Vec<EnvironmentName>,
+    /// Which of the releases that may come here is taken.
+    pub promotion: Promotion,
+    /// The environment whose stable release is mirrored; with one, `after` and `promotion` say nothing.
+    pub follow: Option<EnvironmentName>,
+    /// This version and nothing else.
+    pub pin: Option<Version>,
+    /// The releases that may come here at all; all where there is none.
+    pub admits: Option<Admission>,
     /// The guardrails in force here.
     pub rollout: Rollout,
+    /// When deployments may start; at any time where there is none.
+    pub windows: Vec<Window>,
+    /// The checks in force here, by name; no two have the same.
+    pub guards: Vec<Guard>,
+    /// What policies require of a release, checked before it starts.
+    pub requirements: Vec<Requirement>,
+    /// How it runs to completion; none for what runs for ever.
+    pub job: Option<Job>,
     /// Services that must be stable in this environment first.
     pub depends_on: Vec<ServiceName>,
     /// The targets of the environment that it runs on.
@@ -91,9 +126,10 @@ pub struct TrackSpec {
 /// How a release spreads over the targets of an environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rollout {
-    /// How far each wave reaches, counted from the first target: never less than the wave before.
-    /// The last one reaches every target.
-    pub waves: Vec<Extent>,
+    /// The waves in their order. Those by count or share are counted from the first target, never
+    /// less than the wave before; those by label reach the targets with that label, besides all of
+    /// the waves before. Whoever is in none belongs to the last.
+    pub waves: Vec<Wave>,
     /// Targets that may be unavailable at a time, of those connected; at least one.
     pub max_unavailable: Extent,
     /// Targets that may fail before the deployment has.
@@ -108,6 +144,61 @@ pub struct Rollout {
     pub on_failure: OnFailure,
     /// What targets that are away do to a wave.
     pub disconnected: Disconnected,
+    /// Targets that may be away while a wave begins.
+    pub max_disconnected: Extent,
+    /// What a rollout does when the last open window closes.
+    pub on_window_close: OnWindowClose,
+}
+
+/// One wave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wave {
+    /// So far, counted from the first target.
+    Extent(Extent),
+    /// The targets with these labels.
+    Labels(Selector),
+}
+
+/// Which of the releases that may come to an environment is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Promotion {
+    /// The newest one; those between are skipped.
+    #[default]
+    Latest,
+    /// Each in turn: a release train.
+    Every,
+    /// None, until a person promotes one.
+    Manual,
+}
+
+/// Which releases may come onto a track at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission {
+    /// The range of versions, as people wrote it: `^1.4`, `>=2, <3`. A version that is none of
+    /// semantic versioning is in no range.
+    pub semver: semver::VersionReq,
+}
+
+/// What a rollout does when the last open window closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnWindowClose {
+    /// It goes on to its end.
+    #[default]
+    Finish,
+    /// No further wave begins before a window opens again.
+    Hold,
+    /// The stable release is put back.
+    Rollback,
+}
+
+/// How a service runs to completion instead of for ever. `Stable` means that it has succeeded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// On one elected target instead of on each.
+    pub once: bool,
+    /// When it runs again; once for each release where there is none. A run takes no time of the
+    /// window: each opening is one run.
+    pub schedule: Option<Window>,
 }
 
 /// A number of targets.
@@ -258,6 +349,59 @@ impl Layer {
             Self::Environment => "environment",
             Self::Override => "override",
             Self::Policy => "policy",
+        }
+    }
+}
+
+impl TrackSpec {
+    /// The environments whose tracks of this service are read: the one that is mirrored, or those
+    /// before.
+    pub fn upstream(&self) -> impl Iterator<Item = &EnvironmentName> {
+        let before = if self.follow.is_none() {
+            self.after.as_slice()
+        } else {
+            &[]
+        };
+        self.follow.iter().chain(before)
+    }
+
+    /// A track with every guardrail at its default and no gates: what tests and stand-ins start from.
+    #[must_use]
+    pub fn plain(name: TrackName, configuration: Configuration) -> Self {
+        Self {
+            name,
+            after: Vec::new(),
+            promotion: Promotion::Latest,
+            follow: None,
+            pin: None,
+            admits: None,
+            rollout: Rollout::default(),
+            windows: Vec::new(),
+            guards: Vec::new(),
+            requirements: Vec::new(),
+            job: None,
+            depends_on: configuration.depends_on.clone(),
+            selector: Selector::default(),
+            digest: configuration.digest(),
+            configuration: Arc::new(configuration),
+        }
+    }
+}
+
+/// Everything at once, and nothing to hold.
+impl Default for Rollout {
+    fn default() -> Self {
+        Self {
+            waves: vec![Wave::Extent(Extent::Percent(100))],
+            max_unavailable: Extent::Count(1),
+            max_failures: 0,
+            soak: Duration::ZERO,
+            min_ready: Duration::ZERO,
+            progress_deadline: Duration::from_secs(600),
+            on_failure: OnFailure::Rollback,
+            disconnected: Disconnected::Skip,
+            max_disconnected: Extent::Percent(100),
+            on_window_close: OnWindowClose::Finish,
         }
     }
 }

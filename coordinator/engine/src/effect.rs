@@ -1,8 +1,10 @@
 //! What a step wants done. All effects are idempotent: a crash between committing and performing
 //! them costs a repetition.
 
-use holdfast_protocol::name::TargetName;
+use holdfast_protocol::name::{NotifierName, ProtectionName, TargetName};
+use holdfast_protocol::time::Timestamp;
 
+use crate::compiled::protection::When;
 use crate::track::{Deployment, Point};
 
 /// One thing to do.
@@ -23,8 +25,26 @@ pub enum Effect {
     },
     /// The deployment is new or has changed: keep it.
     Save(Deployment),
+    /// Ask a check. It has to be answered by [`crate::check::answer`] within its time limit; where no
+    /// answer comes, it is asked again.
+    Check(Ask),
     /// Something for the history.
     Record(Record),
+}
+
+/// A check to be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    /// The check, as the track calls it.
+    pub guard: ProtectionName,
+    /// For what.
+    pub when: When,
+    /// The deployment; none where it is asked for what is stable.
+    pub deployment: Option<u64>,
+    /// The release and configuration that it is asked about.
+    pub point: Point,
+    /// When it was asked; the answer has to name it.
+    pub asked_at: Timestamp,
 }
 
 /// An entry for the history, about this track.
@@ -38,4 +58,6 @@ pub struct Record {
     pub deployment: Option<u64>,
     /// Who, where it was a person; the coordinator otherwise.
     pub by: Option<String>,
+    /// Whom to tell besides those who listen to this kind.
+    pub notify: Option<NotifierName>,
 }

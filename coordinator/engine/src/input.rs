@@ -1,13 +1,16 @@
 //! What a step is told: everything it may know besides its own track.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use holdfast_protocol::api::deployment::Phase;
+use holdfast_protocol::api::release::Release;
 use holdfast_protocol::name::{EnvironmentName, ServiceName, TargetName, Version};
+use holdfast_protocol::observed::Labels;
 use holdfast_protocol::time::Timestamp;
 
 use crate::compiled::TrackSpec;
-use crate::track::Track;
+use crate::track::{Point, Track};
 
 /// The arguments of one step besides track and time.
 #[derive(Debug, Clone)]
@@ -26,6 +29,36 @@ pub struct Inputs<'a> {
     pub targets: BTreeMap<TargetName, View>,
     /// The number that a new deployment gets. The driver advances it whenever one was made.
     pub next_deployment: u64,
+    /// The freezes that stop starts here: those of this environment, and those of all.
+    pub freezes: &'a [Freeze],
+    /// The tracks that checks of kind `stable` ask about.
+    pub elsewhere: Vec<Elsewhere<'a>>,
+}
+
+/// A person's freeze of one environment or of all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Freeze {
+    /// Which environment; all where there is none.
+    pub environment: Option<EnvironmentName>,
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// A track that a check of kind `stable` asks about.
+#[derive(Debug, Clone)]
+pub struct Elsewhere<'a> {
+    /// The service.
+    pub service: &'a ServiceName,
+    /// The environment.
+    pub environment: &'a EnvironmentName,
+    /// Its stable release.
+    pub stable: Option<&'a Version>,
+    /// Phase of its newest deployment.
+    pub phase: Option<Phase>,
 }
 
 /// What is declared for a track.
@@ -47,6 +80,8 @@ pub struct ReleaseRef {
     pub version: Version,
     /// Its place, from 1.
     pub sequence: u64,
+    /// All that is known of it, for expressions and checks.
+    pub about: Option<Arc<Release>>,
 }
 
 /// The same service in an environment that comes before.
@@ -54,6 +89,8 @@ pub struct ReleaseRef {
 pub struct Upstream<'a> {
     /// That environment.
     pub environment: &'a EnvironmentName,
+    /// What is stable there.
+    pub stable: Option<&'a Point>,
     /// Sequence numbers of the releases that became stable there, ascending.
     pub proven: &'a [u64],
     /// Whether what is stable there has the configuration in force there: a new configuration has not
@@ -83,6 +120,19 @@ pub struct View {
     pub since: Timestamp,
     /// How it does with what this track has placed on it; meaningless where nothing is placed.
     pub seen: Seen,
+    /// Its labels, for waves by label.
+    pub labels: Arc<Labels>,
+    /// Set while its own site asks to be left alone: it keeps what it runs.
+    pub held: Option<Held>,
+}
+
+/// A target whose own site asks to be left alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Until when.
+    pub until: Timestamp,
+    /// Why.
+    pub reason: String,
 }
 
 /// How a target does with the point that is placed on it. Judged by digest: what is known of an
@@ -108,6 +158,50 @@ pub enum Seen {
     },
 }
 
+impl<'a> Inputs<'a> {
+    /// Inputs that say nothing but what is declared: what tests and stand-ins start from.
+    #[must_use]
+    pub const fn of(declared: Declared<'a>) -> Self {
+        Self {
+            declared,
+            revision: 1,
+            releases: &[],
+            upstream: Vec::new(),
+            dependencies: Vec::new(),
+            targets: BTreeMap::new(),
+            next_deployment: 1,
+            freezes: &[],
+            elsewhere: Vec::new(),
+        }
+    }
+}
+
+impl View {
+    /// A connected target of which nothing was heard yet, without labels.
+    #[must_use]
+    pub fn connected(since: Timestamp) -> Self {
+        Self {
+            connected: true,
+            since,
+            seen: Seen::Unknown,
+            labels: Arc::default(),
+            held: None,
+        }
+    }
+}
+
+impl ReleaseRef {
+    /// A release of which only version and place are known.
+    #[must_use]
+    pub const fn bare(version: Version, sequence: u64) -> Self {
+        Self {
+            version,
+            sequence,
+            about: None,
+        }
+    }
+}
+
 impl<'a> Upstream<'a> {
     /// What is read of the track in `environment`, if there is one, and of its declaration.
     #[must_use]
@@ -120,6 +214,7 @@ impl<'a> Upstream<'a> {
         let in_force = declared.map(|declared| declared.digest);
         Self {
             environment,
+            stable,
             proven: track.map_or(&[][..], |track| track.proven.as_slice()),
             settled: stable.map(|stable| stable.configuration) == in_force,
             current: track

@@ -147,6 +147,7 @@ mod tests {
             sequence,
             configuration: Digest::of(b"configuration"),
             revision: 1,
+            run: None,
         }
     }
 

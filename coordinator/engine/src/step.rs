@@ -84,7 +84,7 @@ pub fn wave_count(track: &Track, inputs: &Inputs<'_>) -> WaveCount {
     let (Some(deployment), Declared::Runs(spec)) = (&track.current, inputs.declared) else {
         return WaveCount::default();
     };
-    let total = u32::try_from(waves::extents(spec, deployment).len()).unwrap_or(u32::MAX);
+    let total = u32::try_from(waves::waves(spec, deployment).len()).unwrap_or(u32::MAX);
     let current = match deployment.phase {
         Phase::Rolling { wave, .. } => wave.saturating_add(1).min(total),
         Phase::Verifying { .. } | Phase::Stable => total,
@@ -247,6 +247,11 @@ impl<'a> Turn<'a> {
             reason: "waiting for its gates".to_owned(),
             started_at: self.now,
             finished_at: None,
+            hotfix: false,
+            checks: Vec::new(),
+            results: Vec::new(),
+            approvals: Vec::new(),
+            skipped: Vec::new(),
         });
         self.begun = true;
         self.unsaved = true;
@@ -331,6 +336,7 @@ impl<'a> Turn<'a> {
             message,
             deployment: self.track.current.as_ref().map(|current| current.id),
             by,
+            notify: None,
         }));
     }
 

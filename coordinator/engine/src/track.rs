@@ -1,5 +1,7 @@
 //! Tracks and deployments: the state of the engine, as it is stored.
 
+pub mod check;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -9,6 +11,8 @@ use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::{EnvironmentName, ServiceName, TargetName, Version};
 use holdfast_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use self::check::{Approved, CheckState, KeptResult, Skipped};
 
 /// One service in one environment.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -31,6 +35,9 @@ pub struct Point {
     pub configuration: Digest,
     /// The revision that the configuration came from, for people.
     pub revision: u64,
+    /// Which run of a job with a schedule: when it was due. None for all else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Timestamp>,
 }
 
 /// The unit that the engine moves, on its own.
@@ -53,6 +60,18 @@ pub struct Track {
     pub current: Option<Deployment>,
     /// Set while a person has paused the track.
     pub paused: Option<Pause>,
+    /// The one version that a person wants here; stronger than the manifest's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<Pinned>,
+    /// What a person asked for once; gone when it has come to an end, whichever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
+    /// How the checks that always hold do, for what is stable.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub watched: Vec<CheckState>,
+    /// The target elected for a job that runs on one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elected: Option<TargetName>,
     /// The waits of the last step, so that each keeps its beginning.
     pub waits: Vec<Wait>,
     /// What each target is assigned. Stored row by row (see [`crate::effect::Effect`]), not here.
@@ -94,6 +113,34 @@ pub struct Pause {
     pub since: Timestamp,
 }
 
+/// A person's pin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pinned {
+    /// The version.
+    pub version: Version,
+    /// Who.
+    pub by: String,
+    /// Why; may be empty.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// A release that a person asked for, once: `deploy`, `promote`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Asked {
+    /// Its version.
+    pub version: Version,
+    /// Its place in the order of the service's releases.
+    pub sequence: u64,
+    /// Whether order, windows and checks that may be skipped do not apply.
+    pub hotfix: bool,
+    /// Why, as the deployment that it leads to will tell.
+    pub trigger: Trigger,
+}
+
 /// One attempt to bring a point onto a track.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -114,6 +161,21 @@ pub struct Deployment {
     pub started_at: Timestamp,
     /// When it reached a final phase.
     pub finished_at: Option<Timestamp>,
+    /// Whether order, windows and checks that may be skipped do not apply.
+    #[serde(default)]
+    pub hotfix: bool,
+    /// How its checks do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckState>,
+    /// What its checks came to, oldest first; at most [`check::RESULTS_MAX`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub results: Vec<KeptResult>,
+    /// Who agreed to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<Approved>,
+    /// What it may pass by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<Skipped>,
 }
 
 /// Where a deployment stands, with what only that phase needs.
@@ -179,6 +241,10 @@ impl Track {
             passed_over: Vec::new(),
             current: None,
             paused: None,
+            pinned: None,
+            asked: None,
+            watched: Vec::new(),
+            elected: None,
             waits: Vec::new(),
             placements: BTreeMap::new(),
         }
@@ -186,11 +252,13 @@ impl Track {
 }
 
 impl Point {
-    /// Whether both bring the same release with the same configuration, whatever revision that
-    /// configuration was first seen in.
+    /// Whether both bring the same release with the same configuration (and, for a job, in the same
+    /// run), whatever revision that configuration was first seen in.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
-        self.sequence == other.sequence && self.configuration == other.configuration
+        self.sequence == other.sequence
+            && self.configuration == other.configuration
+            && self.run == other.run
     }
 }
 

@@ -111,7 +111,7 @@ fn reads(compiled: &Compiled, name: &TrackName) -> Vec<TrackName> {
     let Some(spec) = compiled.tracks.get(name) else {
         return Vec::new();
     };
-    let upstream = spec.after.iter().map(|environment| TrackName {
+    let upstream = spec.upstream().map(|environment| TrackName {
         service: name.service.clone(),
         environment: environment.clone(),
     });
@@ -119,7 +119,14 @@ fn reads(compiled: &Compiled, name: &TrackName) -> Vec<TrackName> {
         service: service.clone(),
         environment: name.environment.clone(),
     });
-    upstream.chain(dependencies).collect()
+    let elsewhere = spec.guards.iter().filter_map(|guard| {
+        let (service, environment) = guard.protection.check.stable_elsewhere(name)?;
+        Some(TrackName {
+            service: service.clone(),
+            environment: environment.clone(),
+        })
+    });
+    upstream.chain(dependencies).chain(elsewhere).collect()
 }
 
 /// Every track after all that it reads. A compiled revision has no cycles; were there one, its
@@ -146,15 +153,11 @@ fn ordered(compiled: &Compiled) -> Vec<TrackName> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
-    use holdfast_protocol::digest::Digest;
     use holdfast_protocol::workload::Rollback;
 
     use super::*;
-    use crate::compiled::{
-        Configuration, Disconnected, Extent, OnFailure, Rollout, Selector, TrackSpec,
-    };
+    use crate::compiled::{Configuration, TrackSpec};
 
     /// `web` and what it depends on, `api`, in production, which comes after staging.
     fn compiled() -> Compiled {
@@ -202,22 +205,8 @@ mod tests {
             progress_deadline_ms: 0,
         };
         TrackSpec {
-            name,
             after,
-            rollout: Rollout {
-                waves: vec![Extent::Percent(100)],
-                max_unavailable: Extent::Count(1),
-                max_failures: 0,
-                soak: Duration::ZERO,
-                min_ready: Duration::ZERO,
-                progress_deadline: Duration::ZERO,
-                on_failure: OnFailure::Rollback,
-                disconnected: Disconnected::Skip,
-            },
-            depends_on,
-            selector: Selector::default(),
-            configuration: Arc::new(configuration),
-            digest: Digest::of(b""),
+            ..TrackSpec::plain(name, configuration)
         }
     }
 

@@ -76,6 +76,7 @@ pub(crate) fn point(spec: &TrackSpec, inputs: &Inputs<'_>, release: &ReleaseRef)
         sequence: release.sequence,
         configuration: spec.digest,
         revision: inputs.revision,
+        run: None,
     }
 }
 

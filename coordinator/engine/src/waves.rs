@@ -1,7 +1,8 @@
 //! Which targets next: waves, counts and shares, how many may be unavailable, who is away.
 //!
-//! A wave says how many targets may have the new point. Targets take their places in the order of
-//! their names, so that a person can tell who is next. A place that was taken is kept; a target that
+//! A wave says how many targets may have the new point, or which by their labels. Targets take their
+//! places in the order of the waves by label that they belong to, then of their names, so that a
+//! person can tell who is next. A place that was taken is kept; a target that
 //! leaves, or is away for longer than [`RETURN_GRACE`](crate::verify::RETURN_GRACE), gives it up. With
 //! `disconnected: skip` shares are of the targets that are here or may be back any moment, so that a
 //! wave always holds targets that can prove something; those that are away for longer converge when
@@ -10,7 +11,7 @@
 use holdfast_protocol::name::TargetName;
 use holdfast_protocol::time::Timestamp;
 
-use crate::compiled::{Disconnected, Extent, Rollout, TrackSpec};
+use crate::compiled::{Disconnected, Extent, Rollout, TrackSpec, Wave};
 use crate::input::{Seen, View};
 use crate::step::Turn;
 use crate::track::Deployment;
@@ -23,8 +24,8 @@ pub(crate) struct Survey<'t> {
     pub(crate) holders: Vec<Holder<'t>>,
     /// Those that may be given it, in their order.
     pub(crate) candidates: Vec<Candidate<'t>>,
-    /// Those that do not have it and may be back any moment, and until when that is assumed.
-    pub(crate) returning: Vec<(&'t TargetName, Timestamp)>,
+    /// Those that do not have it and may be back any moment.
+    pub(crate) returning: Vec<Returning<'t>>,
     /// How many count, for a wave's share.
     pub(crate) members: usize,
     /// How many of the holders count.
@@ -59,10 +60,23 @@ pub(crate) struct Candidate<'t> {
     unavailable: bool,
     /// Whether it has nothing at all of this track.
     empty: bool,
+    /// The first wave by label that it belongs to; past the last one where there is none.
+    rank: usize,
+}
+
+/// A target that does not have the new point and may be back any moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Returning<'t> {
+    /// Its name.
+    pub(crate) name: &'t TargetName,
+    /// Until when it is taken to be on its way back.
+    pub(crate) until: Timestamp,
+    /// The first wave by label that it belongs to.
+    rank: usize,
 }
 
 /// The waves of a deployment. A rollback by hand is urgent and has one.
-pub(crate) fn extents<'s>(spec: &'s TrackSpec, deployment: &Deployment) -> &'s [Extent] {
+pub(crate) fn waves<'s>(spec: &'s TrackSpec, deployment: &Deployment) -> &'s [Wave] {
     if deployment.is_manual_rollback() || spec.rollout.waves.is_empty() {
         &EVERY_TARGET
     } else {
@@ -110,35 +124,59 @@ pub(crate) fn survey<'t>(
                 survey.hold(holder, ready && !turn.fresh.contains(name));
             }
             None if view.connected || everyone => {
-                survey.consider(name, view, placement.is_none());
+                let rank = rank(rollout, view);
+                survey.consider((name, rank), view, placement.is_none());
             }
-            None => survey.expect(name, view, turn.now),
+            None => survey.expect((name, rank(rollout, view)), view, turn.now),
         }
     }
+    // By name already, and the sort keeps that.
+    survey.candidates.sort_by_key(|candidate| candidate.rank);
     survey
 }
 
+/// The first wave by label that a target belongs to; past the last one where there is none.
+fn rank(rollout: &Rollout, view: &View) -> usize {
+    let mut waves = rollout.waves.iter();
+    let first = waves.position(|wave| match wave {
+        Wave::Labels(selector) => selector.matches(&view.labels),
+        Wave::Extent(_) => false,
+    });
+    first.unwrap_or(rollout.waves.len())
+}
+
 impl<'t> Survey<'t> {
-    /// How many targets may have the new point in this wave.
-    pub(crate) fn reach(&self, extents: &[Extent], wave: u32) -> usize {
+    /// How many targets may still be given the new point in this wave.
+    pub(crate) fn room(&self, waves: &[Wave], wave: u32) -> usize {
         let wave = wave as usize;
-        match extents.get(wave) {
-            Some(extent) if wave + 1 < extents.len() => extent.of(self.members).max(1),
+        let reach = match waves.get(wave) {
+            Some(Wave::Extent(extent)) if wave + 1 < waves.len() => extent.of(self.members).max(1),
+            Some(Wave::Labels(_)) if wave + 1 < waves.len() => return self.up_to_rank(wave),
             // The last one reaches every target, whatever it is called.
             Some(_) | None => self.members,
-        }
+        };
+        reach.saturating_sub(self.places_taken)
+    }
+
+    /// How many that do not have the new point belong to this wave by label, or to one before it.
+    fn up_to_rank(&self, wave: usize) -> usize {
+        let candidates = self.candidates.iter().map(|candidate| candidate.rank);
+        let returning = self.returning.iter().map(|returning| returning.rank);
+        candidates
+            .chain(returning)
+            .filter(|rank| *rank <= wave)
+            .count()
     }
 
     /// The next wave that reaches somebody new, if there is one.
-    pub(crate) fn next_wave(&self, extents: &[Extent], wave: u32) -> Option<u32> {
-        let last = u32::try_from(extents.len()).unwrap_or(u32::MAX);
-        (wave.saturating_add(1)..last).find(|next| self.reach(extents, *next) > self.places_taken)
+    pub(crate) fn next_wave(&self, waves: &[Wave], wave: u32) -> Option<u32> {
+        let last = u32::try_from(waves.len()).unwrap_or(u32::MAX);
+        (wave.saturating_add(1)..last).find(|next| self.room(waves, *next) > 0)
     }
 
     /// The targets that are to be given the new point now. `joiners_wait` where a target that has
     /// nothing has to take its turn like all others, because nothing else can be given to it.
-    pub(crate) fn picks(&self, reach: usize, joiners_wait: bool) -> Vec<&'t TargetName> {
-        let mut room = reach.saturating_sub(self.places_taken);
+    pub(crate) fn picks(&self, mut room: usize, joiners_wait: bool) -> Vec<&'t TargetName> {
         let (mut in_flight, mut unavailable) = (self.in_flight, self.unavailable);
         let mut picks = Vec::new();
         for candidate in &self.candidates {
@@ -208,7 +246,7 @@ impl<'t> Survey<'t> {
                 Standing::Away { returning_until } => returning_until,
                 Standing::Done | Standing::Failed { .. } => None,
             });
-        holders.chain(self.returning.iter().map(|(_, until)| *until))
+        holders.chain(self.returning.iter().map(|returning| returning.until))
     }
 
     fn hold(&mut self, holder: Holder<'t>, was_ready: bool) {
@@ -231,14 +269,14 @@ impl<'t> Survey<'t> {
 
     /// A target that went away a moment ago holds the wave that reaches it, or a coordinator that was
     /// started again would take the first targets to come back for all.
-    fn expect(&mut self, name: &'t TargetName, view: &View, now: Timestamp) {
+    fn expect(&mut self, (name, rank): (&'t TargetName, usize), view: &View, now: Timestamp) {
         if let Some(until) = returning_until(view, now) {
             self.members += 1;
-            self.returning.push((name, until));
+            self.returning.push(Returning { name, until, rank });
         }
     }
 
-    fn consider(&mut self, name: &'t TargetName, view: &View, empty: bool) {
+    fn consider(&mut self, (name, rank): (&'t TargetName, usize), view: &View, empty: bool) {
         let ready = view.connected && !empty && matches!(view.seen, Seen::Ready { .. });
         self.members += 1;
         self.unavailable += usize::from(view.connected && !ready && !empty);
@@ -246,6 +284,7 @@ impl<'t> Survey<'t> {
             name,
             unavailable: !ready,
             empty,
+            rank,
         });
     }
 }
@@ -259,4 +298,4 @@ fn budget(rollout: &Rollout, deployment: &Deployment, connected: usize) -> usize
     }
 }
 
-const EVERY_TARGET: [Extent; 1] = [Extent::Percent(100)];
+const EVERY_TARGET: [Wave; 1] = [Wave::Extent(Extent::Percent(100))];

@@ -460,7 +460,9 @@ fn available(stepped: &Stepped<'_>) -> Result<(), String> {
         |deployment: &Deployment| has_failed(deployment) || deployment.is_manual_rollback();
     let saved = outcome.effects.iter().any(|effect| match effect {
         Effect::Save(deployment) => urgent(deployment),
-        Effect::Place { .. } | Effect::Displace { .. } | Effect::Record(_) => false,
+        Effect::Place { .. } | Effect::Displace { .. } | Effect::Check(_) | Effect::Record(_) => {
+            false
+        }
     });
     if saved
         || [before, &outcome.track]

@@ -7,6 +7,7 @@ mod event;
 #[allow(dead_code, reason = "each test program uses its part of the world")]
 mod model;
 
+use holdfast_engine::input::ReleaseRef;
 use holdfast_engine::track::TrackName;
 use holdfast_engine::whatif::plan;
 use holdfast_protocol::api::apply::{PlannedAction, PlannedTrack};
@@ -61,10 +62,7 @@ fn a_new_release_would_be_deployed_and_the_gate_that_stands_is_named() {
     // The release is there, and no step has been taken yet.
     let version = "1.1".parse().unwrap();
     let releases = world.releases.get_mut("web").unwrap();
-    releases.push(holdfast_engine::input::ReleaseRef {
-        version,
-        sequence: 2,
-    });
+    releases.push(ReleaseRef::bare(version, 2));
     let planned = planned(&world, &track()).unwrap();
     assert_eq!(planned.action, PlannedAction::Deploy);
     assert_eq!(planned.from.unwrap().as_str(), "1.0");

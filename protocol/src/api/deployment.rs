@@ -144,6 +144,18 @@ pub enum TriggerKind {
     Rollback,
     /// A person asked for another try.
     Retry,
+    /// A person asked for a certain release.
+    Deploy,
+    /// A person asked for a certain release past order and checks that may be skipped.
+    Hotfix,
+    /// The track is pinned to a release.
+    Pin,
+    /// The environment that is mirrored has it.
+    Mirror,
+    /// A job was due.
+    Schedule,
+    /// A check that always has to hold has failed.
+    Protection,
 }
 
 /// One run of a protection.

@@ -100,6 +100,12 @@ pub fn trigger(trigger: &Trigger) -> String {
         TriggerKind::Promotion => "promotion",
         TriggerKind::Rollback => "rollback",
         TriggerKind::Retry => "retry",
+        TriggerKind::Deploy => "deploy",
+        TriggerKind::Hotfix => "hotfix",
+        TriggerKind::Pin => "pin",
+        TriggerKind::Mirror => "mirror",
+        TriggerKind::Schedule => "schedule",
+        TriggerKind::Protection => "protection",
     };
     let by = trigger.by.iter().map(|by| format!(" by {by}"));
     let reason = trigger.reason.iter().map(|reason| format!(": {reason}"));

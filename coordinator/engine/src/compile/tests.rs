@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::diff::changes;
 use super::removal::removals;
 use super::{TemplateProblem, compile, provenance};
-use crate::compiled::{Compiled, Extent, Layer, TrackSpec};
+use crate::compiled::{Compiled, Extent, Layer, TrackSpec, Wave};
 use crate::diagnostic::render;
 use crate::manifest::tests::{EXAMPLE, file};
 use crate::manifest::{ManifestSet, parse};
@@ -532,7 +532,7 @@ proptest! {
         }
         let soak = soaks[1].or(soaks[0]).unwrap_or(30);
         prop_assert_eq!(spec.rollout.soak.as_secs(), soak);
-        prop_assert_eq!(spec.rollout.waves.last(), Some(&Extent::Percent(100)));
+        prop_assert_eq!(spec.rollout.waves.last(), Some(&Wave::Extent(Extent::Percent(100))));
     }
 
     #[test]

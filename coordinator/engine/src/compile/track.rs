@@ -13,7 +13,8 @@ use crate::compile::merge::Tree;
 use crate::compile::{Declared, Owned, Report, Validate, canonical, layers, order, reference};
 use crate::compiled::{
     CheckSpec, Compiled, Configuration, Disconnected, Environment, Extent, HealthSpec, OnFailure,
-    Provenance, RemovalLimit, Rollout, Selector, Service, TrackSpec,
+    OnWindowClose, Promotion, Provenance, RemovalLimit, Rollout, Selector, Service, TrackSpec,
+    Wave,
 };
 use crate::diagnostic::Place;
 use crate::manifest::node::{Node, NodeValue};
@@ -225,6 +226,8 @@ fn environment(name: &EnvironmentName, owned: Owned<'_>) -> Environment {
         owner: owned.document.owner.clone(),
         set: owned.set.clone(),
         after: names(tree.leaf("after"), EnvironmentName::parse),
+        promotion: Promotion::Latest,
+        follow: None,
         rollout: rollout(&tree),
         removal_limit: RemovalLimit {
             services,
@@ -262,13 +265,10 @@ fn track(name: TrackName, after: Vec<EnvironmentName>, merged: &Merged<'_>) -> T
     let rollout = rollout(tree);
     let configuration = configuration(&name, tree, &rollout);
     TrackSpec {
-        name,
         after,
-        depends_on: configuration.depends_on.clone(),
         selector: selector(tree),
-        digest: configuration.digest(),
         rollout,
-        configuration: Arc::new(configuration),
+        ..TrackSpec::plain(name, configuration)
     }
 }
 
@@ -334,7 +334,7 @@ fn rollout(tree: &Tree<'_>) -> Rollout {
     let leaf = |key: &str| tree.at("rollout").and_then(|r| r.leaf(key));
     let waves = leaf("waves").map_or(&[][..], Node::items);
     Rollout {
-        waves: waves.iter().map(extent).collect(),
+        waves: waves.iter().map(extent).map(Wave::Extent).collect(),
         max_unavailable: leaf("maxUnavailable").map_or(Extent::Count(1), extent),
         max_failures: leaf("maxFailures").map_or(0, number),
         soak: leaf("soak").map(span).unwrap_or_default(),
@@ -347,6 +347,12 @@ fn rollout(tree: &Tree<'_>) -> Rollout {
         disconnected: match leaf("disconnected").map_or("", text) {
             "wait" => Disconnected::Wait,
             _ => Disconnected::Skip,
+        },
+        max_disconnected: leaf("maxDisconnected").map_or(Extent::Percent(100), extent),
+        on_window_close: match leaf("onWindowClose").map_or("", text) {
+            "hold" => OnWindowClose::Hold,
+            "rollback" => OnWindowClose::Rollback,
+            _ => OnWindowClose::Finish,
         },
     }
 }

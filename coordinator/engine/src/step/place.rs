@@ -81,10 +81,10 @@ fn roll(
             // It is about to end: nobody else is given it.
             return rest(turn, spec, &Rule::Joiners);
         }
-        let reach = survey.reach(waves::extents(spec, deployment), wave);
+        let room = survey.room(waves::waves(spec, deployment), wave);
         let joiners_wait = turn.track.stable.is_none();
         let picks: Vec<TargetName> = survey
-            .picks(reach, joiners_wait)
+            .picks(room, joiners_wait)
             .into_iter()
             .cloned()
             .collect();

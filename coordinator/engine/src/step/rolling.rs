@@ -46,12 +46,18 @@ fn judge(
     at: At,
 ) -> Next {
     let (wave, _, holding_since) = at;
-    let extents = waves::extents(spec, deployment);
-    let full = survey.places_taken >= survey.reach(extents, wave);
+    let waves = waves::waves(spec, deployment);
+    let full = survey.room(waves, wave) == 0;
     let settled = survey.any_done() || !survey.failures().is_empty();
     // Who went away a moment ago may be back before anything is lost.
     let may_settle = settled || holding_since.is_some() && survey.any_returning();
     let holds = full && may_settle && survey.holds(holding_since);
+    if full
+        && survey.holders.is_empty()
+        && let Some(next_wave) = survey.next_wave(waves, wave)
+    {
+        return enter_wave(turn, spec, deployment, next_wave);
+    }
     let note = |since, holding_since| {
         Next::Note(Phase::Rolling {
             wave,
@@ -66,7 +72,7 @@ fn judge(
         }
         Some(_) | None => {}
     }
-    let Some(next_wave) = survey.next_wave(extents, wave) else {
+    let Some(next_wave) = survey.next_wave(waves, wave) else {
         return verify(turn, spec, survey, wave);
     };
     if let (false, Some(reason)) = (deployment.is_manual_rollback(), overtaken(turn, deployment)) {
@@ -97,8 +103,12 @@ fn proceed(
     if !waits.is_empty() {
         return Next::Stay(waits);
     }
-    let (wave, since, holding_since) = (next_wave, turn.now, None);
-    let total = waves::extents(spec, deployment).len();
+    enter_wave(turn, spec, deployment, next_wave)
+}
+
+fn enter_wave(turn: &Turn<'_>, spec: &TrackSpec, deployment: &Deployment, wave: u32) -> Next {
+    let (since, holding_since) = (turn.now, None);
+    let total = waves::waves(spec, deployment).len();
     let reason = format!("wave {} of {total}", wave + 1);
     Next::Enter(
         Phase::Rolling {
@@ -207,10 +217,10 @@ pub(super) fn under_way(
             }
         }
     }
-    let room = survey.places_taken < reach(turn, spec, survey, wave);
-    for (name, until) in survey.returning.iter().filter(|_| room) {
-        earliest(*until);
-        saying.push((*name, "away"));
+    let room = room(turn, spec, survey, wave) > 0;
+    for returning in survey.returning.iter().filter(|_| room) {
+        earliest(returning.until);
+        saying.push((returning.name, "away"));
     }
     if !saying.is_empty() {
         let names = wait::targets_saying(saying.iter().copied());
@@ -224,10 +234,10 @@ pub(super) fn under_way(
     waits
 }
 
-fn reach(turn: &Turn<'_>, spec: &TrackSpec, survey: &Survey<'_>, wave: u32) -> usize {
+fn room(turn: &Turn<'_>, spec: &TrackSpec, survey: &Survey<'_>, wave: u32) -> usize {
     let deployment = turn.track.current.as_ref();
     deployment.map_or(0, |deployment| {
-        survey.reach(waves::extents(spec, deployment), wave)
+        survey.room(waves::waves(spec, deployment), wave)
     })
 }
 
@@ -237,7 +247,7 @@ fn held_back(waits: &mut Waits, turn: &Turn<'_>, spec: &TrackSpec, survey: &Surv
         return;
     };
     let environment = &turn.track.name.environment;
-    let room = reach(turn, spec, survey, wave).saturating_sub(survey.places_taken);
+    let room = room(turn, spec, survey, wave);
     let turns = room.min(survey.candidates.len());
     if turns > 0 && !starts(turn, deployment) {
         waits.join(gates::paused(turn));

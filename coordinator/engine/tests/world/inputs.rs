@@ -29,8 +29,8 @@ impl World {
                 target_name.clone(),
                 View {
                     connected,
-                    since,
                     seen,
+                    ..View::connected(since)
                 },
             );
         }
@@ -96,6 +96,8 @@ impl Parts {
                 .unwrap_or_default(),
             targets: self.targets.clone(),
             next_deployment: world.last_deployment + 1,
+            freezes: &[],
+            elsewhere: Vec::new(),
         }
     }
 }

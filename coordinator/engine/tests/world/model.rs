@@ -10,7 +10,7 @@ mod tell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use holdfast_engine::compiled::{Compiled, Configuration, Rollout, Selector, TrackSpec};
+use holdfast_engine::compiled::{Compiled, Configuration, Rollout, TrackSpec};
 use holdfast_engine::input::{Inputs, ReleaseRef, Seen};
 use holdfast_engine::steer::Wish;
 use holdfast_engine::step::Outcome;
@@ -201,13 +201,10 @@ impl World {
             progress_deadline_ms: 0,
         };
         TrackSpec {
-            name: name.clone(),
             after: shape.after.clone(),
             rollout: shape.rollout.clone(),
-            depends_on,
-            selector: Selector::default(),
-            configuration: Arc::new(configuration),
             digest: Digest::of(format!("{name} {number}").as_bytes()),
+            ..TrackSpec::plain(name.clone(), configuration)
         }
     }
 
@@ -226,10 +223,7 @@ impl World {
             return;
         }
         let sequence = releases.len() as u64 + 1;
-        releases.push(ReleaseRef {
-            version: version.clone(),
-            sequence,
-        });
+        releases.push(ReleaseRef::bare(version.clone(), sequence));
         self.touch(Change::Release(service));
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holdfast_engine::compiled::{Disconnected, Extent, OnFailure, Rollout};
+use holdfast_engine::compiled::{Disconnected, Extent, OnFailure, Rollout, Wave};
 use holdfast_protocol::time::parse_span;
 
 use super::Shape;
@@ -11,14 +11,14 @@ pub(super) fn shape(settings: &[(String, String)]) -> Shape {
     let mut shape = Shape {
         after: Vec::new(),
         rollout: Rollout {
-            waves: vec![Extent::Percent(100)],
+            waves: vec![Wave::Extent(Extent::Percent(100))],
             max_unavailable: Extent::Count(1),
             max_failures: 0,
             soak: Duration::ZERO,
             min_ready: Duration::ZERO,
             progress_deadline: Duration::from_secs(60),
             on_failure: OnFailure::Rollback,
-            disconnected: Disconnected::Skip,
+            ..Rollout::default()
         },
     };
     let span = |text: &str| parse_span(text).expect("a span");
@@ -31,7 +31,7 @@ pub(super) fn shape(settings: &[(String, String)]) -> Shape {
                     .map(|name| name.parse().expect("a name"))
                     .collect();
             }
-            "waves" => rollout.waves = value.split(',').map(extent).collect(),
+            "waves" => rollout.waves = value.split(',').map(extent).map(Wave::Extent).collect(),
             "maxUnavailable" => rollout.max_unavailable = extent(value),
             "maxFailures" => rollout.max_failures = value.parse().expect("a number"),
             "soak" => rollout.soak = span(value),

@@ -28,7 +28,7 @@ pub(crate) fn wait_text(wait: &holdfast_protocol::api::wait::Wait, now: Timestam
 pub(super) fn placed(effect: &Effect) -> Option<TargetName> {
     match effect {
         Effect::Place { target, .. } => Some(target.clone()),
-        Effect::Displace { .. } | Effect::Save(_) | Effect::Record(_) => None,
+        Effect::Displace { .. } | Effect::Save(_) | Effect::Check(_) | Effect::Record(_) => None,
     }
 }
 
@@ -48,6 +48,12 @@ pub(super) fn effect_text(name: &TrackName, effect: &Effect) -> Option<String> {
         }
         Effect::Displace { target } => Some(format!("{name} displaces {target}")),
         Effect::Save(_) => None,
+        Effect::Check(ask) => Some(format!(
+            "{name} asks {} ({}) about {}",
+            ask.guard,
+            ask.when.name(),
+            ask.point.version
+        )),
         Effect::Record(record) => Some(format!(
             "{name} records {}: {}",
             record.kind, record.message
