@@ -225,6 +225,9 @@ impl Driver {
                 }
             }
             After::Close { connection, reason } => reason.close(&connection),
+            After::Check { track, ask } => {
+                tracing::debug!(%track, guard = %ask.guard, "nobody asks checks yet");
+            }
             After::Answer(answer) => answer(),
         }
     }

@@ -28,7 +28,8 @@ use holdfast_certs::certificate::Serial;
 use holdfast_certs::keystore::coordinator::{Authorities, Environment};
 use holdfast_certs::registry::SharedRegistry;
 use holdfast_engine::compiled::{Compiled, Configuration};
-use holdfast_engine::input::ReleaseRef;
+use holdfast_engine::effect::Ask;
+use holdfast_engine::input::{Freeze, ReleaseRef};
 use holdfast_engine::manifest::ManifestSet;
 use holdfast_engine::track::{Track, TrackName};
 use holdfast_engine::wake::Index;
@@ -66,9 +67,11 @@ pub struct World {
     /// Configurations that tracks refer to.
     pub configurations: HashMap<Digest, Arc<Configuration>>,
     /// Releases of each service, ascending.
-    pub releases: BTreeMap<ServiceName, Vec<Release>>,
+    pub releases: BTreeMap<ServiceName, Vec<Arc<Release>>>,
     /// Tracks with their placements.
     pub tracks: BTreeMap<TrackName, Track>,
+    /// The freezes in force.
+    pub freezes: Vec<Freeze>,
     /// Tracks that are declared no more.
     pub removals: BTreeMap<TrackName, row::Removal>,
     /// When time alone could move a track.
@@ -118,7 +121,7 @@ pub struct Target {
     /// What is kept of it.
     pub kept: row::Target,
     /// Its labels: facts, then given ones, which win.
-    pub labels: Labels,
+    pub labels: Arc<Labels>,
     /// Its connection.
     pub link: Link,
     /// Its newest assignment.
@@ -202,6 +205,13 @@ pub enum After {
         /// Why, as the peer sees it.
         reason: crate::link::CloseReason,
     },
+    /// Ask a check.
+    Check {
+        /// Of which track.
+        track: TrackName,
+        /// What.
+        ask: Ask,
+    },
     /// Answer a caller.
     Answer(Box<dyn FnOnce() + Send>),
 }
@@ -211,6 +221,7 @@ impl std::fmt::Debug for After {
         match self {
             Self::Order { target, change } => write!(f, "Order({target}, {change:?})"),
             Self::Close { reason, .. } => write!(f, "Close({reason:?})"),
+            Self::Check { track, ask } => write!(f, "Check({track}, {})", ask.guard),
             Self::Answer(_) => f.write_str("Answer"),
         }
     }
@@ -289,6 +300,7 @@ impl World {
             .map(|release| ReleaseRef {
                 version: release.version.clone(),
                 sequence: release.sequence,
+                about: Some(Arc::clone(release)),
             })
             .collect()
     }
@@ -365,9 +377,9 @@ impl Target {
 
     /// Its labels, from what it is and what people gave it.
     #[must_use]
-    pub fn merge_labels(kept: &row::Target) -> Labels {
+    pub fn merge_labels(kept: &row::Target) -> Arc<Labels> {
         let mut labels = crate::facts::labels(&kept.facts);
         labels.extend(kept.given.clone());
-        labels
+        Arc::new(labels)
     }
 }

@@ -416,6 +416,27 @@ impl std::fmt::Display for Extent {
     }
 }
 
+/// As in manifests, but for the word before the labels: `25%`, `region=eu`.
+impl std::fmt::Display for Wave {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Extent(extent) => extent.fmt(f),
+            Self::Labels(selector) => selector.fmt(f),
+        }
+    }
+}
+
+/// `region=eu, role=web`
+impl std::fmt::Display for Selector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (place, (key, value)) in self.labels.iter().enumerate() {
+            let separator = if place == 0 { "" } else { ", " };
+            write!(f, "{separator}{key}={value}")?;
+        }
+        Ok(())
+    }
+}
+
 impl Extent {
     /// How many of `total` targets this is; a share is rounded up.
     #[must_use]

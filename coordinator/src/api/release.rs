@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
@@ -93,13 +94,13 @@ pub async fn list(
         let wanted = |(name, _): &(&ServiceName, _)| service.as_ref().is_none_or(|s| s == *name);
         let all = world.releases.iter().filter(wanted);
         let all = all.flat_map(|(_, releases)| releases);
-        let place = |release: &&Release| {
+        let place = |release: &&Arc<Release>| {
             last.as_ref().map_or(Ordering::Greater, |last| {
                 (&release.service, release.sequence).cmp(&(&last.service, last.sequence))
             })
         };
         page::rows_after(all, limit, place)
-            .cloned()
+            .map(|release| Release::clone(release))
             .collect::<Vec<_>>()
     });
     let key = |last: &Release| format!("{}/{}", last.service, last.sequence);

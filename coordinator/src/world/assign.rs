@@ -8,6 +8,7 @@ use holdfast_engine::track::Point;
 use holdfast_protocol::assignment::{Assignment, Entry as Line, Generation};
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::{ServiceName, TargetName};
+use holdfast_protocol::observed::Labels;
 use holdfast_protocol::time::Timestamp;
 
 use super::{After, Assigned, OrderChange, Round, Target, World};
@@ -131,7 +132,7 @@ impl World {
         let target = RenderTarget {
             name: target.clone(),
             environment: there.kept.environment.clone(),
-            labels: there.labels.clone(),
+            labels: Labels::clone(&there.labels),
         };
         engine::render(configuration, &release, &target).map_err(|error| match &error.help {
             Some(help) => format!("{error}; {help}"),

@@ -1,9 +1,12 @@
 //! What the engine is told of one track: built from the world for each step.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use holdfast_engine::compiled::{Compiled, Selector, TrackSpec};
-use holdfast_engine::input::{Declared, Dependency, Inputs, ReleaseRef, Seen, Upstream, View};
+use holdfast_engine::input::{
+    Declared, Dependency, Elsewhere, Freeze, Inputs, ReleaseRef, Seen, Upstream, View,
+};
 use holdfast_engine::track::{Track, TrackName};
 use holdfast_engine::wake::Change;
 use holdfast_protocol::api::deployment::Phase;
@@ -21,6 +24,7 @@ pub struct Context<'w> {
     removal: Option<row::Removal>,
     releases: Vec<ReleaseRef>,
     targets: BTreeMap<TargetName, View>,
+    freezes: Vec<Freeze>,
     name: TrackName,
     compiled: &'w Compiled,
 }
@@ -44,6 +48,7 @@ impl World {
                 .map(|spec| self.usable_releases(&spec.configuration))
                 .unwrap_or_default(),
             targets: self.views(name, spec.map(|spec| &spec.selector)),
+            freezes: self.freezes_of(&name.environment),
             name: name.clone(),
             compiled,
         }
@@ -61,6 +66,14 @@ impl World {
         meant
             .map(|(target_name, target)| (target_name.clone(), view(target, &name.service)))
             .collect()
+    }
+
+    fn freezes_of(&self, environment: &EnvironmentName) -> Vec<Freeze> {
+        let here = |freeze: &&Freeze| {
+            let only = freeze.environment.as_ref();
+            only.is_none_or(|only| only == environment)
+        };
+        self.freezes.iter().filter(here).cloned().collect()
     }
 
     /// The tracks that read something of `name`, and so may move when it has.
@@ -104,6 +117,8 @@ impl Context<'_> {
             dependencies: self.dependencies(),
             targets,
             next_deployment: self.world.last_deployment + 1,
+            freezes: &self.freezes,
+            elsewhere: self.elsewhere(),
         }
     }
 
@@ -119,7 +134,27 @@ impl Context<'_> {
             let declared = self.compiled.tracks.get(&name).map(AsRef::as_ref);
             Upstream::of(environment, self.world.tracks.get(&name), declared)
         };
-        spec.after.iter().map(one).collect()
+        spec.upstream().map(one).collect()
+    }
+
+    /// The tracks that checks of kind `stable` ask about.
+    fn elsewhere(&self) -> Vec<Elsewhere<'_>> {
+        let guards = self.spec.map_or(&[][..], |spec| &spec.guards);
+        let named = guards
+            .iter()
+            .filter_map(|guard| guard.protection.check.stable_elsewhere(&self.name));
+        let one = |(service, environment)| {
+            let track = self.world.track(service, environment);
+            Elsewhere {
+                service,
+                environment,
+                stable: track
+                    .and_then(|track| track.stable.as_ref())
+                    .map(|point| &point.version),
+                phase: track.and_then(newest).map(|(phase, _)| phase),
+            }
+        };
+        named.map(one).collect()
     }
 
     fn dependencies(&self) -> Vec<Dependency<'_>> {
@@ -157,6 +192,8 @@ fn view(target: &Target, service: &ServiceName) -> View {
         connected: target.is_connected() && target.kept.ahead.is_none(),
         since: target.kept.since,
         seen,
+        labels: Arc::clone(&target.labels),
+        held: None,
     }
 }
 
@@ -197,6 +234,7 @@ mod tests {
             sequence: 1,
             configuration: Digest::of(b"configuration"),
             revision: 1,
+            run: None,
         };
         row::Placed {
             point,

@@ -1,6 +1,7 @@
 //! Registering releases and artifacts.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use holdfast_protocol::api::Code;
 use holdfast_protocol::api::release::{NewRelease, Release, ReleaseArtifact};
@@ -44,7 +45,7 @@ impl Round<'_> {
             created_at: self.now,
             created_by: by.to_owned(),
         };
-        there.push(release.clone());
+        there.push(Arc::new(release.clone()));
         self.writes.push(Write::Release(release.clone()));
         self.record(Entry {
             kind: "release.created",

@@ -110,6 +110,7 @@ impl World {
             compiled: Arc::new(compiled),
             configurations: share(loaded.configurations),
             releases: by_service(loaded.releases),
+            freezes: Vec::new(),
             tracks,
             removals: loaded.removals,
             wakes: BTreeMap::new(),
@@ -147,13 +148,13 @@ fn share<K: Eq + std::hash::Hash, V>(map: BTreeMap<K, V>) -> std::collections::H
         .collect()
 }
 
-fn by_service(releases: Vec<Release>) -> BTreeMap<ServiceName, Vec<Release>> {
-    let mut grouped: BTreeMap<ServiceName, Vec<Release>> = BTreeMap::new();
+fn by_service(releases: Vec<Release>) -> BTreeMap<ServiceName, Vec<Arc<Release>>> {
+    let mut grouped: BTreeMap<ServiceName, Vec<Arc<Release>>> = BTreeMap::new();
     for release in releases {
         grouped
             .entry(release.service.clone())
             .or_default()
-            .push(release);
+            .push(Arc::new(release));
     }
     grouped
 }

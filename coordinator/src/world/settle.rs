@@ -9,7 +9,7 @@ use holdfast_engine::track::{Deployment, Placement, Track, TrackName};
 use holdfast_protocol::api;
 use holdfast_protocol::name::{ServiceName, TargetName};
 
-use super::{Round, forget};
+use super::{After, Round, forget};
 use crate::history::Entry;
 use crate::store::row;
 use crate::store::write::Write;
@@ -113,6 +113,10 @@ impl Round<'_> {
             Effect::Place { target, point } => self.place(name, &target, point),
             Effect::Displace { target } => self.displace(&name.service, &target),
             Effect::Save(deployment) => self.save(name, &deployment),
+            Effect::Check(ask) => self.after.push(After::Check {
+                track: name.clone(),
+                ask,
+            }),
             Effect::Record(record) => self.record(Entry {
                 kind: record.kind,
                 actor: record.by,

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_engine::compile;
 use holdfast_engine::step;
+use holdfast_engine::track::check::{self, KeptResult};
 use holdfast_engine::track::{self, Track, TrackName};
 use holdfast_engine::wanted;
 use holdfast_protocol::api::access::{Authority, CaStatus, EnvironmentAuthority};
-use holdfast_protocol::api::deployment::{Deployment, TargetCounts};
+use holdfast_protocol::api::deployment::{Deployment, ProtectionResult, Skipped, TargetCounts};
 use holdfast_protocol::api::environment::Environment;
 use holdfast_protocol::api::explain::{Explanation, Field};
 use holdfast_protocol::api::service::Service;
@@ -149,8 +150,8 @@ impl World {
                 .previous
                 .as_ref()
                 .map(|point| point.version.clone()),
-            protections: Vec::new(),
-            skipped: Vec::new(),
+            protections: deployment.results.iter().map(result).collect(),
+            skipped: deployment.skipped.iter().map(skipped).collect(),
         }
     }
 
@@ -488,4 +489,22 @@ fn held_back(target: &super::Target) -> impl Iterator<Item = Condition> {
         ),
         since: kept.since,
     })
+}
+
+fn result(kept: &KeptResult) -> ProtectionResult {
+    ProtectionResult {
+        name: kept.name.to_string(),
+        when: kept.when.name().to_owned(),
+        result: kept.verdict.result.name().to_owned(),
+        output: kept.verdict.output.clone(),
+        at: kept.verdict.at,
+    }
+}
+
+fn skipped(skipped: &check::Skipped) -> Skipped {
+    Skipped {
+        name: skipped.name.to_string(),
+        by: skipped.by.clone(),
+        reason: skipped.reason.clone(),
+    }
 }
