@@ -37,18 +37,22 @@
 pub mod access;
 pub mod apply;
 pub mod deployment;
+pub mod diff;
 pub mod environment;
 pub mod event;
 pub mod explain;
+pub mod freeze;
 pub mod log;
 pub mod release;
 pub mod service;
+pub mod simulate;
 pub mod status;
 pub mod steer;
 pub mod target;
 pub mod token;
 pub mod wait;
 pub mod whereabouts;
+pub mod why;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -251,7 +251,7 @@ async fn person(
 ) -> Result<TargetObject, Failure> {
     let steer = Steer {
         reason: reason.cloned(),
-        version: None,
+        ..Steer::default()
     };
     let path = ["targets", name.as_str(), verb];
     session.client.post(&path, &steer).await

@@ -43,7 +43,7 @@ pub async fn confirm(session: &mut Session<'_>, args: &Confirm) -> Outcome {
     let number = args.revision.to_string();
     let steer = Steer {
         reason: args.reason.clone(),
-        version: None,
+        ..Steer::default()
     };
     let steered: Steered = session
         .client
@@ -68,6 +68,7 @@ async fn ask(
     let steer = Steer {
         reason: track.reason.clone(),
         version,
+        ..Steer::default()
     };
     let steered: Steered = session.client.post(&path, &steer).await?;
     print(session, &steered)?;

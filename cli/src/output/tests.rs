@@ -96,6 +96,10 @@ pub fn deployment(id: u64, phase: Phase) -> Deployment {
         previous: None,
         protections: Vec::new(),
         skipped: Vec::new(),
+        approvals: Vec::new(),
+        hotfix: false,
+        shown: None,
+        configuration: None,
     }
 }
 

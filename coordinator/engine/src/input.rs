@@ -202,6 +202,42 @@ impl ReleaseRef {
     }
 }
 
+impl<'a> Dependency<'a> {
+    /// What is read of the track of `service` in the same environment, if there is one.
+    #[must_use]
+    pub fn of(service: &'a ServiceName, track: Option<&'a Track>) -> Self {
+        Self {
+            service,
+            stable: track.and_then(stable_version),
+            phase: track.and_then(newest_phase),
+        }
+    }
+}
+
+impl<'a> Elsewhere<'a> {
+    /// What is read of the track of `service` in `environment`, if there is one.
+    #[must_use]
+    pub fn of(
+        (service, environment): (&'a ServiceName, &'a EnvironmentName),
+        track: Option<&'a Track>,
+    ) -> Self {
+        Self {
+            service,
+            environment,
+            stable: track.and_then(stable_version),
+            phase: track.and_then(newest_phase),
+        }
+    }
+}
+
+fn stable_version(track: &Track) -> Option<&Version> {
+    track.stable.as_ref().map(|point| &point.version)
+}
+
+fn newest_phase(track: &Track) -> Option<Phase> {
+    track.current.as_ref().map(|current| current.phase.name())
+}
+
 impl<'a> Upstream<'a> {
     /// What is read of the track in `environment`, if there is one, and of its declaration.
     #[must_use]

@@ -9,8 +9,7 @@ use holdfast_engine::input::{
 };
 use holdfast_engine::track::{Track, TrackName};
 use holdfast_engine::wake::Change;
-use holdfast_protocol::api::deployment::Phase;
-use holdfast_protocol::name::{EnvironmentName, ServiceName, TargetName, Version};
+use holdfast_protocol::name::{EnvironmentName, ServiceName, TargetName};
 use holdfast_protocol::observed::State;
 
 use super::{Target, World};
@@ -145,14 +144,7 @@ impl Context<'_> {
             .filter_map(|guard| guard.protection.check.stable_elsewhere(&self.name));
         let one = |(service, environment)| {
             let track = self.world.track(service, environment);
-            Elsewhere {
-                service,
-                environment,
-                stable: track
-                    .and_then(|track| track.stable.as_ref())
-                    .map(|point| &point.version),
-                phase: track.and_then(newest).map(|(phase, _)| phase),
-            }
+            Elsewhere::of((service, environment), track)
         };
         named.map(one).collect()
     }
@@ -163,23 +155,10 @@ impl Context<'_> {
         };
         let one = |service| {
             let track = self.world.track(service, &self.name.environment);
-            Dependency {
-                service,
-                stable: track
-                    .and_then(|track| track.stable.as_ref())
-                    .map(|point| &point.version),
-                phase: track.and_then(newest).map(|(phase, _)| phase),
-            }
+            Dependency::of(service, track)
         };
         spec.depends_on.iter().map(one).collect()
     }
-}
-
-fn newest(track: &Track) -> Option<(Phase, &Version)> {
-    track
-        .current
-        .as_ref()
-        .map(|current| (current.phase.name(), &current.point.version))
 }
 
 fn view(target: &Target, service: &ServiceName) -> View {
@@ -226,6 +205,7 @@ mod tests {
     use super::*;
     use holdfast_engine::track::Point;
     use holdfast_protocol::digest::Digest;
+    use holdfast_protocol::name::Version;
     use holdfast_protocol::time::Timestamp;
 
     fn placed(body: Result<Digest, String>) -> row::Placed {

@@ -8,7 +8,9 @@ use holdfast_engine::track::check::{self, KeptResult};
 use holdfast_engine::track::{self, Track, TrackName};
 use holdfast_engine::wanted;
 use holdfast_protocol::api::access::{Authority, CaStatus, EnvironmentAuthority};
-use holdfast_protocol::api::deployment::{Deployment, ProtectionResult, Skipped, TargetCounts};
+use holdfast_protocol::api::deployment::{
+    Approval, Deployment, ProtectionResult, Skipped, TargetCounts,
+};
 use holdfast_protocol::api::environment::Environment;
 use holdfast_protocol::api::explain::{Explanation, Field};
 use holdfast_protocol::api::service::Service;
@@ -152,6 +154,10 @@ impl World {
                 .map(|point| point.version.clone()),
             protections: deployment.results.iter().map(result).collect(),
             skipped: deployment.skipped.iter().map(skipped).collect(),
+            approvals: deployment.approvals.iter().map(approval).collect(),
+            hotfix: deployment.hotfix,
+            shown: None,
+            configuration: Some(deployment.point.configuration),
         }
     }
 
@@ -498,6 +504,15 @@ fn result(kept: &KeptResult) -> ProtectionResult {
         result: kept.verdict.result.name().to_owned(),
         output: kept.verdict.output.clone(),
         at: kept.verdict.at,
+    }
+}
+
+fn approval(approved: &check::Approved) -> Approval {
+    Approval {
+        by: approved.by.clone(),
+        roles: approved.roles.clone(),
+        at: approved.at,
+        reason: approved.reason.clone(),
     }
 }
 

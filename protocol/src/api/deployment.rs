@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::api::wait::Wait;
-use crate::name::{EnvironmentName, ServiceName, Version};
+use crate::digest::Digest;
+use crate::name::{EnvironmentName, RoleName, ServiceName, Version};
 use crate::time::Timestamp;
 
 /// One attempt, as recorded.
@@ -45,6 +46,33 @@ pub struct Deployment {
     /// Protections that a person skipped.
     #[serde(default)]
     pub skipped: Vec<Skipped>,
+    /// Who agreed to it.
+    #[serde(default)]
+    pub approvals: Vec<Approval>,
+    /// Whether it goes past order, windows and checks that may be skipped.
+    #[serde(default)]
+    pub hotfix: bool,
+    /// Digest of what an approver is shown, while it waits: an approval names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<Digest>,
+    /// Digest of the configuration that it brings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<Digest>,
+}
+
+/// A person's yes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Approval {
+    /// Who.
+    pub by: String,
+    /// In which of their roles.
+    pub roles: Vec<RoleName>,
+    /// When.
+    pub at: Timestamp,
+    /// Why, where they said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Where a deployment stands.
