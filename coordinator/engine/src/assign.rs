@@ -368,7 +368,7 @@ impl Rendering<'_> {
 }
 
 /// A value as expressions see it.
-fn scope_of(value: &Value) -> Scope {
+pub(crate) fn scope_of(value: &Value) -> Scope {
     match value {
         Value::Null => Scope::from(()),
         Value::Bool(flag) => Scope::from(*flag),
