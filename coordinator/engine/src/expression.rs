@@ -17,6 +17,7 @@
 //! same values has the same answer.
 
 mod cage;
+mod part;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -98,7 +99,7 @@ impl Expression {
     fn evaluate(&self, values: &serde_json::Value) -> Result<bool, String> {
         let Parts { parsed, cage, .. } = &*self.0;
         let (variables, size) = value::variables(values, &cage.names)?;
-        let work = cage.work(&size);
+        let work = cage.work(values, &size);
         if work > WORK_MAX_BYTES {
             return Err(format!(
                 "it could take too long over {} entries and {} bytes; ask fewer things of each \
@@ -132,7 +133,7 @@ impl Expression {
             error,
             ExecutionError::NoSuchKey(_) | ExecutionError::UndeclaredReference(_)
         );
-        if missing && let Some(path) = cage::missing(parsed, values) {
+        if missing && let Some(path) = cage::missing(parsed, &cage.names, values) {
             return format!("`{path}` is not there");
         }
         // The entries of a map come in no order, so which of them fails first is chance.
@@ -232,6 +233,11 @@ fn unreadable(text: &str, errors: &ParseErrors) -> ExpressionError {
     };
     let said = first.msg.split(" expecting").next().unwrap_or_default();
     let said = said.trim_start_matches("Syntax error: ").trim();
+    let said = if said.contains("<EOF>") {
+        "it ends too early"
+    } else {
+        said
+    };
     let said: String = said.chars().take(SAID_MAX_CHARS).collect();
     let error = ExpressionError::new(format!("the expression is no CEL: {said}"));
     let (Ok(line), Ok(column)) = (usize::try_from(first.pos.0), usize::try_from(first.pos.1))
@@ -265,6 +271,6 @@ pub const VALUES_MAX_BYTES: usize = 256 * 1024;
 /// Most entries of one list or map among them.
 pub const ENTRIES_MAX: usize = 10_000;
 /// Most bytes that one answer may have to look at, in the worst case, every look counted.
-pub const WORK_MAX_BYTES: u64 = 256 * 1024 * 1024;
+pub const WORK_MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// Most characters of the parser's own words that a message repeats.
 const SAID_MAX_CHARS: usize = 120;

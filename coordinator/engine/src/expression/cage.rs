@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use cel::common::ast::{
-    CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators,
+    CallExpr, ComprehensionExpr, Expr, IdedExpr, LiteralValue, SourceInfo, operators,
 };
 use cel::{Context, Value};
 use serde_json::Value as Json;
 
-use super::value::Size;
+use super::part::{all, appended, call, children, joins, path, paths};
+use super::value::{self, Size};
 use super::{ENVIRONMENT, ExpressionError};
 use crate::diagnostic::suggestion;
 
@@ -19,8 +20,19 @@ pub(super) struct Cage {
     pub(super) names: BTreeSet<String>,
     /// How often it may look at all values.
     looks: u64,
-    /// How often it may look at all values for each entry of a list.
-    looks_for_each: u64,
+    /// What it may look at far more often.
+    stares: Vec<Stare>,
+}
+
+/// One value that is looked at again and again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stare {
+    /// The names of its path, from its root.
+    path: Vec<String>,
+    /// How often, each time.
+    looks: u64,
+    /// Whether for each entry of a list.
+    each: bool,
 }
 
 impl Cage {
@@ -42,14 +54,17 @@ impl Cage {
         Ok(walk.cage)
     }
 
-    /// Bytes that an answer over values of this size has to look at, in the worst case.
-    pub(super) fn work(&self, size: &Size) -> u64 {
-        let bytes = size.bytes as u64;
-        let looks = self
-            .looks_for_each
-            .saturating_mul(size.entries as u64)
-            .saturating_add(self.looks);
-        looks.saturating_mul(bytes)
+    /// Bytes that an answer over these values has to look at, in the worst case.
+    pub(super) fn work(&self, values: &Json, size: &Size) -> u64 {
+        let stares = self.stares.iter().map(|stare| {
+            let bytes = value::bytes_at(values, &stare.path);
+            let times = if stare.each { size.entries } else { 1 };
+            bytes
+                .saturating_mul(stare.looks)
+                .saturating_mul(times as u64)
+        });
+        let once = self.looks.saturating_mul(size.bytes as u64);
+        stares.fold(once, u64::saturating_add)
     }
 
     /// What the loops of an expression run over.
@@ -70,9 +85,14 @@ impl Cage {
     }
 }
 
-/// The first path from a name that leads nowhere in these values.
-pub(super) fn missing(expression: &IdedExpr, values: &Json) -> Option<String> {
-    let mut paths: Vec<_> = all(expression).filter_map(path).collect();
+/// The first path from one of these names that leads nowhere in these values.
+pub(super) fn missing(
+    expression: &IdedExpr,
+    names: &BTreeSet<String>,
+    values: &Json,
+) -> Option<String> {
+    let paths = all(expression).filter_map(path);
+    let mut paths: Vec<_> = paths.filter(|path| names.contains(path[0])).collect();
     paths.sort_by_key(Vec::len);
     paths.iter().find_map(|path| {
         let mut value = values;
@@ -127,8 +147,8 @@ impl<'a> Walk<'a> {
                 let mut outer = false;
                 for child in children(part) {
                     outer |= self.visit(child, Use::Value)?;
-                    self.count(outer);
                 }
+                self.look(part, 1, outer);
                 Ok(outer)
             }
             Expr::Struct(_) | Expr::Unspecified => {
@@ -175,11 +195,17 @@ impl<'a> Walk<'a> {
             any |= outer;
             every &= outer;
         }
-        match looks {
-            Looks::Little => self.count(false),
-            Looks::Least => self.count(every),
-            Looks::All => self.count(any),
-        }
+        let looks = match looks {
+            // A sum copies all that it is made of, and so does the sum that this is a part of.
+            Looks::All if name == operators::ADD => all(part).count() as u64,
+            Looks::Little | Looks::Least | Looks::All => 1,
+        };
+        let stares = match Looks::of(name) {
+            Some(Looks::All) => any,
+            Some(Looks::Least) => every,
+            Some(Looks::Little) | None => false,
+        };
+        self.look(part, looks, stares);
         Ok(any)
     }
 
@@ -196,7 +222,7 @@ impl<'a> Walk<'a> {
         }
         self.refuse_result(part, of, used)?;
         let outer = self.visit(&of.iter_range, Use::Entries)?;
-        if all(&of.iter_range).any(|part| matches!(call(part), Some((operators::ADD, _)))) {
+        if joins(&of.iter_range) {
             return Err(self
                 .refuse(part, "a loop runs over lists that are joined with `+`")
                 .help_with("ask each list, and join the answers with `&&` or `||`"));
@@ -240,13 +266,31 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Counts one look: at one entry after the other, or at everything for each entry.
-    fn count(&mut self, outer: Outer) {
-        let lists = self.each.map_or(1, |each| each.lists);
-        self.cage.looks += lists;
-        if outer && self.each.is_some() {
-            self.cage.looks_for_each += 1;
+    /// Counts what a part looks at: one entry after the other in a loop, or all that it names from
+    /// outside of the loop for each entry.
+    fn look(&mut self, part: &IdedExpr, looks: u64, outer: Outer) {
+        let Some(each) = self.each else {
+            self.cage.looks += looks;
+            return;
+        };
+        self.cage.looks += looks * each.lists;
+        if outer {
+            self.stare(part, 1, true);
         }
+    }
+
+    /// Counts that all that a part names is looked at so many times.
+    fn stare(&mut self, part: &IdedExpr, looks: u64, each: bool) {
+        let own = |path: &Vec<&str>| {
+            self.names.contains(&path[0]) && self.each.is_none_or(|each| each.variable != path[0])
+        };
+        let stares = paths(part).into_iter().filter(own).map(|path| Stare {
+            path: path.into_iter().map(str::to_owned).collect(),
+            looks,
+            each,
+        });
+        let stares: Vec<_> = stares.collect();
+        self.cage.stares.extend(stares);
     }
 
     /// A pattern is compiled whenever it is used, so it is small, known, and not in a loop.
@@ -265,7 +309,8 @@ impl<'a> Walk<'a> {
                 .help_with("use startsWith(), endsWith() or contains()"));
         }
         self.patterns += 1;
-        self.cage.looks += PATTERN_LOOKS;
+        let states = (pattern.inner().len() as u64).saturating_mul(repetitions(pattern.inner()));
+        self.stare(part, states.saturating_mul(STATE_LOOKS), false);
         if self.patterns > PATTERNS_MAX {
             return Err(self.refuse(part, format!("more than {PATTERNS_MAX} times matches()")));
         }
@@ -333,15 +378,19 @@ impl<'a> Walk<'a> {
 
     fn refuse(&self, part: &IdedExpr, problem: impl Into<String>) -> ExpressionError {
         let error = ExpressionError::new(problem);
-        let place = self.source.offset_for(part.id);
-        match place.and_then(|(start, _)| usize::try_from(start).ok()) {
-            Some(characters) => {
-                let text = &self.source.source;
-                let offset = text.char_indices().nth(characters);
-                error.at(offset.map_or(text.len(), |(at, _)| at))
-            }
+        match self.offset(part) {
+            Some(offset) => error.at(offset),
             None => error,
         }
+    }
+
+    /// Where a part begins, in bytes; the parser places a call at its bracket.
+    fn offset(&self, part: &IdedExpr) -> Option<usize> {
+        let text = self.source.source.as_str();
+        let (offset, _) = self.source.offset_for(part.id)?;
+        let before = text.get(..usize::try_from(offset).ok()?)?;
+        let called = call(part).and_then(|(name, _)| before.trim_end().strip_suffix(name));
+        Some(called.unwrap_or(before).len())
     }
 }
 
@@ -366,10 +415,10 @@ impl Looks {
             | operators::CONDITIONAL
             | operators::INDEX
             | operators::NOT_STRICTLY_FALSE => Some(Self::Little),
-            operators::EQUALS | operators::NOT_EQUALS | "startsWith" | "endsWith" => {
-                Some(Self::Least)
-            }
-            operators::ADD
+            "startsWith" | "endsWith" => Some(Self::Least),
+            operators::EQUALS
+            | operators::NOT_EQUALS
+            | operators::ADD
             | operators::SUBSTRACT
             | operators::MULTIPLY
             | operators::DIVIDE
@@ -384,45 +433,6 @@ impl Looks {
             _ => None,
         }
     }
-}
-
-/// What a loop appends to its result for each entry: the entry itself for `filter`, anything for
-/// `map`, nothing for those that answer.
-fn appended(of: &ComprehensionExpr) -> Option<&Expr> {
-    let step = match call(&of.loop_step) {
-        Some((operators::CONDITIONAL, [_, step, _])) => step,
-        Some(_) | None => &of.loop_step,
-    };
-    let Some((operators::ADD, [_, list])) = call(step) else {
-        return None;
-    };
-    let Expr::List(list) = &list.expr else {
-        return None;
-    };
-    list.elements.first().map(|element| &element.expr)
-}
-
-/// The function and the arguments of a call.
-fn call(part: &IdedExpr) -> Option<(&str, &[IdedExpr])> {
-    let Expr::Call(call) = &part.expr else {
-        return None;
-    };
-    Some((&call.func_name, &call.args))
-}
-
-/// The names of a path such as `release.commit`, from its root.
-fn path(part: &IdedExpr) -> Option<Vec<&str>> {
-    if let Expr::Ident(name) = &part.expr {
-        return Some(vec![name]);
-    }
-    let Expr::Select(select) = &part.expr else {
-        return None;
-    };
-    let mut names = path(&select.operand)?;
-    if !select.test {
-        names.push(&select.field);
-    }
-    Some(names)
 }
 
 /// The largest product of the counted repetitions of a pattern, as if each stood in the other.
@@ -441,60 +451,6 @@ fn literal(text: &str) -> IdedExpr {
     IdedExpr {
         id: 0,
         expr: Expr::Literal(LiteralValue::String(text.to_owned().into())),
-    }
-}
-
-/// A part and everything in it, from the left.
-fn all(part: &IdedExpr) -> impl Iterator<Item = &IdedExpr> {
-    let mut left = vec![part];
-    std::iter::from_fn(move || {
-        let next = left.pop()?;
-        let mut within = children(next);
-        within.reverse();
-        left.extend(within);
-        Some(next)
-    })
-}
-
-/// The parts that stand directly in a part.
-fn children(part: &IdedExpr) -> Vec<&IdedExpr> {
-    match &part.expr {
-        Expr::Literal(_) | Expr::Ident(_) | Expr::Unspecified => Vec::new(),
-        Expr::Select(select) => vec![&select.operand],
-        Expr::Call(call) => call
-            .target
-            .as_deref()
-            .into_iter()
-            .chain(&call.args)
-            .collect(),
-        Expr::Comprehension(of) => {
-            let ComprehensionExpr {
-                iter_range,
-                accu_init,
-                loop_cond,
-                loop_step,
-                result,
-                ..
-            } = &**of;
-            vec![iter_range, accu_init, loop_cond, loop_step, result]
-        }
-        Expr::List(list) => list.elements.iter().collect(),
-        Expr::Map(map) => map
-            .entries
-            .iter()
-            .flat_map(|entry| entry_parts(&entry.expr))
-            .collect(),
-        Expr::Struct(fields) => {
-            let entries = fields.entries.iter();
-            entries.flat_map(|entry| entry_parts(&entry.expr)).collect()
-        }
-    }
-}
-
-fn entry_parts(entry: &EntryExpr) -> Vec<&IdedExpr> {
-    match entry {
-        EntryExpr::StructField(field) => vec![&field.value],
-        EntryExpr::MapEntry(entry) => vec![&entry.key, &entry.value],
     }
 }
 
@@ -517,5 +473,6 @@ const PATTERNS_MAX: usize = 4;
 const PATTERN_MAX_BYTES: usize = 128;
 /// Most that the counted repetitions of a pattern multiply to.
 const REPETITIONS_MAX: u64 = 128;
-/// A pattern looks at every byte with all its states.
-const PATTERN_LOOKS: u64 = 16;
+/// How often each byte of a pattern makes it look at each byte of a text: a class such as `\w` has
+/// many states.
+const STATE_LOOKS: u64 = 8;

@@ -34,6 +34,28 @@ pub(super) fn variables(
     Ok((variables, size))
 }
 
+/// How much the value at a path counts, or nothing where none is.
+pub(super) fn bytes_at(values: &Json, path: &[String]) -> u64 {
+    let found = path.iter().try_fold(values, |value, name| value.get(name));
+    found.map_or(0, bytes)
+}
+
+/// How much a value counts. Called for bounded ones only.
+fn bytes(value: &Json) -> u64 {
+    let within: u64 = match value {
+        Json::Null | Json::Bool(_) | Json::Number(_) => 0,
+        Json::String(text) => text.len() as u64,
+        Json::Array(items) => items.iter().map(bytes).sum(),
+        Json::Object(fields) => {
+            let fields = fields.iter();
+            fields
+                .map(|(name, field)| name.len() as u64 + bytes(field))
+                .sum()
+        }
+    };
+    within + ENTRY_BYTES as u64
+}
+
 /// What kind of value it is, in words.
 pub(super) const fn kind(value: &Value) -> &'static str {
     match value {
@@ -55,8 +77,17 @@ pub(super) const fn kind(value: &Value) -> &'static str {
 )]
 pub(super) fn reason(error: &ExecutionError) -> String {
     match error {
-        ExecutionError::NoSuchKey(key) => format!("`{key}` is not there"),
-        ExecutionError::UndeclaredReference(name) => format!("`{name}` is not there"),
+        ExecutionError::NoSuchKey(name) | ExecutionError::UndeclaredReference(name) => {
+            let name: String = name.chars().take(NAME_SHOWN_CHARS).collect();
+            format!("`{name}` is not there")
+        }
+        ExecutionError::NoSuchOverload(overload) if operator(overload.function()) == "." => {
+            let of = overload.argument_types().first();
+            format!(
+                "a value is {}, and has no fields",
+                of.map_or("plain", String::as_str)
+            )
+        }
         ExecutionError::NoSuchOverload(overload) => format!(
             "`{}` is not for {}",
             operator(overload.function()),
@@ -88,9 +119,17 @@ pub(super) fn reason(error: &ExecutionError) -> String {
     }
 }
 
-/// An operator as people write it: the language calls it `_==_`, `!_` or `@in`.
+/// An operator as people write it: the language calls it `_==_`, `!_`, `@in` or `add`.
 fn operator(name: &str) -> &str {
-    name.trim_matches(['_', '@'])
+    match name {
+        "_[_]" => "[]",
+        "add" => "+",
+        "sub" => "-",
+        "mul" => "*",
+        "div" => "/",
+        "rem" => "%",
+        _ => name.trim_matches(['_', '@']),
+    }
 }
 
 impl Size {
@@ -146,3 +185,5 @@ fn number(number: &serde_json::Number) -> Value {
 const ENTRY_BYTES: usize = 8;
 /// Deepest value, in levels.
 const DEPTH_MAX: usize = 64;
+/// Most characters of a name that is not there that are shown.
+const NAME_SHOWN_CHARS: usize = 64;
