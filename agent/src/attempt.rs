@@ -120,7 +120,9 @@ impl Attempt {
 
     fn see(&mut self, difference: &Difference, now: Moment) {
         match difference {
-            Difference::Running(run) => self.see_running(*run, now),
+            Difference::Running(run) | Difference::Unready { run, .. } => {
+                self.see_running(*run, now);
+            }
             Difference::Ended(_) | Difference::Altered(_) => {
                 self.unsettled = 0;
                 self.forgive(now);

@@ -43,6 +43,15 @@ pub enum Difference {
     Altered(String),
     /// It is there in the right body and runs.
     Running(Run),
+    /// It is there in the right body and runs, and its runtime says that it is not ready.
+    Unready {
+        /// The run.
+        run: Run,
+        /// Why, in the runtime's words.
+        why: String,
+        /// Whether it failed its runtime's checks, and has not just begun.
+        failing: bool,
+    },
 }
 
 /// One uninterrupted run of a workload.
@@ -137,6 +146,19 @@ fn difference(service: &ServiceName, body: Digest, runtime: &str, sights: &Sight
             since: *since,
             pid: *pid,
         }),
+        Live::Unready {
+            since,
+            pid,
+            why,
+            failing,
+        } => Difference::Unready {
+            run: Run {
+                since: *since,
+                pid: *pid,
+            },
+            why: why.clone(),
+            failing: *failing,
+        },
         Live::Ended { exit, .. } => Difference::Ended(*exit),
         Live::Altered { what } => Difference::Altered(what.clone()),
     }
@@ -144,7 +166,7 @@ fn difference(service: &ServiceName, body: Digest, runtime: &str, sights: &Sight
 
 const fn is_running(live: &Live) -> bool {
     match live {
-        Live::Running { .. } | Live::Altered { .. } => true,
+        Live::Running { .. } | Live::Unready { .. } | Live::Altered { .. } => true,
         Live::Ended { .. } => false,
     }
 }

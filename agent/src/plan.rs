@@ -265,7 +265,9 @@ impl<'a> Subject<'a> {
                 let message = format!("this agent has no adapter for runtime {runtime}");
                 self.still(State::Failed, message, None)
             }
-            Difference::Running(run) => self.decide_running(intent, *run),
+            Difference::Running(run) | Difference::Unready { run, .. } => {
+                self.decide_running(intent, *run)
+            }
             Difference::Ended(exit) if !restarts(intent.restart, *exit) => self.decide_ended(*exit),
             Difference::Ended(_) | Difference::Altered(_) => {
                 let at = self.attempt.mend_at(&intent.restart, self.world.now.at);
@@ -314,7 +316,8 @@ impl<'a> Subject<'a> {
             | Difference::Other { .. }
             | Difference::Unknown(_)
             | Difference::NoAdapter(_)
-            | Difference::Running(_) => false,
+            | Difference::Running(_)
+            | Difference::Unready { .. } => false,
         };
         let status = self.status(self.unready(State::Progressing), self.trouble());
         Decision {
@@ -416,7 +419,7 @@ impl<'a> Subject<'a> {
     }
 
     fn probe(&self) -> Option<Probe> {
-        let Difference::Running(run) = self.difference else {
+        let (Difference::Running(run) | Difference::Unready { run, .. }) = self.difference else {
             return None;
         };
         let health = self.intent?.workload.health.clone()?;

@@ -206,6 +206,39 @@ impl<'a> Fields<'a> {
             .ok()
     }
 
+    /// A list of texts that `parse` understands; what it does not is a problem and left out.
+    pub(crate) fn each<T>(&self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+        let Some(value) = self.value(key) else {
+            return Vec::new();
+        };
+        let read = |(i, text): (usize, String)| {
+            let refuse = |message| {
+                self.reading
+                    .problem(format!("{}[{i}]", self.at(key)), message)
+            };
+            if self.reading.is_open(&text) {
+                return None;
+            }
+            parse(&text).map_err(refuse).ok()
+        };
+        let texts = self.texts(key, value).into_iter().enumerate();
+        texts.filter_map(read).collect()
+    }
+
+    /// True or false; false where it is left out.
+    pub(crate) fn flag(&self, key: &str) -> bool {
+        match self.value(key) {
+            None => false,
+            Some(Value::Bool(flag)) => *flag,
+            Some(Value::String(text)) if self.reading.is_open(text) => false,
+            Some(other) => {
+                let message = format!("expected true or false, found {}", kind(other));
+                self.reading.problem(self.at(key), message);
+                false
+            }
+        }
+    }
+
     pub(crate) fn span(&self, key: &str) -> Option<Duration> {
         self.parsed(key, parse_span)
     }

@@ -13,6 +13,7 @@
 //! Without the feature `run` this crate is pure and only validates; that half is also part of the
 //! coordinator and of `holdfast validate`, so that a bad manifest is refused before it travels.
 
+pub mod container;
 pub mod failure;
 mod fields;
 pub mod process;
@@ -51,7 +52,7 @@ pub struct Context<'a> {
 }
 
 /// The runtimes that are built in, in the order people should see them.
-pub const RUNTIMES: &[&str] = &["process", "static"];
+pub const RUNTIMES: &[&str] = &["process", "static", "container"];
 
 /// Everything wrong with `template` for `runtime`, and nothing when it is right. Strings may hold
 /// placeholders (`holdfast_protocol::workload::Placeholder`) and, before a release and a target are
@@ -65,6 +66,7 @@ pub fn validate(
     match runtime {
         "process" => process::spec::validate(template, context),
         "static" => static_files::spec::validate(template, context),
+        "container" => container::spec::validate(template, context),
         unknown => vec![Problem {
             path: String::new(),
             message: format!(

@@ -15,6 +15,7 @@ use holdfast_protocol::workload::{Placeholder, Workload};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::container::adapter::Container;
 use crate::durable;
 use crate::failure::Failure;
 use crate::process::adapter::Process;
@@ -107,6 +108,17 @@ pub enum Live {
         /// The main process, if it has one.
         pid: Option<u32>,
     },
+    /// It runs as `converge` left it, and its runtime says that it is not ready.
+    Unready {
+        /// Since when it runs.
+        since: Timestamp,
+        /// The main process, if it has one.
+        pid: Option<u32>,
+        /// Why, in the runtime's words.
+        why: String,
+        /// Whether it has failed its runtime's checks, and has not just begun to answer them.
+        failing: bool,
+    },
     /// It ended by itself, or was killed.
     Ended {
         /// How.
@@ -143,6 +155,13 @@ pub struct LogRequest {
     pub follow: bool,
 }
 
+/// What the agent's own configuration says of its runtimes; no manifest can change it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Settings {
+    /// Of Docker Engine or Podman.
+    pub container: crate::container::Settings,
+}
+
 /// The adapters could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -175,6 +194,18 @@ pub enum OpenError {
 /// # Errors
 /// Where a directory cannot be made or read.
 pub fn adapters(home: &Path, launcher: Vec<OsString>) -> Result<Vec<Arc<dyn Adapter>>, OpenError> {
+    adapters_with(home, launcher, Settings::default())
+}
+
+/// The same, told by the agent's own configuration what a runtime needs to know.
+///
+/// # Errors
+/// Where a directory cannot be made or read.
+pub fn adapters_with(
+    home: &Path,
+    launcher: Vec<OsString>,
+    settings: Settings,
+) -> Result<Vec<Arc<dyn Adapter>>, OpenError> {
     let id = identify(home).map_err(|source| OpenError::Home {
         home: home.to_owned(),
         source,
@@ -189,6 +220,10 @@ pub fn adapters(home: &Path, launcher: Vec<OsString>) -> Result<Vec<Arc<dyn Adap
     Ok(vec![
         Arc::new(Process::open(&home.join("process"), &id, launcher).map_err(refused("process"))?),
         Arc::new(StaticFiles::open(&home.join("static"), home).map_err(refused("static"))?),
+        Arc::new(
+            Container::open(&home.join("container"), &id, settings.container)
+                .map_err(refused("container"))?,
+        ),
     ])
 }
 

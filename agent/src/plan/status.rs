@@ -98,7 +98,7 @@ impl Subject<'_> {
         let version = running.and_then(|body| self.world.bodies.get(&body));
         let (state, message) = self.while_busy(state, message);
         let running_since = match self.difference {
-            Difference::Running(run) => Some(run.since),
+            Difference::Running(run) | Difference::Unready { run, .. } => Some(run.since),
             Difference::Unknown(_)
             | Difference::NoAdapter(_)
             | Difference::Missing
@@ -144,6 +144,7 @@ impl Subject<'_> {
             Difference::Ended(exit) => said(*exit),
             Difference::Altered(what) => format!("was changed from outside: {what}"),
             Difference::Running(_) => self.late(),
+            Difference::Unready { why, .. } => format!("not ready in time: {why}"),
             Difference::Missing | Difference::Other { .. } if self.attempt.unsettled > 0 => {
                 "it was started and is not there".to_owned()
             }
@@ -191,7 +192,7 @@ impl Subject<'_> {
             .filter(|(known, _)| *known == run)
             .map(|(_, at)| at);
         match (&intent.workload.health, &self.attempt.health) {
-            (None, _) => self.ran_long_enough(run, seen),
+            (None, _) => self.by_its_runtime(run, seen),
             (Some(_), None) => Readiness::NotYet {
                 message: "not checked yet".to_owned(),
                 wake_at: None,
@@ -210,6 +211,32 @@ impl Subject<'_> {
                     wake_at: None,
                 }
             }
+        }
+    }
+
+    /// Without checks of its own, the runtime's word counts, where it has one.
+    fn by_its_runtime(&self, run: Run, seen: Option<Moment>) -> Readiness {
+        match self.difference {
+            Difference::Unready {
+                why, failing: true, ..
+            } => Readiness::Failing {
+                message: why.clone(),
+            },
+            Difference::Unready {
+                why,
+                failing: false,
+                ..
+            } => Readiness::NotYet {
+                message: why.clone(),
+                wake_at: None,
+            },
+            Difference::Running(_)
+            | Difference::Unknown(_)
+            | Difference::NoAdapter(_)
+            | Difference::Missing
+            | Difference::Other { .. }
+            | Difference::Ended(_)
+            | Difference::Altered(_) => self.ran_long_enough(run, seen),
         }
     }
 
@@ -240,7 +267,9 @@ impl Subject<'_> {
 
     fn running(&self) -> Option<Digest> {
         match self.difference {
-            Difference::Running(_) | Difference::Altered(_) => Some(self.body),
+            Difference::Running(_) | Difference::Unready { .. } | Difference::Altered(_) => {
+                Some(self.body)
+            }
             Difference::Other {
                 body,
                 running: true,

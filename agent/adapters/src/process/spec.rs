@@ -192,7 +192,7 @@ fn read(reading: &Reading<'_>, template: &Value) -> Option<Template> {
     })
 }
 
-fn read_restart(fields: &Fields<'_>) -> Restart {
+pub(crate) fn read_restart(fields: &Fields<'_>) -> Restart {
     let base = Restart::default();
     let Some(rule) = fields.object("restart", &["policy", "backoff"]) else {
         return base;
@@ -213,7 +213,7 @@ fn read_restart(fields: &Fields<'_>) -> Restart {
     }
 }
 
-fn read_stop(reading: &Reading<'_>, fields: &Fields<'_>) -> Stop {
+pub(crate) fn read_stop(reading: &Reading<'_>, fields: &Fields<'_>) -> Stop {
     let base = Stop::default();
     let Some(stop) = fields.object("stop", &["signal", "grace"]) else {
         return base;
@@ -250,14 +250,14 @@ fn parse_policy(text: &str) -> Result<Policy, String> {
     }
 }
 
-fn parse_memory(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_memory(text: &str) -> Result<u64, String> {
     match parse_bytes(text)? {
         bytes if bytes < 1 << 20 => Err(format!("{text:?} is less than 1MiB")),
         bytes => Ok(bytes),
     }
 }
 
-fn parse_cpu(text: &str) -> Result<f64, String> {
+pub(crate) fn parse_cpu(text: &str) -> Result<f64, String> {
     let share: f64 = text
         .parse()
         .map_err(|_| format!("{text:?} is not a number of processors"))?;
@@ -268,7 +268,7 @@ fn parse_cpu(text: &str) -> Result<f64, String> {
     }
 }
 
-fn parse_open_files(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_open_files(text: &str) -> Result<u64, String> {
     let count: u64 = text
         .parse()
         .map_err(|_| format!("{text:?} is not a whole number"))?;
@@ -279,7 +279,7 @@ fn parse_open_files(text: &str) -> Result<u64, String> {
     }
 }
 
-fn parse_user(text: &str) -> Result<String, String> {
+pub(crate) fn parse_user(text: &str) -> Result<String, String> {
     let number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let first = text
         .bytes()
@@ -297,7 +297,7 @@ fn parse_user(text: &str) -> Result<String, String> {
     }
 }
 
-fn check_variable(name: &str, value: &Value) -> Result<(), String> {
+pub(crate) fn check_variable(name: &str, value: &Value) -> Result<(), String> {
     if name.is_empty() || name.contains(['=', '\0']) {
         return Err("a variable's name may not be empty or hold = or NUL".to_owned());
     }
@@ -321,7 +321,7 @@ fn check_variable(name: &str, value: &Value) -> Result<(), String> {
 }
 
 /// Refuses every path that is not plainly below the directory it is meant for.
-fn check_relative(path: &str) -> Result<(), String> {
+pub(crate) fn check_relative(path: &str) -> Result<(), String> {
     let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && part.len() <= 255;
     if path.starts_with('/') {
         return Err("must be relative to the workload's directory".to_owned());

@@ -189,7 +189,7 @@ pub(crate) fn tar_gz(files: &[(&str, u32, &str)]) -> Vec<u8> {
     archive.into_inner().unwrap().finish().unwrap()
 }
 
-fn home_id(agent: &Path) -> String {
+pub(crate) fn home_id(agent: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
     let Ok(path) = fs::canonicalize(agent) else {
         return "none".to_owned();

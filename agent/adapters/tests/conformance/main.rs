@@ -19,9 +19,13 @@ use std::process::ExitCode;
 
 mod archives;
 mod bench;
+mod bench_container;
 mod bench_static;
+mod container;
+mod engine;
 mod killed;
 mod process;
+mod registry;
 mod static_files;
 
 type Test = (&'static str, fn());
@@ -32,6 +36,7 @@ fn tests() -> Vec<Test> {
     tests.extend(archives::TESTS);
     tests.extend(process::TESTS);
     tests.extend(static_files::TESTS);
+    tests.extend(container::TESTS);
     tests
 }
 
@@ -74,6 +79,7 @@ fn harness(arguments: &[OsString]) -> ExitCode {
         println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
         failed += usize::from(!passed);
     }
+    bench_container::end();
     if failed == 0 {
         ExitCode::SUCCESS
     } else {

@@ -337,7 +337,7 @@ fn a_lost_record_is_found_again_by_its_mark() {
     assert_eq!(after.body, Some(wanted.body));
     let pid = |seen: &Observed| match seen.live {
         Live::Running { pid, .. } => pid.unwrap(),
-        Live::Ended { .. } | Live::Altered { .. } => panic!("{seen:?}"),
+        Live::Unready { .. } | Live::Ended { .. } | Live::Altered { .. } => panic!("{seen:?}"),
     };
     assert_eq!(pid(&after), pid(&before));
     driver.converge(&wanted);

@@ -1,0 +1,227 @@
+//! What the engine is asked to make, from a template. Pure.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bollard::models::{
+    ContainerCreateBody, EndpointSettings, HealthConfig, HostConfig, HostConfigLogConfig, Mount,
+    MountType, NetworkingConfig, PortBinding, ResourcesUlimits, RestartPolicy,
+    RestartPolicyNameEnum,
+};
+use holdfast_protocol::digest::Digest;
+use holdfast_protocol::name::ServiceName;
+
+use super::spec::{Healthcheck, Limits, Template};
+use super::wiring::{Network, Port, Source};
+use crate::run::Wanted;
+
+/// Whose a container, volume or network is: the id of an agent's directory.
+pub(super) const AGENT_LABEL: &str = "holdfast.agent";
+/// The service that a container belongs to.
+pub(super) const SERVICE_LABEL: &str = "holdfast.service";
+/// Digest of the body that a container was made for.
+pub(super) const BODY_LABEL: &str = "holdfast.body";
+/// The release, for people.
+const VERSION_LABEL: &str = "holdfast.version";
+/// The environment, for people.
+const ENVIRONMENT_LABEL: &str = "holdfast.environment";
+/// Largest output that an engine keeps of one container, in bytes: two files of half of it.
+const LOG_FILE: &str = "10m";
+const LOG_FILES: &str = "2";
+/// Processors in the engine's unit.
+const NANO: f64 = 1e9;
+
+/// The name of a new container of a service: told apart from every earlier one by `unique`.
+pub(super) fn name(service: &ServiceName, unique: &str) -> String {
+    let hex: String = Digest::of(unique.as_bytes())
+        .hex()
+        .chars()
+        .take(8)
+        .collect();
+    format!("holdfast-{service}-{hex}")
+}
+
+/// What to make. `source` gives the path on the host of each mounted one, in their order.
+pub(super) fn create(
+    agent: &str,
+    wanted: &Wanted,
+    template: &Template,
+    sources: &[String],
+) -> ContainerCreateBody {
+    ContainerCreateBody {
+        image: Some(template.image.to_string()),
+        entrypoint: template.command.clone(),
+        // Arguments are the image's own only where its entry point is, too.
+        cmd: match (&template.command, &template.args) {
+            (Some(_), None) => Some(Vec::new()),
+            (Some(_) | None, args) => args.clone(),
+        },
+        env: Some(
+            template
+                .environment
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
+        ),
+        user: template.user.clone(),
+        working_dir: template.working_directory.clone(),
+        labels: Some(labels(agent, wanted, template)),
+        exposed_ports: some(template.ports.iter().map(inner).collect()),
+        healthcheck: template.health.as_ref().map(healthcheck),
+        stop_signal: Some(template.stop.signal.name().to_owned()),
+        stop_timeout: Some(whole_seconds(template.stop.grace)),
+        host_config: Some(host(template, sources)),
+        networking_config: networking(wanted, template),
+        ..ContainerCreateBody::default()
+    }
+}
+
+fn labels(agent: &str, wanted: &Wanted, template: &Template) -> HashMap<String, String> {
+    let own = [
+        (AGENT_LABEL, agent.to_owned()),
+        (SERVICE_LABEL, wanted.workload.service.to_string()),
+        (BODY_LABEL, wanted.body.to_string()),
+        (VERSION_LABEL, wanted.workload.version.to_string()),
+        (ENVIRONMENT_LABEL, wanted.workload.environment.to_string()),
+    ];
+    let own = own.map(|(key, value)| (key.to_owned(), value));
+    template.labels.clone().into_iter().chain(own).collect()
+}
+
+fn host(template: &Template, sources: &[String]) -> HostConfig {
+    let limits = template.limits;
+    HostConfig {
+        memory: limits.memory.map(signed),
+        // As much again of swap is the engine's default; a limit on memory is meant as one.
+        memory_swap: limits.memory.map(signed),
+        nano_cpus: nano_cpus(limits),
+        pids_limit: limits.pids.map(signed),
+        ulimits: limits.open_files.map(|count| {
+            vec![ResourcesUlimits {
+                name: Some("nofile".to_owned()),
+                soft: Some(signed(count)),
+                hard: Some(signed(count)),
+            }]
+        }),
+        network_mode: network_mode(&template.network),
+        port_bindings: bindings(&template.ports),
+        // The agent itself starts it again, with growing pauses, and reports each time.
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            maximum_retry_count: None,
+        }),
+        mounts: some(mounts(template, sources)),
+        cap_add: some(template.capabilities.add.clone()),
+        cap_drop: some(template.capabilities.drop.clone()),
+        readonly_rootfs: Some(template.read_only),
+        privileged: Some(false),
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("json-file".to_owned()),
+            config: Some(HashMap::from([
+                ("max-size".to_owned(), LOG_FILE.to_owned()),
+                ("max-file".to_owned(), LOG_FILES.to_owned()),
+            ])),
+        }),
+        ..HostConfig::default()
+    }
+}
+
+fn mounts(template: &Template, sources: &[String]) -> Vec<Mount> {
+    let mount = |(volume, source): (&super::wiring::Volume, &String)| Mount {
+        target: Some(volume.target.clone()),
+        source: Some(source.clone()).filter(|source| !source.is_empty()),
+        typ: Some(match volume.source {
+            Source::Named(_) => MountType::VOLUME,
+            Source::Path(_) => MountType::BIND,
+            Source::Memory => MountType::TMPFS,
+        }),
+        read_only: Some(volume.read_only),
+        ..Mount::default()
+    };
+    template.volumes.iter().zip(sources).map(mount).collect()
+}
+
+fn bindings(ports: &[Port]) -> Option<HashMap<String, Option<Vec<PortBinding>>>> {
+    let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
+    for port in ports {
+        let binding = PortBinding {
+            host_ip: port.address.map(|address| address.to_string()),
+            host_port: Some(port.host.to_string()),
+        };
+        let of_port = bindings.entry(inner(port)).or_default();
+        of_port.get_or_insert_with(Vec::new).push(binding);
+    }
+    (!bindings.is_empty()).then_some(bindings)
+}
+
+fn inner(port: &Port) -> String {
+    format!("{}/{}", port.container, port.protocol)
+}
+
+fn network_mode(network: &Network) -> Option<String> {
+    match network {
+        Network::Default => None,
+        Network::Host => Some("host".to_owned()),
+        Network::None => Some("none".to_owned()),
+        Network::Bridge => Some("bridge".to_owned()),
+        Network::Named(name) => Some(name.clone()),
+    }
+}
+
+/// On a network of its own a service is found by its name.
+fn networking(wanted: &Wanted, template: &Template) -> Option<NetworkingConfig> {
+    let Network::Named(name) = &template.network else {
+        return None;
+    };
+    let endpoint = EndpointSettings {
+        aliases: Some(vec![wanted.workload.service.to_string()]),
+        ..EndpointSettings::default()
+    };
+    Some(NetworkingConfig {
+        endpoints_config: Some(HashMap::from([(name.clone(), endpoint)])),
+    })
+}
+
+fn healthcheck(check: &Healthcheck) -> HealthConfig {
+    let nanos = |span: Duration| i64::try_from(span.as_nanos()).unwrap_or(i64::MAX);
+    if check.command.is_empty() {
+        return HealthConfig {
+            test: Some(vec!["NONE".to_owned()]),
+            ..HealthConfig::default()
+        };
+    }
+    let program = ["CMD".to_owned()].into_iter();
+    HealthConfig {
+        test: Some(program.chain(check.command.iter().cloned()).collect()),
+        interval: Some(nanos(check.interval)),
+        timeout: Some(nanos(check.timeout)),
+        retries: Some(i64::from(check.retries)),
+        start_period: Some(nanos(check.start_period)),
+        start_interval: None,
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the share of processors was checked to be at most 1024"
+)]
+fn nano_cpus(limits: Limits) -> Option<i64> {
+    limits.cpu.map(|share| (share * NANO).round() as i64)
+}
+
+fn whole_seconds(span: Duration) -> i64 {
+    signed(
+        span.as_millis()
+            .div_ceil(1000)
+            .try_into()
+            .unwrap_or(u64::MAX),
+    )
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
+    (!list.is_empty()).then_some(list)
+}

@@ -1,0 +1,170 @@
+//! Credentials of registries, from a file that the agent alone can read.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bollard::auth::DockerCredentials;
+use serde::Deserialize;
+
+use crate::failure::Failure;
+
+/// Largest file of credentials, in bytes.
+const FILE_MAX: u64 = 1 << 20;
+/// The key under which `docker login` keeps the default registry.
+const DEFAULT_KEY: &str = "index.docker.io";
+
+/// `config.json` of the Docker command line, as far as it matters here.
+#[derive(Deserialize)]
+struct Config {
+    #[serde(default)]
+    auths: BTreeMap<String, Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    /// `USER:PASSWORD` in Base64.
+    #[serde(default)]
+    auth: String,
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    password: String,
+    #[serde(default, rename = "identitytoken")]
+    identity_token: String,
+}
+
+/// What `registry` is to be told; nothing where the file does not name it.
+pub(super) fn of(path: &Path, registry: &str) -> Result<Option<DockerCredentials>, Failure> {
+    let text = read(path)?;
+    let broken = |why: String| {
+        Failure::Retryable(format!(
+            "credentials in {} are unusable: {why}",
+            path.display()
+        ))
+    };
+    // The reader's own message would show what stands there.
+    let place = |e: serde_json::Error| broken(format!("line {} is no valid JSON", e.line()));
+    let config: Config = serde_json::from_str(&text).map_err(place)?;
+    let entry = config
+        .auths
+        .into_iter()
+        .find(|(key, _)| names(key, registry));
+    entry
+        .map(|(_, entry)| credentials(entry, registry).map_err(broken))
+        .transpose()
+}
+
+/// Reads the file, which nobody else may.
+fn read(path: &Path) -> Result<String, Failure> {
+    let failed = |why: String| {
+        Failure::Retryable(format!(
+            "cannot read credentials in {}: {why}",
+            path.display()
+        ))
+    };
+    let mut file = File::open(path).map_err(|error| failed(error.to_string()))?;
+    let mode = file
+        .metadata()
+        .map_err(|error| failed(error.to_string()))?
+        .mode();
+    if mode & 0o077 != 0 {
+        return Err(failed(format!(
+            "others may read it (mode {:04o}); make it the agent's alone: chmod 600",
+            mode & 0o7777
+        )));
+    }
+    let mut text = String::new();
+    let read = file.by_ref().take(FILE_MAX).read_to_string(&mut text);
+    read.map_err(|error| failed(error.to_string()))?;
+    Ok(text)
+}
+
+/// Keys are hosts, or addresses from older versions.
+fn names(key: &str, registry: &str) -> bool {
+    let bare = key
+        .trim_start_matches("https://")
+        .trim_start_matches("http://");
+    let host = bare.split('/').next().unwrap_or(bare);
+    host == registry || (host == DEFAULT_KEY && registry == super::reference::DEFAULT_REGISTRY)
+}
+
+fn credentials(entry: Entry, registry: &str) -> Result<DockerCredentials, String> {
+    let (username, password) = if entry.auth.is_empty() {
+        (entry.username, entry.password)
+    } else {
+        let pair = STANDARD.decode(entry.auth.trim()).ok();
+        let pair = pair.and_then(|bytes| String::from_utf8(bytes).ok());
+        let pair = pair.and_then(|pair| {
+            pair.split_once(':')
+                .map(|(u, p)| (u.to_owned(), p.to_owned()))
+        });
+        pair.ok_or_else(|| format!("auth of {registry} is not USER:PASSWORD in Base64"))?
+    };
+    if username.is_empty() && entry.identity_token.is_empty() {
+        return Err(format!(
+            "{registry} has no auth; credential helpers are not asked, log in without one"
+        ));
+    }
+    let filled = |text: String| Some(text).filter(|text| !text.is_empty());
+    Ok(DockerCredentials {
+        username: filled(username),
+        password: filled(password),
+        identitytoken: filled(entry.identity_token),
+        serveraddress: Some(registry.to_owned()),
+        ..DockerCredentials::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn written(text: &str, mode: u32) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_registry_is_found_as_docker_login_writes_it() {
+        let text = r#"{"auths": {"r.example:5000": {"auth": "YWRhOnB3OndpdGg6Y29sb25z"},
+            "https://index.docker.io/v1/": {"username": "u", "password": "p"}}, "credsStore": ""}"#;
+        let file = written(text, 0o600);
+        let found = of(file.path(), "r.example:5000").unwrap().unwrap();
+        assert_eq!(found.username.as_deref(), Some("ada"));
+        assert_eq!(found.password.as_deref(), Some("pw:with:colons"));
+        assert!(of(file.path(), "docker.io").unwrap().is_some());
+        assert!(of(file.path(), "r.example").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_refused() {
+        let file = written("{}", 0o640);
+        let why = of(file.path(), "r").unwrap_err().to_string();
+        assert!(why.contains("chmod 600"), "{why}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_without_showing_the_secret() {
+        for text in [
+            r#"{"auths": {"r": {"auth": "hunter2%"}}}"#,
+            r#"{"auths": {"r": "hunter2"}}"#,
+            r#"{"auths": {"r": {}}}"#,
+        ] {
+            let why = of(written(text, 0o600).path(), "r")
+                .unwrap_err()
+                .to_string();
+            assert!(
+                why.contains("unusable") && !why.contains("hunter2"),
+                "{why}"
+            );
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Real container engines, each in a directory of its own, ended with the test that started it.
+
+use std::fs;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bollard::Docker;
+
+use crate::bench::kill;
+
+/// Which engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Docker,
+    Podman,
+}
+
+/// A running engine.
+pub(crate) struct Engine {
+    pub(crate) kind: Kind,
+    root: tempfile::TempDir,
+    child: Option<Child>,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+/// What engines need; `tests/setup.sh` installs it.
+const PROGRAMS: [&str; 4] = ["dockerd", "podman", "runc", "docker-registry"];
+
+/// Whether engines can run here; says why not, and counts it.
+pub(crate) fn available(test: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = |name: &&str| {
+        let mut places = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+        places.any(|place| place.join(name).exists())
+    };
+    let missing: Vec<_> = PROGRAMS.iter().filter(|name| !found(name)).collect();
+    let root =
+        fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    if root && missing.is_empty() {
+        return true;
+    }
+    let why = format!("container engines need root and {missing:?}");
+    skip(test, &why);
+    false
+}
+
+/// As `tests/harness/skip.rs` does it for the tests of whole programs.
+fn skip(test: &str, why: &str) {
+    use std::io::Write as _;
+    assert!(
+        std::env::var_os("HOLDFAST_NO_SKIP").is_none(),
+        "cannot be skipped here: {why}"
+    );
+    println!("skipped: {why}");
+    if let Some(log) = std::env::var_os("HOLDFAST_SKIP_LOG") {
+        let log = fs::OpenOptions::new().append(true).create(true).open(log);
+        writeln!(log.unwrap(), "adapters: {test}: {why}").unwrap();
+    }
+}
+
+impl Engine {
+    pub(crate) fn start(kind: Kind) -> Self {
+        // Sockets have short paths; the usual directory of temporary files may be deep.
+        let root = tempfile::Builder::new()
+            .prefix("hf-")
+            .tempdir_in("/tmp")
+            .unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let mut engine = Self {
+            kind,
+            root,
+            child: None,
+            runtime: Some(runtime),
+        };
+        engine.go_on();
+        engine
+    }
+
+    /// Starts the engine again over what it left.
+    pub(crate) fn go_on(&mut self) {
+        let log = self.root.path().join("log");
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .unwrap();
+        let mut command = match self.kind {
+            Kind::Docker => self.dockerd(),
+            Kind::Podman => self.podman(),
+        };
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        self.child = Some(command.spawn().unwrap());
+        let begun = Instant::now();
+        while !self.answers() {
+            let log = fs::read_to_string(self.root.path().join("log")).unwrap();
+            assert!(
+                begun.elapsed() < Duration::from_secs(30),
+                "{:?}: {log}",
+                self.kind
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn dockerd(&self) -> Command {
+        let path = |name: &str| self.root.path().join(name).display().to_string();
+        // Also where this program itself is killed, the engine does not outlive it.
+        let mut command = Command::new("setpriv");
+        command.args([
+            "--pdeathsig",
+            "TERM",
+            "--",
+            "dockerd",
+            "--iptables=false",
+            "--bridge=none",
+        ]);
+        command.args([
+            "--host".to_owned(),
+            format!("unix://{}", self.socket().display()),
+        ]);
+        for (flag, name) in [
+            ("--data-root", "data"),
+            ("--exec-root", "exec"),
+            ("--pidfile", "pid"),
+        ] {
+            command.args([flag.to_owned(), path(name)]);
+        }
+        command
+    }
+
+    fn podman(&self) -> Command {
+        let path = |name: &str| self.root.path().join(name);
+        let containers = "[containers]\ndefault_ulimits=[\"nofile=20000:20000\",\"nproc=4096:4096\"]\n\
+             [engine]\ncgroup_manager=\"cgroupfs\"\nruntime=\"runc\"\nevents_logger=\"file\"\n";
+        fs::write(path("containers.conf"), containers).unwrap();
+        let registries = "[[registry]]\nlocation=\"127.0.0.1\"\ninsecure=true\n";
+        fs::write(path("registries.conf"), registries).unwrap();
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "TERM", "--", "podman"]);
+        command
+            .arg("--root")
+            .arg(path("data"))
+            .arg("--runroot")
+            .arg(path("run"));
+        command.arg("--tmpdir").arg(path("tmp"));
+        command.args(["system", "service", "--time=0"]);
+        command.arg(format!("unix://{}", self.socket().display()));
+        command.env("CONTAINERS_CONF", path("containers.conf"));
+        command.env("CONTAINERS_REGISTRIES_CONF", path("registries.conf"));
+        command
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.root.path().join("api.sock")
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.root.path()
+    }
+
+    fn answers(&self) -> bool {
+        let Ok(api) = connect(&self.socket()) else {
+            return false;
+        };
+        self.wait(async { tokio::time::timeout(Duration::from_secs(2), api.ping()).await })
+            .is_ok_and(|pong| pong.is_ok())
+    }
+
+    /// Asks the engine itself, not by way of the adapter; also from within a runtime.
+    pub(crate) fn ask<T: Send, F>(&self, ask: impl FnOnce(Docker) -> F + Send) -> T
+    where
+        F: Future<Output = T> + Send,
+    {
+        let api = connect(&self.socket()).unwrap();
+        self.wait(async {
+            let api = api.negotiate_version().await.unwrap();
+            ask(api).await
+        })
+    }
+
+    fn wait<T: Send>(&self, future: impl Future<Output = T> + Send) -> T {
+        let runtime = self.runtime.as_ref().unwrap();
+        std::thread::scope(|scope| scope.spawn(|| runtime.block_on(future)).join()).unwrap()
+    }
+
+    /// Ends the engine as a shutdown does: its containers end with it.
+    pub(crate) fn stop(&mut self) {
+        self.end("TERM");
+    }
+
+    /// Ends the engine as a crash does: what its containers run goes on.
+    pub(crate) fn crash(&mut self) {
+        self.end("KILL");
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    fn end(&mut self, signal: &str) {
+        let Some(mut child) = self.child.take() else {
+            return;
+        };
+        kill(i32::try_from(child.id()).unwrap(), signal);
+        child.wait().unwrap();
+        self.end_containerd();
+    }
+
+    /// A killed engine leaves the daemon that it started; this test started both.
+    fn end_containerd(&self) {
+        let place = self.path().join("exec/containerd/containerd.pid");
+        let pid = fs::read_to_string(place)
+            .ok()
+            .and_then(|text| text.trim().parse::<i32>().ok());
+        let Some(pid) = pid else { return };
+        let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        if command.contains(&self.path().display().to_string()) {
+            kill(pid, "TERM");
+            crate::bench::eventually("the end of containerd", || !crate::bench::lives(pid));
+        }
+    }
+
+    fn remove_everything(&self) {
+        let options = bollard::query_parameters::ListContainersOptionsBuilder::default();
+        let options = options.all(true).build();
+        let list = |api: Docker| async move {
+            let all = api.list_containers(Some(options)).await.unwrap_or_default();
+            for container in all {
+                let force = bollard::query_parameters::RemoveContainerOptionsBuilder::default();
+                let force = force.force(true).v(true).build();
+                let _ = api
+                    .remove_container(&container.id.unwrap(), Some(force))
+                    .await;
+            }
+        };
+        self.ask(list);
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if self.child.is_some() && self.answers() {
+            self.remove_everything();
+        }
+        self.stop();
+        unmount(self.path());
+        self.runtime.take().unwrap().shutdown_background();
+    }
+}
+
+/// Whatever the engine left mounted would keep its directory from being removed.
+fn unmount(below: &Path) {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let prefix = below.display().to_string();
+    let mut own: Vec<&str> = mounts
+        .lines()
+        .filter_map(|line| line.split(' ').nth(1))
+        .filter(|place| place.starts_with(&prefix))
+        .collect();
+    own.sort_unstable();
+    for place in own.iter().rev() {
+        let _ = Command::new("umount")
+            .args(["-l", place])
+            .stderr(Stdio::null())
+            .status();
+    }
+}
+
+fn connect(socket: &Path) -> Result<Docker, bollard::errors::Error> {
+    let path = socket.display().to_string();
+    Docker::connect_with_unix(&path, 60, bollard::API_DEFAULT_VERSION)
+}
