@@ -8,6 +8,7 @@ pub mod inputs;
 pub mod observe;
 pub mod release;
 pub mod steer;
+pub mod user;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -132,6 +133,12 @@ pub enum Command {
     /// Changes joined targets
     #[command(subcommand)]
     Target(access::Target),
+    /// Makes, lists and revokes users: people and programs that use the API
+    #[command(subcommand)]
+    User(user::User),
+    /// Declares and lists roles: what users may do, and where
+    #[command(subcommand)]
+    Role(user::Role),
     /// Remembers a coordinator, its certificate and a token
     Login(access::Login),
     /// Shows who the token belongs to

@@ -11,8 +11,10 @@ pub mod logs;
 pub mod manifest;
 pub mod offline;
 pub mod plan;
+pub mod role;
 pub mod status;
 pub mod steer;
+pub mod user;
 pub mod wait;
 pub mod watch;
 
@@ -84,6 +86,8 @@ async fn online(command: &Command, mut session: Session<'_>) -> Outcome {
         Command::Audit(args) => history::audit(session, args).await,
         Command::Token(args) => access::token(session, args).await,
         Command::Target(args) => access::target(session, args).await,
+        Command::User(args) => user::run(session, args).await,
+        Command::Role(args) => role::run(session, args).await,
         Command::Whoami(_) => access::whoami(session).await,
         Command::Ca(access_args::Ca::Status) => access::ca(session).await,
         Command::Demo(_)

@@ -1,125 +1,248 @@
-//! Who may use the API: bearer tokens, kept as hashes.
+//! Who may use the API, and for what. Pure: whoever asks has been found by the hash of the token, and
+//! what the roles allow is compared with what is about to be done.
+//!
+//! *Guarantees:* a request is authorised before anything of it is read ([`route`] has one rule for
+//! each route, and a route without a rule is refused). A role's limits are never stretched: what is
+//! done to something that the limits do not speak of needs a role without those limits.
 
-use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+pub mod document;
+pub mod role;
+pub mod route;
+pub mod token;
 
-use anyhow::{Context as _, bail};
+use std::collections::BTreeSet;
+
+use holdfast_engine::track::TrackName;
+use holdfast_protocol::api::Code;
+use holdfast_protocol::api::role::{Permission, Scope};
 use holdfast_protocol::digest::Digest;
+use holdfast_protocol::name::{EnvironmentName, InputSetName, RoleName, ServiceName};
+use holdfast_protocol::time::Timestamp;
 
-use crate::world::World;
-
-/// Begins every API token, so that a leaked one is found by searching for it.
-const PREFIX: &str = "hf_";
-/// Random bytes of a token.
-const SECRET_BYTES: usize = 32;
-/// Longest token that is looked at.
-pub const TOKEN_MAX_BYTES: usize = 256;
+use crate::event::Refused;
 
 /// Somebody who has shown a valid token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
+pub struct Caller {
     /// The user's name.
     pub name: String,
     /// The user's roles.
-    pub roles: Vec<String>,
+    pub roles: Vec<RoleName>,
+    /// What the roles together allow, somewhere.
+    pub permissions: BTreeSet<Permission>,
+    /// The same, role by role, with what each is limited to.
+    pub grants: Vec<Grant>,
+    /// The hash of the token, by which it is found again.
+    pub token_hash: Digest,
+    /// When the token ends.
+    pub expires_at: Option<Timestamp>,
 }
 
-/// The user whose token this is. The token is looked up by its hash, so the time that this takes says
-/// nothing about it.
-#[must_use]
-pub fn authenticate(world: &World, token: &str) -> Option<User> {
-    let user = world.users.get(&Digest::of(token.as_bytes()))?;
-    Some(User {
-        name: user.name.clone(),
-        roles: user.roles.clone(),
+/// One role in somebody's hands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// The role.
+    pub role: RoleName,
+    /// What it allows.
+    pub permissions: BTreeSet<Permission>,
+    /// Where.
+    pub scope: Scope,
+}
+
+/// How far something reaches.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Reach<T> {
+    /// It has nothing to do with these.
+    #[default]
+    Nothing,
+    /// One of them.
+    One(T),
+    /// All of them, or which one cannot be said.
+    All,
+}
+
+/// What something is done to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Subject {
+    /// Which service.
+    pub service: Reach<ServiceName>,
+    /// Which environment.
+    pub environment: Reach<EnvironmentName>,
+    /// Which input set.
+    pub set: Reach<InputSetName>,
+    /// Which kind of document.
+    pub kind: Reach<String>,
+}
+
+/// Something that somebody is about to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Action {
+    /// The permission that it needs.
+    pub permission: Permission,
+    /// What it is done to.
+    pub on: Subject,
+}
+
+/// Whether the caller may do this.
+///
+/// # Errors
+/// [`Refused`] that says which permission is missing, and where.
+pub fn allows(caller: &Caller, action: &Action) -> Result<(), Refused> {
+    let with = || {
+        let grants = caller.grants.iter();
+        grants.filter(|grant| grant.permissions.contains(&action.permission))
+    };
+    if with().any(|grant| covers(&grant.scope, &action.on)) {
+        return Ok(());
+    }
+    let (name, permission) = (&caller.name, action.permission);
+    let limits: Vec<String> = with()
+        .map(|grant| format!("{} is limited to {}", grant.role, grant.scope))
+        .collect();
+    let detail = if limits.is_empty() {
+        format!("{name} may not do this: it needs the permission {permission}")
+    } else {
+        let limits = limits.join("; ");
+        format!("{name} may not do this {}: {limits}", action.on)
+    };
+    Err(Refused::new(Code::Forbidden, detail)
+        .help("holdfast whoami says what you may do; an administrator gives roles"))
+}
+
+/// Whether the caller may do this, or has one of `roles` where it is done: what an approval, or the
+/// skipping of a check, asks for by name.
+///
+/// # Errors
+/// [`Refused`] that names the roles.
+pub fn allows_or_holds(
+    caller: &Caller,
+    action: &Action,
+    roles: &[RoleName],
+) -> Result<(), Refused> {
+    if allows(caller, action).is_ok() {
+        return Ok(());
+    }
+    let holds = |grant: &Grant| roles.contains(&grant.role) && covers(&grant.scope, &action.on);
+    if caller.grants.iter().any(holds) {
+        return Ok(());
+    }
+    let (name, permission) = (&caller.name, action.permission);
+    let roles = roles.iter().map(RoleName::as_str).collect::<Vec<_>>();
+    let detail = format!(
+        "{name} may not do this {}: it is for {}, and for those with the permission {permission}",
+        action.on,
+        roles.join(", ")
+    );
+    Err(Refused::new(Code::Forbidden, detail).help("holdfast role show NAME says who has a role"))
+}
+
+impl Caller {
+    /// The caller's roles that reach a track: what counts when an approval asks for a role.
+    #[must_use]
+    pub fn roles_on(&self, track: &TrackName) -> Vec<RoleName> {
+        let on = Subject::track(track);
+        let grants = self.grants.iter();
+        grants
+            .filter(|grant| covers(&grant.scope, &on))
+            .map(|grant| grant.role.clone())
+            .collect()
+    }
+}
+
+impl Subject {
+    /// One track.
+    #[must_use]
+    pub fn track(track: &TrackName) -> Self {
+        Self {
+            service: Reach::One(track.service.clone()),
+            environment: Reach::One(track.environment.clone()),
+            ..Self::default()
+        }
+    }
+
+    /// A service in all its environments.
+    #[must_use]
+    pub fn service(service: &ServiceName) -> Self {
+        Self {
+            service: Reach::One(service.clone()),
+            environment: Reach::All,
+            ..Self::default()
+        }
+    }
+
+    /// An environment with all its services and targets.
+    #[must_use]
+    pub fn environment(environment: &EnvironmentName) -> Self {
+        Self {
+            service: Reach::All,
+            environment: Reach::One(environment.clone()),
+            ..Self::default()
+        }
+    }
+
+    /// Everything there is.
+    #[must_use]
+    pub const fn everything() -> Self {
+        Self {
+            service: Reach::All,
+            environment: Reach::All,
+            set: Reach::All,
+            kind: Reach::All,
+        }
+    }
+}
+
+impl Action {
+    /// What needs `permission` on a subject.
+    #[must_use]
+    pub const fn new(permission: Permission, on: Subject) -> Self {
+        Self { permission, on }
+    }
+}
+
+/// `to service web, environment production`; `here` where it is done to nothing that has limits.
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let service = word("service", &self.service);
+        let environment = word("environment", &self.environment);
+        let set = word("input set", &self.set);
+        let parts: Vec<String> = [service, environment, set].into_iter().flatten().collect();
+        if parts.is_empty() {
+            return f.write_str("here");
+        }
+        write!(f, "to {}", parts.join(", "))
+    }
+}
+
+fn word<T: std::fmt::Display>(noun: &str, reach: &Reach<T>) -> Option<String> {
+    match reach {
+        Reach::Nothing => None,
+        Reach::One(name) => Some(format!("{noun} {name}")),
+        Reach::All => Some(format!("every {noun}")),
+    }
+}
+
+/// Whether a scope holds all of a subject.
+fn covers(scope: &Scope, on: &Subject) -> bool {
+    let services = &scope.services;
+    within(&on.service, services.is_empty(), |service| {
+        services.iter().any(|pattern| pattern.matches(service))
+    }) && within(&on.environment, scope.environments.is_empty(), |one| {
+        scope.environments.contains(one)
+    }) && within(&on.set, scope.sets.is_empty(), |one| {
+        scope.sets.contains(one)
+    }) && within(&on.kind, scope.kinds.is_empty(), |one| {
+        scope.kinds.contains(one)
     })
 }
 
-/// The token in a file, if there is such a file.
-///
-/// # Errors
-/// When the file cannot be read, can be read by others, or does not hold a token.
-pub fn read_token(path: &Path) -> anyhow::Result<Option<String>> {
-    let read = File::open(path).and_then(|mut file| {
-        let mode = file.metadata()?.permissions().mode() & 0o777;
-        let mut text = String::new();
-        file.read_to_string(&mut text)?;
-        Ok((mode, text))
-    });
-    let (mode, text) = match read {
-        Ok(read) => read,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
-    if mode & 0o077 != 0 {
-        bail!(
-            "the token in {} can be read by others (mode {mode:04o}): run `chmod 600`, or remove the \
-             file to have a new token made, which makes the old one void",
-            path.display()
-        );
+fn within<T>(reach: &Reach<T>, unlimited: bool, listed: impl Fn(&T) -> bool) -> bool {
+    match reach {
+        Reach::Nothing => true,
+        Reach::One(one) => unlimited || listed(one),
+        Reach::All => unlimited,
     }
-    let token = text.trim();
-    if !token.starts_with(PREFIX) || token.len() > TOKEN_MAX_BYTES {
-        bail!(
-            "{} does not hold an API token: remove it to have a new one made",
-            path.display()
-        );
-    }
-    Ok(Some(token.to_owned()))
-}
-
-/// Makes a token and writes it to a file that only its owner can read.
-///
-/// # Errors
-/// When the file cannot be written.
-pub fn create_token(path: &Path) -> anyhow::Result<String> {
-    let secret: [u8; SECRET_BYTES] = rand::random();
-    let token = format!("{PREFIX}{}", Digest::from_bytes(secret).hex());
-    let fresh = path.with_extension("new");
-    let written = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&fresh)
-        .and_then(|mut file| {
-            writeln!(file, "{token}")?;
-            file.sync_all()
-        })
-        .and_then(|()| std::fs::rename(&fresh, path))
-        .and_then(|()| File::open(path.parent().unwrap_or(path))?.sync_all());
-    written.with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(token)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_is_written_for_its_owner_alone_and_read_back() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("admin.token");
-        assert_eq!(read_token(&path).unwrap(), None);
-        let token = create_token(&path).unwrap();
-        assert_eq!(read_token(&path).unwrap(), Some(token));
-        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-    }
-
-    #[test]
-    fn a_file_with_something_else_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("admin.token");
-        std::fs::write(&path, "password").unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(
-            read_token(&path)
-                .unwrap_err()
-                .to_string()
-                .contains("does not hold an API token")
-        );
-    }
-}
+mod tests;

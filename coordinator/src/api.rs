@@ -1,10 +1,11 @@
 //! The HTTP API: `/v1/…` mirrors the commands, one file for each noun.
 //!
-//! Everything below `/v1` but its description needs a bearer token. Nothing is decided here: a
-//! handler asks the driver, or reads the store.
+//! Everything below `/v1` but its description needs a bearer token that allows it. Nothing else is
+//! decided here: an endpoint asks the driver, or reads the store.
 
 #![expect(unused_qualifications, reason = "what utoipa's params(…) expands to")]
 
+pub mod access;
 pub mod apply;
 pub mod artifact;
 pub mod ca;
@@ -18,19 +19,20 @@ pub mod log;
 pub mod page;
 pub mod problem;
 pub mod release;
+pub mod role;
 pub mod serve;
 pub mod service;
 pub mod status;
 pub mod target;
 pub mod token;
 pub mod track;
+pub mod user;
 
 use std::path::PathBuf;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, FromRequestParts};
-use axum::http::header::AUTHORIZATION;
-use axum::http::request::Parts;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use holdfast_protocol::api::{Code, Problem};
 use tokio_util::sync::CancellationToken;
@@ -39,11 +41,11 @@ use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::access::{self, TOKEN_MAX_BYTES, User};
 use crate::driver::Handle;
 use crate::event::Refused;
 use crate::metrics::Metrics;
 use crate::store::Store;
+pub use access::Caller;
 use problem::Failed;
 
 /// Largest body of a request, where nothing else is said.
@@ -90,41 +92,6 @@ impl App {
     }
 }
 
-/// Somebody who has shown a valid token. A handler that takes this cannot be reached without one.
-#[derive(Debug, Clone)]
-pub struct Caller(pub User);
-
-impl FromRequestParts<App> for Caller {
-    type Rejection = Failed;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Failed> {
-        let header = parts.headers.get(AUTHORIZATION);
-        let token = header.and_then(|value| bearer(value.to_str().ok()?));
-        let user = match token.map(str::to_owned) {
-            Some(token) => {
-                app.driver
-                    .ask(move |world| access::authenticate(world, &token))
-                    .await?
-            }
-            None => None,
-        };
-        user.map(Self).ok_or_else(|| {
-            app.metrics.refusals.inc();
-            Failed(
-                Refused::new(Code::Unauthenticated, "no valid API token")
-                    .help("send Authorization: Bearer TOKEN; the first one is in DATA/admin.token"),
-            )
-        })
-    }
-}
-
-/// The token of an `Authorization` header; the scheme's name is in any case (RFC 9110, section 11.1).
-fn bearer(header: &str) -> Option<&str> {
-    let (scheme, token) = header.split_once(' ')?;
-    let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && token.len() <= TOKEN_MAX_BYTES).then_some(token)
-}
-
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -161,15 +128,14 @@ pub fn router(app: App) -> Router {
             "/v1/openapi.json",
             get(|| async move { ([("content-type", "application/json")], description) }),
         );
-    routed
+    let guarded = routed
+        .route_layer(from_fn_with_state(app.clone(), idempotency::keep))
+        .route_layer(from_fn_with_state(app.clone(), access::guard));
+    guarded
         .merge(open)
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
         .layer(DefaultBodyLimit::max(BODY_MAX_BYTES))
-        .layer(axum::middleware::from_fn_with_state(
-            app.clone(),
-            idempotency::keep,
-        ))
         .with_state(app)
 }
 
@@ -245,6 +211,12 @@ fn answered() -> OpenApiRouter<App> {
         .routes(routes!(event::audit))
         .routes(routes!(token::create, token::list))
         .routes(routes!(token::revoke))
+        .routes(routes!(user::create, user::list))
+        .routes(routes!(user::one, user::revoke))
+        .routes(routes!(user::rotate))
+        .routes(routes!(user::assign))
+        .routes(routes!(role::create, role::list))
+        .routes(routes!(role::one, role::delete))
         .layer(axum::middleware::from_fn(problem::in_time))
 }
 

@@ -382,6 +382,7 @@ fn take(round: &mut Round<'_>, event: Event) {
             let answer = round.label(&target, change, &by);
             round.answer(reply, answer);
         }
+        Event::Access { change, by } => round.change_access(*change, &by),
     }
 }
 

@@ -17,6 +17,8 @@ use holdfast_protocol::name::{LabelKey, LabelValue, ServiceName, TargetName};
 use holdfast_protocol::observed::Report;
 use tokio::sync::{oneshot, watch};
 
+use crate::access::Caller;
+use crate::world::access;
 use crate::world::apply::{NotApplied, Prepared};
 use crate::world::{Orders, SessionId, World};
 
@@ -228,6 +230,13 @@ pub enum Event {
         /// The answer.
         reply: Reply<()>,
     },
+    /// Who may do what changes.
+    Access {
+        /// How.
+        change: Box<access::Change>,
+        /// Who, with what they may do.
+        by: Box<Caller>,
+    },
 }
 
 /// A target that introduced itself.
@@ -290,6 +299,17 @@ impl Refused {
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
+    }
+}
+
+impl Event {
+    /// A change to who may do what.
+    #[must_use]
+    pub fn access(by: Caller, change: access::Change) -> Self {
+        Self::Access {
+            change: Box::new(change),
+            by: Box::new(by),
+        }
     }
 }
 

@@ -184,7 +184,7 @@ pub async fn check(data: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Brings the database's schema to a version; `serve` does so by itself. There is one version so far.
+/// Brings the database's schema to a version; `serve` does so by itself. Only the newest can be had.
 ///
 /// # Errors
 /// When there is no installation or no such version.

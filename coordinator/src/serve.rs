@@ -15,14 +15,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::token;
 use crate::config::Config;
 use crate::driver::{self, Driver};
+use crate::history::Entry;
 use crate::maintenance::Misplaced;
 use crate::metrics::Metrics;
 use crate::store::write::Write;
 use crate::store::{Store, StoreError, row};
+use crate::world::access::user::ADMINISTRATOR;
 use crate::world::{Round, Trust, World};
-use crate::{access, api, clock, link};
+use crate::{api, clock, link};
 
 /// The database's file in the data directory.
 pub const DATABASE: &str = "holdfast.db";
@@ -30,8 +33,6 @@ pub const DATABASE: &str = "holdfast.db";
 pub const ARTIFACTS: &str = "artifacts";
 /// The first administrator's API token in the data directory.
 pub const ADMIN_TOKEN: &str = "admin.token";
-/// The first administrator's name and role.
-const ADMINISTRATOR: &str = "admin";
 /// How long the coordinator's own certificate is valid; it is made anew at each start and renewed
 /// while it runs.
 const LEAF_VALIDITY: Duration = Duration::from_secs(90 * 24 * 60 * 60);
@@ -176,29 +177,40 @@ async fn open(data: &Path) -> anyhow::Result<(World, Store)> {
 /// hash, so a file that was lost is made anew, and every token that it held before is void.
 async fn ensure_administrator(world: &mut World, store: &Store, data: &Path) -> anyhow::Result<()> {
     let path = data.join(ADMIN_TOKEN);
-    let known = access::read_token(&path)?;
+    let known = token::read_token(&path)?;
     let hash = known.as_deref().map(|token| Digest::of(token.as_bytes()));
     if hash.is_some_and(|hash| world.users.contains_key(&hash)) {
         return Ok(());
     }
     let token = match known {
         Some(token) => token,
-        None => access::create_token(&path)?,
+        None => token::create_token(&path)?,
     };
     let user = row::User {
         token_hash: Digest::of(token.as_bytes()),
-        name: ADMINISTRATOR.to_owned(),
-        roles: vec![ADMINISTRATOR.to_owned()],
+        name: ADMINISTRATOR.parse()?,
+        roles: vec![ADMINISTRATOR.parse()?],
         created_at: clock::now(),
+        created_by: "coordinator".to_owned(),
+        expires_at: None,
+        revoked_at: None,
     };
-    let void: Vec<Digest> = world
-        .users
-        .values()
-        .filter(|other| other.name == ADMINISTRATOR)
+    let users = world.users.values();
+    let void: Vec<Digest> = users
+        .filter(|other| other.name == user.name)
         .map(|other| other.token_hash)
         .collect();
-    let mut writes: Vec<Write> = void.iter().copied().map(Write::DropUser).collect();
-    writes.push(Write::User(user.clone()));
+    let mut round = Round::new(world, clock::now());
+    round
+        .writes
+        .extend(void.iter().copied().map(Write::DropUser));
+    round.writes.push(Write::User(user.clone()));
+    round.record(Entry {
+        kind: "user.created",
+        message: format!("user {ADMINISTRATOR} with the token of {ADMIN_TOKEN}"),
+        ..Entry::default()
+    });
+    let writes = round.writes;
     store.commit(&writes).await?;
     world.users.retain(|hash, _| !void.contains(hash));
     world.users.insert(user.token_hash, user);

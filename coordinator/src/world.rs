@@ -3,6 +3,7 @@
 //!
 //! One file for each kind of change, all methods of [`Round`]; [`view`] answers questions.
 
+pub mod access;
 pub mod apply;
 pub mod assign;
 pub mod certificate;
@@ -36,7 +37,7 @@ use holdfast_engine::wake::Index;
 use holdfast_protocol::api::release::Release;
 use holdfast_protocol::assignment::{Assignment, Entry as Line, SignedAssignment, WORKLOADS_MAX};
 use holdfast_protocol::digest::Digest;
-use holdfast_protocol::name::{EnvironmentName, InputSetName, ServiceName, TargetName};
+use holdfast_protocol::name::{EnvironmentName, InputSetName, RoleName, ServiceName, TargetName};
 use holdfast_protocol::observed::Labels;
 use holdfast_protocol::time::Timestamp;
 use tokio::sync::watch;
@@ -90,6 +91,8 @@ pub struct World {
     pub certificates: BTreeMap<Serial, row::Certificate>,
     /// Who may use the API, by the hash of the bearer token.
     pub users: HashMap<Digest, row::User>,
+    /// Roles that were declared; those that every installation has are not here.
+    pub roles: BTreeMap<RoleName, row::Role>,
     /// The end of the history.
     pub head: Head,
     /// The greatest number of a deployment.

@@ -30,6 +30,12 @@
 //! | `GET /v1/events?after=&limit=&follow=` | | items of [`event::Event`], or a server-sent event stream |
 //! | `GET /v1/audit` | | [`event::Audit`] |
 //! | `POST, GET /v1/tokens`, `DELETE /v1/tokens/{id}` | [`token::NewToken`] | [`token::CreatedToken`], items of [`token::Token`] |
+//! | `POST, GET /v1/users` | [`user::NewUser`] | [`user::CreatedUser`], items of [`user::User`] |
+//! | `GET, DELETE /v1/users/{name}` | | [`user::User`] |
+//! | `POST /v1/users/{name}/rotate` | [`user::Rotate`] | [`user::CreatedUser`] |
+//! | `PUT /v1/users/{name}/roles` | [`user::NewRoles`] | [`user::User`] |
+//! | `POST, GET /v1/roles` | [`role::NewRole`] | [`role::Role`], items of it |
+//! | `GET, DELETE /v1/roles/{name}` | | [`role::Role`] |
 //! | `GET /v1/ca` | | [`access::CaStatus`] |
 //!
 //! `verb` is one of `rollback retry halt pause resume`.
@@ -44,12 +50,14 @@ pub mod explain;
 pub mod freeze;
 pub mod log;
 pub mod release;
+pub mod role;
 pub mod service;
 pub mod simulate;
 pub mod status;
 pub mod steer;
 pub mod target;
 pub mod token;
+pub mod user;
 pub mod wait;
 pub mod whereabouts;
 pub mod why;

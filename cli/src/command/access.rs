@@ -110,12 +110,24 @@ pub async fn whoami(session: &mut Session<'_>) -> Outcome {
     session.screen.object(&whoami, |_| {
         text::fields(&[
             ("user", whoami.user.clone()),
-            ("roles", whoami.roles.join(", ")),
+            ("roles", listed(&whoami.roles)),
+            ("permissions", listed(&whoami.permissions)),
+            (
+                "token ends",
+                whoami
+                    .expires_at
+                    .map_or_else(|| "never".to_owned(), |end| end.to_string()),
+            ),
             ("trust domain", whoami.trust_domain.clone()),
             ("coordinator", whoami.coordinator_version.clone()),
         ])
     })?;
     Ok(Exit::Done)
+}
+
+fn listed<T: ToString>(names: &[T]) -> String {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    names.join(", ")
 }
 
 /// `ca status`.

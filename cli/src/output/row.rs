@@ -1,5 +1,6 @@
 //! How each object of the API becomes a row: one implementation a noun.
 
+pub mod access;
 pub mod fleet;
 pub mod record;
 

@@ -10,6 +10,7 @@ use utoipa::IntoParams;
 
 use super::problem::{self, Answer, Body, Failed, Path, Query};
 use super::{App, Caller, page};
+use crate::access::document;
 use crate::event::{Event, Refused};
 use crate::world::apply::{NotApplied, Prepared, prepare};
 
@@ -32,6 +33,7 @@ pub async fn apply(
 ) -> Answer<Applied> {
     for _ in 0..ATTEMPTS_MAX {
         let prepared = Box::new(compiled(&app, request.clone()).await?);
+        document::allows_changes(&user, &prepared.set, &prepared.changes)?;
         let by = user.name.clone();
         let event = |reply| Event::Apply {
             prepared,

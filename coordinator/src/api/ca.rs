@@ -18,6 +18,8 @@ pub async fn whoami(State(app): State<App>, Caller(user): Caller) -> Answer<Whoa
     Ok(Json(Whoami {
         user: user.name,
         roles: user.roles,
+        permissions: user.permissions.into_iter().collect(),
+        expires_at: user.expires_at,
         coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
         trust_domain,
     }))

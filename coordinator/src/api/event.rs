@@ -14,7 +14,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::problem::{Answer, Failed, Query};
-use super::{App, Caller, page};
+use super::{App, Caller, access, page};
 use crate::history;
 
 /// Entries read at a time for a stream.
@@ -45,7 +45,7 @@ pub struct Which {
 )]
 pub async fn events(
     State(app): State<App>,
-    _: Caller,
+    Caller(user): Caller,
     headers: HeaderMap,
     Query(which): Query<Which>,
 ) -> Result<Response, Failed> {
@@ -58,8 +58,8 @@ pub async fn events(
         let after = resumed.and_then(|id| id.parse().ok()).or(which.after);
         let after = after.unwrap_or_else(|| *app.driver.head().borrow());
         let place = app.limits.stream()?;
-        let stop = app.stop.clone().cancelled_owned();
-        let stream = follow(app, after).take_until(stop).map(move |sent| {
+        let ended = Box::pin(access::ended(app.clone(), user));
+        let stream = follow(app, after).take_until(ended).map(move |sent| {
             let _held = &place;
             sent
         });
@@ -73,7 +73,7 @@ pub async fn events(
     Ok(Json(page::full(items, which.limit, sequence)).into_response())
 }
 
-/// Every entry after `after`, now and whenever there are more. Ends when the coordinator stops.
+/// Every entry after `after`, now and whenever there are more. Ends when reading them fails.
 fn follow(app: App, after: u64) -> impl Stream<Item = Result<Sent, Infallible>> {
     let begin = (
         app.driver.head(),

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -28,7 +28,7 @@ const KEY_MAX_BYTES: usize = 255;
 const ANSWER_MAX_BYTES: usize = 1024 * 1024;
 
 /// Answers whose repetition would need a secret to be kept: these are given once.
-const NEVER_KEPT: [&str; 1] = ["/v1/tokens"];
+const NEVER_KEPT: [&str; 3] = ["/v1/tokens", "/v1/users", "/v1/users/{name}/rotate"];
 
 /// Keys of the writes that are being answered, so that two of one key at once are not both done.
 #[derive(Debug, Clone, Default)]
@@ -60,15 +60,17 @@ impl Drop for Taken {
 }
 
 /// Answers repetitions, and keeps first answers. Only what carries a key and is small enough to be
-/// compared is looked at; uploads are addressed by content and need none. A stranger's request is
-/// left to be refused before anything of it is read.
+/// compared is looked at; uploads are addressed by content and need none. Whoever may not make the
+/// request has been refused before.
 pub async fn keep(State(app): State<App>, request: Request, next: Next) -> Response {
     let key = request.headers().get("idempotency-key").cloned();
     let writes = matches!(
         *request.method(),
         Method::POST | Method::PATCH | Method::DELETE
     );
-    let kept = writes && !NEVER_KEPT.contains(&request.uri().path());
+    let path = request.extensions().get::<MatchedPath>();
+    let path = path.map_or_else(|| request.uri().path(), MatchedPath::as_str);
+    let kept = writes && !NEVER_KEPT.contains(&path);
     match key {
         Some(key) if kept => match once(app, key, request, next).await {
             Ok(response) => response,

@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use utoipa::IntoParams;
 
 use super::problem::{Failed, Query};
-use super::{App, Caller};
+use super::{App, Caller, access};
 use crate::link::logs;
 use crate::world::steer::unknown_track;
 
@@ -59,7 +59,7 @@ pub struct Which {
 )]
 pub async fn logs(
     State(app): State<App>,
-    _: Caller,
+    Caller(user): Caller,
     Query(which): Query<Which>,
 ) -> Result<Response, Failed> {
     let service: ServiceName = super::parse(&which.service)?;
@@ -118,7 +118,7 @@ pub async fn logs(
         line.push('\n');
         Some((line, (receiver, tasks, place)))
     });
-    let lines = lines.take_until(app.stop.cancelled_owned());
+    let lines = lines.take_until(Box::pin(access::ended(app.clone(), user)));
     let body = Body::from_stream(lines.map(Ok::<_, std::convert::Infallible>));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }

@@ -3,10 +3,12 @@
 use axum::Json;
 use axum::extract::State;
 use holdfast_protocol::api::Items;
+use holdfast_protocol::api::role::Permission;
 use holdfast_protocol::api::token::{CreatedToken, NewToken, Token};
 
 use super::problem::{Answer, Body, Path};
 use super::{App, Caller};
+use crate::access::{self, Action, Subject};
 use crate::event::Event;
 
 /// Makes a join token. The answer is the only time that its secret is shown.
@@ -21,6 +23,8 @@ pub async fn create(
     Caller(user): Caller,
     Body(new): Body<NewToken>,
 ) -> Answer<CreatedToken> {
+    let on = Subject::environment(&new.environment);
+    access::allows(&user, &Action::new(Permission::Target, on))?;
     let by = user.name;
     Ok(Json(
         app.driver

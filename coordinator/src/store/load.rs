@@ -53,6 +53,8 @@ pub struct Loaded {
     pub artifacts: BTreeMap<Digest, u64>,
     /// Users.
     pub users: Vec<row::User>,
+    /// Declared roles.
+    pub roles: Vec<row::Role>,
     /// The last entry of the history.
     pub head: Option<Event>,
     /// The greatest number of a deployment; 0 before the first.
@@ -230,6 +232,11 @@ impl Store {
             loaded
                 .users
                 .push(parse("users", &row.get::<String, _>(0), row.get(1))?);
+        }
+        for row in self.rows("SELECT name, body FROM roles").await? {
+            loaded
+                .roles
+                .push(parse("roles", &row.get::<String, _>(0), row.get(1))?);
         }
         Ok(())
     }

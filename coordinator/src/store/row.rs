@@ -1,14 +1,17 @@
 //! The values that are kept, where they are not types of the protocol or the engine already.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_engine::track::{Placement, Point};
 use holdfast_protocol::api::apply::Change;
+use holdfast_protocol::api::role::{Permission, Scope};
 use holdfast_protocol::api::target::Condition;
 use holdfast_protocol::api::token;
 use holdfast_protocol::assignment::Generation;
 use holdfast_protocol::digest::Digest;
-use holdfast_protocol::name::{EnvironmentName, InputSetName, ServiceName, TargetName, Version};
+use holdfast_protocol::name::{
+    EnvironmentName, InputSetName, RoleName, ServiceName, TargetName, UserName, Version,
+};
 use holdfast_protocol::observed::{Facts, Labels, State};
 use holdfast_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -154,11 +157,41 @@ pub struct User {
     /// SHA-256 of the bearer token.
     pub token_hash: Digest,
     /// The user's name.
-    pub name: String,
-    /// The user's roles.
-    pub roles: Vec<String>,
+    pub name: UserName,
+    /// The user's roles, sorted.
+    pub roles: Vec<RoleName>,
     /// When the token was made.
     pub created_at: Timestamp,
+    /// By whom.
+    #[serde(default = "the_coordinator")]
+    pub created_by: String,
+    /// When it ends; never, if nothing is said.
+    #[serde(default)]
+    pub expires_at: Option<Timestamp>,
+    /// Set once it is void.
+    #[serde(default)]
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// Who made the users of the first schema.
+fn the_coordinator() -> String {
+    "coordinator".to_owned()
+}
+
+/// A role that somebody declared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Role {
+    /// Its name.
+    pub name: RoleName,
+    /// What it allows.
+    pub permissions: BTreeSet<Permission>,
+    /// Where.
+    pub scope: Scope,
+    /// When it was declared or last changed.
+    pub created_at: Timestamp,
+    /// By whom.
+    pub created_by: String,
 }
 
 /// Facts about the installation, by key.

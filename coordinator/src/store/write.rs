@@ -6,7 +6,7 @@ use holdfast_protocol::api::event::Event;
 use holdfast_protocol::api::release::Release;
 use holdfast_protocol::assignment::SignedAssignment;
 use holdfast_protocol::digest::Digest;
-use holdfast_protocol::name::{ServiceName, TargetName};
+use holdfast_protocol::name::{RoleName, ServiceName, TargetName};
 use holdfast_protocol::time::Timestamp;
 use serde::Serialize;
 use sqlx::sqlite::SqliteConnection;
@@ -110,6 +110,10 @@ pub enum Write {
     User(row::User),
     /// A bearer token, by its hash, that is void.
     DropUser(Digest),
+    /// A role that somebody declared, new or changed.
+    Role(Box<row::Role>),
+    /// A role that is gone.
+    DropRole(RoleName),
     /// A fact about the installation.
     Installation {
         /// Which.
@@ -319,6 +323,15 @@ pub(super) async fn execute(db: &mut SqliteConnection, write: &Write) -> Result<
         .bind(json(user)),
         Write::DropUser(token_hash) => {
             sqlx::query("DELETE FROM users WHERE token_hash = $1").bind(token_hash.to_string())
+        }
+        Write::Role(role) => sqlx::query(
+            "INSERT INTO roles (name, body) VALUES ($1, $2) \
+             ON CONFLICT (name) DO UPDATE SET body = excluded.body",
+        )
+        .bind(role.name.to_string())
+        .bind(json(role)),
+        Write::DropRole(name) => {
+            sqlx::query("DELETE FROM roles WHERE name = $1").bind(name.to_string())
         }
         Write::Installation { key, value } => sqlx::query(
             "INSERT INTO installation (key, value) VALUES ($1, $2) \

@@ -17,12 +17,14 @@ const TOKEN_LISTED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 impl Round<'_> {
     /// Forgets workload bodies that no target runs or may ask for, joins that cannot be repeated any
-    /// more, tokens that expired long ago, and certificates that nobody could renew.
+    /// more, tokens that expired long ago, certificates that nobody could renew, and users whose tokens
+    /// are void.
     pub fn forget(&mut self) {
         self.forget_bodies();
         self.forget_joins();
         self.forget_tokens();
         self.forget_certificates();
+        self.forget_users();
     }
 
     fn forget_bodies(&mut self) {

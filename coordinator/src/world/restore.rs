@@ -133,6 +133,11 @@ impl World {
                 .into_iter()
                 .map(|user| (user.token_hash, user))
                 .collect(),
+            roles: loaded
+                .roles
+                .into_iter()
+                .map(|role| (role.name.clone(), role))
+                .collect(),
             head: Head::after(loaded.head.as_ref()),
             last_deployment: loaded.last_deployment,
             trust,

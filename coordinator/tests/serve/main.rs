@@ -8,6 +8,7 @@
     reason = "a test fails by panicking, and waits by the clock"
 )]
 
+mod access;
 mod artifact;
 mod contract;
 mod disk;

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::name::{EnvironmentName, TargetName};
+use crate::api::role::Permission;
+use crate::name::{EnvironmentName, RoleName, TargetName};
 use crate::time::Timestamp;
 
 /// Who the bearer of a token is.
@@ -13,7 +14,13 @@ pub struct Whoami {
     /// The user.
     pub user: String,
     /// The user's roles.
-    pub roles: Vec<String>,
+    pub roles: Vec<RoleName>,
+    /// What the roles together let the user do, within what each of them is limited to.
+    #[serde(default)]
+    pub permissions: Vec<Permission>,
+    /// When the token ends; never, if nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
     /// The coordinator's release.
     pub coordinator_version: String,
     /// Name of the installation's trust domain.

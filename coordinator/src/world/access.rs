@@ -1,0 +1,178 @@
+//! Users and roles: who is known, and every change to that.
+
+pub mod role;
+pub mod user;
+
+use std::collections::BTreeSet;
+
+use holdfast_protocol::api::role::{NewRole, Role};
+use holdfast_protocol::api::user::{CreatedUser, NewUser, User};
+use holdfast_protocol::digest::Digest;
+use holdfast_protocol::name::{RoleName, UserName};
+use holdfast_protocol::time::Timestamp;
+
+use super::{Round, World};
+use crate::access::role::BuiltIn;
+use crate::access::{Caller, Grant};
+use crate::event::Reply;
+use crate::history::Entry;
+use crate::store::row;
+
+/// A change to who may do what.
+#[derive(Debug)]
+pub enum Change {
+    /// A new user.
+    CreateUser {
+        /// The wish.
+        new: NewUser,
+        /// The answer, with the token.
+        reply: Reply<CreatedUser>,
+    },
+    /// A new token for a user; the one before is void.
+    RotateUser {
+        /// Who.
+        name: UserName,
+        /// How long it is valid.
+        ttl: Option<String>,
+        /// The answer, with the token.
+        reply: Reply<CreatedUser>,
+    },
+    /// Other roles for a user.
+    AssignRoles {
+        /// Who.
+        name: UserName,
+        /// All the roles.
+        roles: Vec<RoleName>,
+        /// The answer.
+        reply: Reply<User>,
+    },
+    /// A user's token is to be void.
+    RevokeUser {
+        /// Who.
+        name: UserName,
+        /// The answer.
+        reply: Reply<User>,
+    },
+    /// A new role, or one that says something else.
+    CreateRole {
+        /// The wish.
+        new: NewRole,
+        /// The answer.
+        reply: Reply<Role>,
+    },
+    /// A role is to be gone.
+    DeleteRole {
+        /// Which.
+        name: RoleName,
+        /// The answer: what it was.
+        reply: Reply<Role>,
+    },
+}
+
+impl World {
+    /// Somebody, by the hash of the token; none once the token is void. It is looked up by the hash of
+    /// 256 random bits, so the time that this takes says nothing that would help to guess one.
+    #[must_use]
+    pub fn caller(&self, token_hash: &Digest, now: Timestamp) -> Option<Caller> {
+        let user = self
+            .users
+            .get(token_hash)
+            .filter(|user| user.is_valid(now))?;
+        let grants: Vec<Grant> = user
+            .roles
+            .iter()
+            .filter_map(|name| self.grant(name))
+            .collect();
+        Some(Caller {
+            name: user.name.to_string(),
+            roles: user.roles.clone(),
+            permissions: grants
+                .iter()
+                .flat_map(|grant| &grant.permissions)
+                .copied()
+                .collect(),
+            grants,
+            token_hash: user.token_hash,
+            expires_at: user.expires_at,
+        })
+    }
+
+    /// What a role allows; none where there is no such role.
+    #[must_use]
+    pub fn grant(&self, name: &RoleName) -> Option<Grant> {
+        let declared = || {
+            self.roles.get(name).map(|role| Grant {
+                role: role.name.clone(),
+                permissions: role.permissions.clone(),
+                scope: role.scope.clone(),
+            })
+        };
+        BuiltIn::of(name).map(BuiltIn::grant).or_else(declared)
+    }
+
+    /// The names of all roles that there are, built in or declared.
+    #[must_use]
+    pub fn role_names(&self) -> BTreeSet<RoleName> {
+        let built_in = BuiltIn::ALL.into_iter().map(|role| role.grant().role);
+        built_in.chain(self.roles.keys().cloned()).collect()
+    }
+
+    /// The users with a valid token who have a role, by name.
+    #[must_use]
+    pub fn role_holders(&self, role: &RoleName, now: Timestamp) -> BTreeSet<UserName> {
+        let valid = self.users.values().filter(|user| user.is_valid(now));
+        valid
+            .filter(|user| user.roles.contains(role))
+            .map(|user| user.name.clone())
+            .collect()
+    }
+}
+
+impl Round<'_> {
+    /// Carries out a change to who may do what.
+    pub fn change_access(&mut self, change: Change, by: &Caller) {
+        match change {
+            Change::CreateUser { new, reply } => {
+                let answer = self.create_user(&new, by);
+                self.answer(reply, answer);
+            }
+            Change::RotateUser { name, ttl, reply } => {
+                let answer = self.rotate_user(&name, ttl.as_deref(), by);
+                self.answer(reply, answer);
+            }
+            Change::AssignRoles { name, roles, reply } => {
+                let answer = self.assign_roles(&name, roles, by);
+                self.answer(reply, answer);
+            }
+            Change::RevokeUser { name, reply } => {
+                let answer = self.revoke_user(&name, by);
+                self.answer(reply, answer);
+            }
+            Change::CreateRole { new, reply } => {
+                let answer = self.create_role(new, by);
+                self.answer(reply, answer);
+            }
+            Change::DeleteRole { name, reply } => {
+                let answer = self.delete_role(&name, by);
+                self.answer(reply, answer);
+            }
+        }
+    }
+
+    fn record_access(&mut self, kind: &'static str, by: &Caller, message: String) {
+        self.record(Entry {
+            kind,
+            actor: Some(by.name.clone()),
+            message,
+            ..Entry::default()
+        });
+    }
+}
+
+impl row::User {
+    /// Whether the token is neither void nor past its end.
+    #[must_use]
+    pub fn is_valid(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|end| now < end)
+    }
+}
