@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod inputs;
+pub mod judge;
 pub mod observe;
 pub mod release;
 pub mod steer;
@@ -100,12 +101,32 @@ pub enum Command {
     Why(observe::Why),
     /// Shows the compiled workload and who set each field, and where
     Explain(observe::Explain),
-    /// Shows which targets run which release, now
+    /// Shows which targets run which release, now, or where a release ever was
     Where(observe::Where),
     /// Lists past deployments, oldest first
     History(observe::History),
     /// Tells all about one deployment
     Show(observe::Show),
+    /// Compares two deployments: release, configuration
+    Diff(observe::Diff),
+    /// Brings what a past deployment brought once more
+    Repeat(judge::Repeat),
+    /// Shows what would happen when, with the clock running forward
+    Simulate(inputs::Simulate),
+    /// Agrees to a deployment that waits for it
+    Approve(judge::Approve),
+    /// Turns a deployment down
+    Reject(judge::Reject),
+    /// Lets one deployment pass by a protection
+    Skip(judge::Skip),
+    /// Asks for one release on a track
+    Deploy(steer::Deploy),
+    /// Lets a release that is stable before come to an environment
+    Promote(steer::Promote),
+    /// Keeps a track at one release
+    Pin(steer::Pin),
+    /// Ends a pin
+    Unpin(steer::Unpin),
     /// Puts an earlier release back
     Rollback(steer::Rollback),
     /// Tries a release that failed once more
@@ -116,6 +137,10 @@ pub enum Command {
     Pause(steer::Pause),
     /// Ends a pause
     Resume(steer::Resume),
+    /// Lets nothing new start, in one environment or everywhere
+    Freeze(judge::Freeze),
+    /// Ends a freeze
+    Unfreeze(judge::Unfreeze),
     /// Confirms a revision that removes more than is allowed unasked
     Confirm(steer::Confirm),
     /// Registers releases

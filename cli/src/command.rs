@@ -2,16 +2,19 @@
 
 pub mod access;
 pub mod apply;
+pub mod compare;
 pub mod create;
 pub mod demo;
 pub mod describe;
 pub mod get;
 pub mod history;
+pub mod judge;
 pub mod logs;
 pub mod manifest;
 pub mod offline;
 pub mod plan;
 pub mod role;
+pub mod simulate;
 pub mod status;
 pub mod steer;
 pub mod user;
@@ -26,7 +29,7 @@ use crate::args::{Cli, Command, access as access_args, release};
 use crate::client::Client;
 use crate::context::{Surroundings, connection};
 use crate::error::{Exit, Failure};
-use crate::output::Screen;
+use crate::output::{Format, Screen};
 
 /// One coordinator, and where to print.
 pub struct Session<'a> {
@@ -44,6 +47,9 @@ pub type Outcome = Result<Exit, Failure>;
 /// # Errors
 /// Whatever kept the command from doing what it was asked to.
 pub async fn run(cli: Cli, screen: &mut Screen, surroundings: &Surroundings) -> Outcome {
+    if screen.format == Format::Patch && !matches!(cli.command, Command::Diff(_)) {
+        return Err(Failure::usage("only `holdfast diff` has a patch to print"));
+    }
     match &cli.command {
         Command::Completion(args) => offline::completion(args, screen),
         Command::Schema(_) => offline::schema(screen),
@@ -74,6 +80,18 @@ async fn online(command: &Command, mut session: Session<'_>) -> Outcome {
         Command::Where(args) => get::whereabouts(session, args).await,
         Command::History(args) => history::run(session, args).await,
         Command::Show(args) => history::show(session, args).await,
+        Command::Diff(args) => compare::run(session, args).await,
+        Command::Simulate(args) => simulate::run(session, args).await,
+        Command::Repeat(args) => judge::repeat(session, args).await,
+        Command::Approve(args) => judge::approve(session, args).await,
+        Command::Reject(args) => judge::reject(session, args).await,
+        Command::Skip(args) => judge::skip(session, args).await,
+        Command::Freeze(args) => judge::freeze(session, args).await,
+        Command::Unfreeze(args) => judge::unfreeze(session, args).await,
+        Command::Deploy(args) => steer::deploy(session, args).await,
+        Command::Promote(args) => steer::promote(session, args).await,
+        Command::Pin(args) => steer::pin(session, args).await,
+        Command::Unpin(args) => steer::plain(session, "unpin", &args.track).await,
         Command::Rollback(args) => steer::rollback(session, args).await,
         Command::Retry(args) => steer::retry(session, args).await,
         Command::Halt(args) => steer::plain(session, "halt", &args.track).await,

@@ -29,6 +29,8 @@ pub enum Format {
     Yaml,
     /// Names alone, one a line
     Name,
+    /// A unified diff of manifests; only `diff`
+    Patch,
 }
 
 /// When colour is used.
@@ -83,7 +85,9 @@ impl Screen {
     pub const fn limit(&self) -> Option<usize> {
         match self.format {
             Format::Wide => None,
-            Format::Table | Format::Json | Format::Yaml | Format::Name => Some(self.width),
+            Format::Table | Format::Json | Format::Yaml | Format::Name | Format::Patch => {
+                Some(self.width)
+            }
         }
     }
 
@@ -92,7 +96,7 @@ impl Screen {
     pub const fn structured(&self) -> bool {
         match self.format {
             Format::Json | Format::Yaml => true,
-            Format::Table | Format::Wide | Format::Name => false,
+            Format::Table | Format::Wide | Format::Name | Format::Patch => false,
         }
     }
 
@@ -152,7 +156,7 @@ impl Screen {
         match self.format {
             Format::Json => self.write(&json(object)),
             Format::Yaml => self.write(&yaml(object)?),
-            Format::Table | Format::Wide | Format::Name => {
+            Format::Table | Format::Wide | Format::Name | Format::Patch => {
                 let text = text(self.colour);
                 self.write(&text)
             }
@@ -171,11 +175,11 @@ impl Screen {
                 self.write(&text)
             }
             Format::Name => rows.iter().try_for_each(|row| self.line(&row.name())),
-            Format::Table | Format::Wide if rows.is_empty() => {
+            Format::Table | Format::Wide | Format::Patch if rows.is_empty() => {
                 self.note(empty);
                 Ok(())
             }
-            Format::Table | Format::Wide => {
+            Format::Table | Format::Wide | Format::Patch => {
                 let wide = self.format == Format::Wide;
                 let text = Table::of(rows, wide).text(self.limit(), self.colour);
                 self.write(&text)
@@ -195,7 +199,7 @@ impl Screen {
                 self.write(&format!("---\n{text}"))
             }
             Format::Name => self.line(&row.name()),
-            Format::Table | Format::Wide => {
+            Format::Table | Format::Wide | Format::Patch => {
                 let table = Table::of(std::slice::from_ref(row), self.format == Format::Wide);
                 self.write(&table.lines_without_header(self.limit(), self.colour))
             }

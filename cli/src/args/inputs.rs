@@ -1,9 +1,11 @@
 //! Arguments of the commands that bring manifests in.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use holdfast_protocol::name::InputSetName;
+use holdfast_protocol::time::parse_span;
 
 use super::Wait;
 
@@ -75,3 +77,24 @@ pub struct Validate {
 #[command(after_help = "Examples:\n  holdfast schema > holdfast.schema.json\n  \
                         # first line of a manifest: yaml-language-server: $schema=holdfast.schema.json")]
 pub struct Schema {}
+
+/// Runs the clock forward.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  holdfast simulate\n  holdfast simulate -f deploy/ --until 7d\n  \
+                        holdfast simulate -f deploy/ --fail web@production"
+)]
+pub struct Simulate {
+    /// Manifests that would be applied first; what is in force if not given
+    #[arg(short, long, value_name = "PATH", num_args = 1..)]
+    pub file: Vec<PathBuf>,
+    /// The input set that the manifests are
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub set: InputSetName,
+    /// How far the clock runs
+    #[arg(long, value_name = "SPAN", default_value = "30d", value_parser = parse_span)]
+    pub until: Duration,
+    /// Let deployments on this track fail; several may be given
+    #[arg(long, value_name = "SERVICE@ENV")]
+    pub fail: Vec<String>,
+}

@@ -124,13 +124,19 @@ pub struct Explain {
 
 /// Shows what runs where.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  holdfast where web\n  holdfast where web --version 1.4.0")]
+#[command(
+    after_help = "Examples:\n  holdfast where web\n  holdfast where web --version 1.4.0\n  \
+                        holdfast where web --version 1.4.0 --ever"
+)]
 pub struct Where {
     /// The service
     pub service: ServiceName,
-    /// Only targets that run this release
+    /// Only this release
     #[arg(long, value_name = "VERSION")]
     pub version: Option<Version>,
+    /// In which environments a release was deployed, for how long, and what it passed there
+    #[arg(long)]
+    pub ever: bool,
 }
 
 /// Lists past deployments.
@@ -199,4 +205,15 @@ pub struct Audit {
     /// Check the hash chain of the whole record; ends with 1 when it is broken
     #[arg(long)]
     pub verify: bool,
+}
+
+/// Compares two deployments.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  holdfast diff 12 17\n  \
+                        holdfast diff 12 17 -o patch > change.patch    # `holdfast apply -f change.patch`")]
+pub struct Diff {
+    /// The first deployment's number
+    pub from: u64,
+    /// The second deployment's number
+    pub to: u64,
 }

@@ -82,3 +82,63 @@ pub struct Confirm {
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
 }
+
+/// Asks for one release on a track.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  holdfast deploy web --version 1.4.1 -e production\n  \
+                        holdfast deploy web --version 1.4.1 -e production --hotfix --reason CVE-2026-1234"
+)]
+pub struct Deploy {
+    /// Which track.
+    #[command(flatten)]
+    pub track: Track,
+    /// The release
+    #[arg(long, value_name = "VERSION")]
+    pub version: Version,
+    /// Past the order of environments, windows and protections that may be skipped; needs --reason
+    #[arg(long, requires = "reason")]
+    pub hotfix: bool,
+    /// Waiting for the outcome.
+    #[command(flatten)]
+    pub wait: super::Wait,
+}
+
+/// Lets a release that is stable before come to an environment.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  holdfast promote web -e production\n  \
+                        holdfast promote web -e production --version 1.4.0 --wait")]
+pub struct Promote {
+    /// Which track.
+    #[command(flatten)]
+    pub track: Track,
+    /// The release; if not given, the newest that is stable in all environments before
+    #[arg(long, value_name = "VERSION")]
+    pub version: Option<Version>,
+    /// Waiting for the outcome.
+    #[command(flatten)]
+    pub wait: super::Wait,
+}
+
+/// Keeps a track at one release.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  holdfast pin web -e customer-a 1.4.0 --reason contract")]
+pub struct Pin {
+    /// Which track.
+    #[command(flatten)]
+    pub track: Track,
+    /// The release
+    pub version: Version,
+    /// Waiting for the outcome.
+    #[command(flatten)]
+    pub wait: super::Wait,
+}
+
+/// Ends a pin.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  holdfast unpin web -e customer-a")]
+pub struct Unpin {
+    /// Which track.
+    #[command(flatten)]
+    pub track: Track,
+}

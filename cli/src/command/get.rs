@@ -7,7 +7,7 @@ use holdfast_protocol::api::release::Release;
 use holdfast_protocol::api::service::Service;
 use holdfast_protocol::api::target::Target;
 use holdfast_protocol::api::token::Token;
-use holdfast_protocol::api::whereabouts::Whereabouts;
+use holdfast_protocol::api::whereabouts::{Stay, Whereabouts};
 use holdfast_protocol::name::EnvironmentName;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -35,7 +35,7 @@ pub async fn run(session: &mut Session<'_>, args: &Get) -> Outcome {
     }
 }
 
-/// `where SERVICE`.
+/// `where SERVICE [--ever]`.
 ///
 /// # Errors
 /// The coordinator does not answer, or the service does not exist.
@@ -44,6 +44,12 @@ pub async fn whereabouts(session: &mut Session<'_>, args: &Where) -> Outcome {
         ("service", Some(args.service.to_string())),
         ("version", args.version.as_ref().map(ToString::to_string)),
     ];
+    if args.ever {
+        let items: Vec<Stay> = session.client.items(&["where", "ever"], &query).await?;
+        let empty = format!("{} was never deployed", args.service);
+        session.screen.list(&items, &empty)?;
+        return Ok(Exit::Done);
+    }
     let items: Vec<Whereabouts> = session.client.items(&["where"], &query).await?;
     let empty = format!("{} runs on no target", args.service);
     session.screen.list(&items, &empty)?;

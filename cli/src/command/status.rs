@@ -2,7 +2,9 @@
 
 use holdfast_protocol::api::deployment::Phase;
 use holdfast_protocol::api::status::Status;
-use holdfast_protocol::api::wait::{Wait, WaitKind};
+use holdfast_protocol::api::wait::WaitKind;
+use holdfast_protocol::api::why::Reason;
+use holdfast_protocol::time::Timestamp;
 
 use super::wait::{Verdict, because, is_failure, until};
 use super::{Outcome, Session, watch};
@@ -48,18 +50,39 @@ pub async fn why(session: &mut Session<'_>, args: &observe::Why) -> Outcome {
         ("service", Some(args.service.to_string())),
         ("environment", Some(args.environment.to_string())),
     ];
-    let waits: Vec<Wait> = session.client.items(&["why"], &query).await?;
+    let reasons: Vec<Reason> = session.client.items(&["why"], &query).await?;
     let empty = format!("{} in {} waits for nothing", args.service, args.environment);
-    if session.screen.format != crate::output::Format::Table || waits.is_empty() {
-        session.screen.list(&waits, &empty)?;
+    if session.screen.format != crate::output::Format::Table || reasons.is_empty() {
+        session.screen.list(&reasons, &empty)?;
         return Ok(Exit::Done);
     }
     let now = clock::now();
-    for wait in &waits {
-        session.screen.write(&text::wait(wait, now))?;
+    for reason in &reasons {
+        session.screen.write(&chained(reason, now))?;
     }
     Ok(Exit::Done)
 }
+
+/// A reason for a person: those of other tracks say whose they are, further in the further away.
+fn chained(reason: &Reason, now: Timestamp) -> String {
+    let told = text::wait(&reason.wait, now);
+    if reason.depth == 0 {
+        return told;
+    }
+    let indent = "    ".repeat(reason.depth.min(INDENT_MAX) as usize);
+    let root = if reason.root { " (the root)" } else { "" };
+    let mut text = format!(
+        "{indent}because {}@{}{root} waits for\n",
+        reason.service, reason.environment
+    );
+    for line in told.lines() {
+        text.push_str(&format!("{indent}{line}\n"));
+    }
+    text
+}
+
+/// How far a chain is indented at most.
+const INDENT_MAX: u32 = 8;
 
 async fn fetch(client: &Client, args: &observe::Status) -> Result<Vec<Status>, Failure> {
     let query = [

@@ -7,12 +7,13 @@ use holdfast_protocol::api::service::Service;
 use holdfast_protocol::api::status::Status;
 use holdfast_protocol::api::target::Target;
 use holdfast_protocol::api::token::Token;
-use holdfast_protocol::api::wait::{Wait, WaitKind};
-use holdfast_protocol::api::whereabouts::Whereabouts;
+use holdfast_protocol::api::wait::WaitKind;
+use holdfast_protocol::api::whereabouts::{Stay, Whereabouts};
+use holdfast_protocol::api::why::Reason;
 use holdfast_protocol::time::Timestamp;
 
 use super::{Cell, Row, Tone, or_dash, several};
-use crate::output::text::{age, tone, until, wait_kind};
+use crate::output::text::{age, span, tone, until, wait_kind};
 
 impl Row for Environment {
     const HEADER: &'static [&'static str] = &["NAME", "AFTER", "PROMOTION", "WAVES", "CONNECTED"];
@@ -219,26 +220,78 @@ impl Row for Token {
     }
 }
 
-impl Row for Wait {
-    const HEADER: &'static [&'static str] = &["KIND", "SUBJECT", "SINCE", "MESSAGE", "ENDED BY"];
-    const WIDE: &'static [&'static str] = &["UNTIL"];
+impl Row for Reason {
+    const HEADER: &'static [&'static str] =
+        &["TRACK", "KIND", "SUBJECT", "SINCE", "MESSAGE", "ENDED BY"];
+    const WIDE: &'static [&'static str] = &["UNTIL", "ROOT"];
 
     fn name(&self) -> String {
-        format!("{}/{}", wait_kind(self.kind), self.subject)
+        format!(
+            "{}@{}/{}/{}",
+            self.service,
+            self.environment,
+            wait_kind(self.wait.kind),
+            self.wait.subject
+        )
     }
 
     fn cells(&self, now: Timestamp) -> Vec<Cell> {
+        let wait = &self.wait;
         vec![
-            Cell::from(wait_kind(self.kind)),
-            Cell::from(&self.subject),
-            Cell::from(age(now, self.since)),
-            Cell::from(&self.message),
-            several(&self.ends_by),
+            Cell::from(format!("{}@{}", self.service, self.environment)),
+            Cell::from(wait_kind(wait.kind)),
+            Cell::from(&wait.subject),
+            Cell::from(age(now, wait.since)),
+            Cell::from(&wait.message),
+            several(&wait.ends_by),
         ]
     }
 
     fn wide(&self, _now: Timestamp) -> Vec<Cell> {
-        vec![or_dash(self.until.as_ref())]
+        let root = if self.root { "yes" } else { "no" };
+        vec![or_dash(self.wait.until.as_ref()), Cell::from(root)]
+    }
+}
+
+impl Row for Stay {
+    const HEADER: &'static [&'static str] = &[
+        "SERVICE",
+        "VERSION",
+        "ENVIRONMENT",
+        "PHASE",
+        "FIRST",
+        "STABLE FOR",
+        "DEPLOYMENTS",
+        "PASSED",
+    ];
+    const WIDE: &'static [&'static str] = &["STABLE SINCE", "UNTIL"];
+
+    fn name(&self) -> String {
+        format!("{}/{}@{}", self.service, self.version, self.environment)
+    }
+
+    fn cells(&self, now: Timestamp) -> Vec<Cell> {
+        let held = self.stable_since.map(|since| {
+            let end = self.until.unwrap_or(now);
+            span(end.since(since))
+        });
+        vec![
+            Cell::from(&self.service),
+            Cell::from(&self.version),
+            Cell::from(&self.environment),
+            Cell::toned(format!("{:?}", self.phase), tone(self.phase)),
+            Cell::from(age(now, self.first)),
+            or_dash(held.as_ref()),
+            several(&self.deployments),
+            several(&self.passed),
+        ]
+    }
+
+    fn wide(&self, _now: Timestamp) -> Vec<Cell> {
+        vec![
+            or_dash(self.stable_since.as_ref()),
+            or_dash(self.until.as_ref()),
+        ]
     }
 }
 
