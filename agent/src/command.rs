@@ -97,6 +97,9 @@ enum Command {
     /// Become a workload; only the agent itself calls this
     #[command(hide = true)]
     Launch,
+    /// Become a check; only the agent itself calls this
+    #[command(hide = true)]
+    Confine,
 }
 
 #[derive(Debug, Subcommand)]
@@ -155,7 +158,9 @@ pub async fn command(arguments: Arguments) -> Result<(), Failed> {
             print(&(holdfast_adapters::RUNTIMES.join("\n") + "\n"))
         }
         // `main` has taken this way already, before any thread was started.
-        Command::Launch => Err(failed("launch takes no flags", None, EXIT_USAGE)),
+        Command::Launch | Command::Confine => {
+            Err(failed("only the agent itself calls this", None, EXIT_USAGE))
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use holdfast_protocol::observed::Labels;
 use holdfast_protocol::time::parse_span;
 use serde::Deserialize;
 
+use crate::checks::Allowed;
 use crate::transport::Liveness;
 
 /// The data directory of an agent that runs as root.
@@ -146,6 +147,16 @@ pub struct File {
     reconnect_max: Option<String>,
     keep_alive: Option<String>,
     idle_timeout: Option<String>,
+    checks: ChecksFile,
+}
+
+/// The table `[checks]` of `agent.toml`. What may run here is for the file alone to say.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct ChecksFile {
+    programs: Option<bool>,
+    user: Option<String>,
+    directory: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -186,6 +197,8 @@ pub struct Config {
     pub liveness: Liveness,
     /// The longest pause between two attempts to connect.
     pub reconnect_max: Duration,
+    /// Which checks may run here, and how.
+    pub checks: Allowed,
 }
 
 /// Where the join token is.
@@ -300,6 +313,11 @@ pub fn config(
             idle: span(&link.idle_timeout, file.idle_timeout, IDLE)?,
         },
         reconnect_max: span(&link.reconnect_max, file.reconnect_max, RECONNECT_MAX)?,
+        checks: Allowed {
+            programs: file.checks.programs.unwrap_or(true),
+            user: file.checks.user,
+            directory: file.checks.directory,
+        },
     })
 }
 

@@ -28,6 +28,7 @@ pub mod accept;
 pub mod artifacts;
 pub mod attempt;
 pub mod cache;
+pub mod checks;
 pub mod clock;
 pub mod command;
 pub mod config;
@@ -46,6 +47,7 @@ pub mod plan;
 pub mod run;
 pub mod snapshot;
 pub mod socket;
+pub mod streams;
 pub mod transport;
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::join::{self, JoinError};
-use crate::logs::Logs;
+use crate::streams::Offers;
 use crate::transport::{self, DialError, Liveness};
 
 pub use session::RENEWAL_PAUSE_MAX;
@@ -66,8 +66,8 @@ pub struct Link {
     pub reconnect_max: Duration,
     /// The clock that certificates are checked by.
     pub clock: Arc<CertificateClock>,
-    /// Reads the logs that the coordinator asks for.
-    pub logs: Logs,
+    /// What the coordinator can ask for on a stream of its own.
+    pub offers: Offers,
 }
 
 /// What is said in the first message of a connection.

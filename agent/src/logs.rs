@@ -1,23 +1,18 @@
 //! The output of workloads, for the coordinator's log streams and for the local socket.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use holdfast_adapters::run::LogRequest;
-use holdfast_protocol::frame::{self, Decoder, FIRST_FRAME_MAX_BYTES};
+use holdfast_protocol::frame;
 use holdfast_protocol::name::ServiceName;
-use holdfast_protocol::stream::{
-    CoordinatorOpens, LOG_LINE_MAX_BYTES, LOG_TAIL_MAX_LINES, LogFrame, LogLine,
-};
-use quinn::{RecvStream, SendStream};
+use holdfast_protocol::stream::{LOG_LINE_MAX_BYTES, LOG_TAIL_MAX_LINES, LogFrame, LogLine};
+use holdfast_protocol::time::Timestamp;
+use quinn::SendStream;
 use tokio::sync::{mpsc, watch};
 
 use crate::driver::Adapters;
 use crate::snapshot::Snapshot;
-use crate::transport::{self, StreamError};
-
-/// Time until the header of a stream that the coordinator opened.
-const HEADER_LIMIT: Duration = Duration::from_secs(10);
+use crate::transport::StreamError;
 
 /// Finds the adapter that has a workload's output.
 #[derive(Clone)]
@@ -60,26 +55,13 @@ impl Logs {
     }
 }
 
-/// Answers one stream that the coordinator opened.
-pub(crate) async fn serve_stream(logs: Logs, mut send: SendStream, mut receive: RecvStream) {
-    if let Err(error) = serve(&logs, &mut send, &mut receive).await {
-        tracing::debug!(%error, "a log stream ended");
-    }
-}
-
-async fn serve(
+/// Answers a stream that asks for the output of a workload: service, earliest time, lines of the past,
+/// and whether to go on.
+pub(crate) async fn serve(
     logs: &Logs,
+    (service, since, tail, follow): (ServiceName, Option<Timestamp>, u32, bool),
     send: &mut SendStream,
-    receive: &mut RecvStream,
 ) -> Result<(), StreamError> {
-    let mut decoder = Decoder::new(FIRST_FRAME_MAX_BYTES);
-    let header = tokio::time::timeout(HEADER_LIMIT, transport::read_frame(receive, &mut decoder));
-    let CoordinatorOpens::Logs {
-        service,
-        since,
-        tail,
-        follow,
-    } = header.await.map_err(|_| StreamError::Ended)??;
     let tail = tail.min(LOG_TAIL_MAX_LINES) as usize;
     let mut lines = match logs
         .open(

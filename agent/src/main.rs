@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
+use holdfast_agent::checks;
 use holdfast_agent::command::{self, Arguments, EXIT_FAILED, EXIT_USAGE, Failed};
 
 fn main() -> ExitCode {
@@ -11,6 +12,14 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|first| first == "launch") {
         let Err(error) = holdfast_adapters::process::launch::main(arguments);
+        return end(&Failed {
+            message: error.to_string(),
+            help: None,
+            code: EXIT_FAILED,
+        });
+    }
+    if std::env::args_os().nth(1).is_some_and(|first| first == checks::LAUNCH) {
+        let Err(error) = holdfast_confine::launch::main();
         return end(&Failed {
             message: error.to_string(),
             help: None,

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::artifacts::Store;
 use crate::cache::{Cache, CacheError, record};
+use crate::checks::Checks;
 use crate::clock::Clock;
 use crate::config::{Config, TokenSource};
 use crate::driver::{Adapters, Driver, EVENTS_MAX, Ended, Inbox, Outlets, Parts};
@@ -34,6 +35,7 @@ use crate::link::{self, Greeting, Link};
 use crate::logs::Logs;
 use crate::snapshot::Snapshot;
 use crate::socket::{self, Served};
+use crate::streams::Offers;
 use crate::transport::DialError;
 
 /// Time that the link and the socket have to end.
@@ -409,6 +411,8 @@ fn assemble(
         first_look: Some(looked),
     };
     let logs = Logs::new(adapters, snapshot.clone());
+    let program = std::env::current_exe().map_err(RunError::Executable)?;
+    let checks = Checks::new(program.into_os_string(), config.checks.clone());
     let link = Link {
         files: home.files()?,
         identity,
@@ -416,7 +420,10 @@ fn assemble(
         liveness: config.liveness,
         reconnect_max: config.reconnect_max,
         clock: certificate_clock,
-        logs: logs.clone(),
+        offers: Offers {
+            logs: logs.clone(),
+            checks,
+        },
     };
     Ok(Assembled {
         driver: Driver::new(parts, outlets),

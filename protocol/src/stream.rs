@@ -1,6 +1,7 @@
-//! Streams beside the control stream: artifacts (opened by the agent) and logs (opened by the
+//! Streams beside the control stream: artifacts (opened by the agent), logs and checks (opened by the
 //! coordinator). Each begins with one header frame from the one who opens it and one reply frame
-//! from the other; then artifact bytes follow raw until the stream ends, and log lines as frames.
+//! from the other; then artifact bytes follow raw until the stream ends, and log lines as frames. The
+//! reply to a check is all that follows; it comes when the program has ended.
 
 use bincode::{Decode, Encode};
 
@@ -12,6 +13,10 @@ use crate::time::Timestamp;
 pub const LOG_LINE_MAX_BYTES: usize = 16 * 1024;
 /// Most lines that one request may ask for from the past.
 pub const LOG_TAIL_MAX_LINES: u32 = 10_000;
+/// Longest output of a check that travels, in bytes; longer ones are cut.
+pub const CHECK_OUTPUT_MAX_BYTES: usize = 8 * 1024;
+/// Longest time that a check on a target may take, in milliseconds.
+pub const CHECK_TIMEOUT_MAX_MS: u64 = 60 * 60 * 1_000;
 
 /// The first frame of a stream that an agent opens.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -52,6 +57,49 @@ pub enum CoordinatorOpens {
         tail: u32,
         /// Whether to go on with new lines.
         follow: bool,
+    },
+    /// What a program comes to that is run here once, as an unprivileged user. Since
+    /// [`crate::version::CHECKS`].
+    Check(CheckRequest),
+}
+
+/// A program to be run once, as a check.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct CheckRequest {
+    /// Program and arguments; no shell.
+    pub command: Vec<String>,
+    /// Its environment, besides what every such program is given.
+    pub environment: Vec<(String, String)>,
+    /// Time it may take, in milliseconds; at most [`CHECK_TIMEOUT_MAX_MS`].
+    pub timeout_ms: u64,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum CheckReply {
+    /// It ended by itself.
+    Ended {
+        /// Its exit code.
+        code: i32,
+        /// What it wrote, at most [`CHECK_OUTPUT_MAX_BYTES`].
+        output: String,
+    },
+    /// It was ended by a signal.
+    Killed {
+        /// The signal's number.
+        signal: i32,
+        /// What it wrote.
+        output: String,
+    },
+    /// Its time was over, and it was ended.
+    TimedOut {
+        /// What it wrote.
+        output: String,
+    },
+    /// It was not run.
+    Unavailable {
+        /// Why, for people.
+        message: String,
     },
 }
 

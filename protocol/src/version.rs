@@ -12,8 +12,11 @@ pub const COORDINATOR_NAME: &str = "coordinator.holdfast.internal";
 /// The minor versions that this build speaks.
 pub const SUPPORTED: Range = Range {
     lowest: 0,
-    highest: 0,
+    highest: 1,
 };
+
+/// The first minor version in which the coordinator may ask a target for a check.
+pub const CHECKS: u16 = 1;
 
 /// An inclusive range of minor protocol versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]

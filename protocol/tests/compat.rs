@@ -26,7 +26,9 @@ use holdfast_protocol::name::{LabelKey, LabelValue, ServiceName};
 use holdfast_protocol::observed::{
     Facts, Labels, Report, State, TargetCondition, TargetConditionKind, Transition, WorkloadStatus,
 };
-use holdfast_protocol::stream::{AgentOpens, ArtifactReply, CoordinatorOpens, LogFrame, LogLine};
+use holdfast_protocol::stream::{
+    AgentOpens, ArtifactReply, CheckReply, CheckRequest, CoordinatorOpens, LogFrame, LogLine,
+};
 use holdfast_protocol::time::Timestamp;
 use holdfast_protocol::version::Range;
 use holdfast_protocol::workload::{Artifact, Body, Check, Form, Health, Rollback, Workload};
@@ -397,6 +399,38 @@ fn recorded_bodies_assignments_and_streams_are_read_and_written_as_ever() {
         }),
         "log-line",
     );
+}
+
+#[test]
+fn recorded_checks_are_read_and_written_as_ever() {
+    let request = CheckRequest {
+        command: vec!["./check".to_owned(), "1.4.0".to_owned()],
+        environment: vec![("HOLDFAST_SERVICE".to_owned(), "web".to_owned())],
+        timeout_ms: 30_000,
+    };
+    one(CoordinatorOpens::Check(request), "opens-check");
+    let output = || "2 rows are missing".to_owned();
+    let replies = [
+        CheckReply::Ended {
+            code: 1,
+            output: output(),
+        },
+        CheckReply::Killed {
+            signal: 11,
+            output: output(),
+        },
+        CheckReply::TimedOut { output: output() },
+        CheckReply::Unavailable {
+            message: "too many checks at once".to_owned(),
+        },
+    ];
+    let names = check(&replies, |reply| match reply {
+        CheckReply::Ended { .. } => "check-ended",
+        CheckReply::Killed { .. } => "check-killed",
+        CheckReply::TimedOut { .. } => "check-timed-out",
+        CheckReply::Unavailable { .. } => "check-unavailable",
+    });
+    assert_eq!(names.len(), replies.len());
 }
 
 /// The digest of a body is its name in every signed assignment: it must never change by itself.

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::pulse::{Counters, LOOK_INTERVAL, Pulse};
 use super::{COMMANDS_MAX, Command, Greeting, Link, LinkError, LinkEvent};
 use crate::clock;
-use crate::logs;
+use crate::streams;
 
 /// Time that a message may wait for the coordinator to take it.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
@@ -95,7 +95,7 @@ impl Conversation<'_> {
         let mut pulse = Pulse::default();
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
         let welcome_by = Instant::now() + WELCOME_LIMIT;
-        let mut log_streams = tokio::task::JoinSet::new();
+        let mut opened = tokio::task::JoinSet::new();
         self.flush().await?;
         loop {
             tokio::select! {
@@ -108,9 +108,9 @@ impl Conversation<'_> {
                 Some(command) = self.commands.recv() => self.say(command)?,
                 streams = self.connection.accept_bi() => {
                     let (send, receive) = streams.map_err(LinkError::Connection)?;
-                    log_streams.spawn(logs::serve_stream(self.link.logs.clone(), send, receive));
+                    opened.spawn(streams::serve(self.link.offers.clone(), send, receive));
                 }
-                Some(_) = log_streams.join_next(), if !log_streams.is_empty() => {}
+                Some(_) = opened.join_next(), if !opened.is_empty() => {}
                 _ = looks.tick() => {
                     if !pulse.look(counters(self.connection)) {
                         return Err(LinkError::Silent);

@@ -26,7 +26,7 @@ use crate::compiled::protection::{Check, Guard, Http, Place, Prometheus, Run, Sa
 use crate::track::{Point, TrackName};
 
 /// Most bytes that the texts of one check come to, once rendered.
-pub const RENDERED_MAX_BYTES: usize = 64 * 1024;
+pub const RENDERED_MAX_BYTES: usize = 32 * 1024;
 
 /// Something to be performed outside the engine.
 #[derive(Debug, Clone, PartialEq)]
