@@ -8,6 +8,7 @@
               real time"
 )]
 
+mod access;
 mod cache;
 mod confined;
 mod converging;

@@ -5,9 +5,11 @@ use axum::extract::State;
 use holdfast_protocol::api::Items;
 use holdfast_protocol::api::user::{CreatedUser, NewRoles, NewUser, Rotate, User};
 use holdfast_protocol::name::UserName;
+use serde::Deserialize;
+use utoipa::IntoParams;
 
-use super::problem::{Answer, Body, Failed, Path};
-use super::{App, Caller};
+use super::problem::{Answer, Body, Failed, Path, Query};
+use super::{App, Caller, page};
 use crate::event::Event;
 use crate::world::access::{Change, user};
 
@@ -30,11 +32,36 @@ pub async fn create(
     Ok(Json(app.driver.request(event).await?))
 }
 
-/// The users, without their tokens.
-#[utoipa::path(get, path = "/v1/users", responses((status = 200, body = Items<User>)))]
-pub async fn list(State(app): State<App>, _: Caller) -> Answer<Items<User>> {
-    let users = app.driver.ask(|world| world.user_list()).await?;
-    Ok(Json(users.into()))
+/// Which users.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Filter {
+    /// At most so many.
+    limit: Option<u32>,
+    /// Where the page begins, from the page before.
+    r#continue: Option<String>,
+}
+
+/// The users by name, without their tokens.
+#[utoipa::path(
+    get,
+    path = "/v1/users",
+    params(Filter),
+    responses((status = 200, body = Items<User>))
+)]
+pub async fn list(
+    State(app): State<App>,
+    _: Caller,
+    Query(filter): Query<Filter>,
+) -> Answer<Items<User>> {
+    let after: Option<UserName> = page::begin(filter.r#continue.as_ref())?;
+    let rows = page::rows(filter.limit);
+    let users = app
+        .driver
+        .ask(move |world| world.user_list(after.as_ref(), rows));
+    let name = |last: &User| last.name.to_string();
+    Ok(Json(page::full(users.await?, filter.limit, name)))
 }
 
 /// One user.

@@ -3,9 +3,10 @@
 pub mod role;
 pub mod user;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use holdfast_protocol::api::role::{NewRole, Role};
+use holdfast_engine::track::TrackName;
+use holdfast_protocol::api::role::{NewRole, Permission, Role};
 use holdfast_protocol::api::user::{CreatedUser, NewUser, User};
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::{RoleName, UserName};
@@ -13,7 +14,7 @@ use holdfast_protocol::time::Timestamp;
 
 use super::{Round, World};
 use crate::access::role::BuiltIn;
-use crate::access::{Caller, Grant};
+use crate::access::{Action, Caller, Grant, Subject, allows};
 use crate::event::Reply;
 use crate::history::Entry;
 use crate::store::row;
@@ -125,6 +126,37 @@ impl World {
             .filter(|user| user.roles.contains(role))
             .map(|user| user.name.clone())
             .collect()
+    }
+}
+
+impl World {
+    /// Every role with the users who have it and whose tokens are valid: what a revision is compiled
+    /// with, so that nothing waits for somebody who does not exist.
+    #[must_use]
+    pub fn roles_with_holders(&self, now: Timestamp) -> BTreeMap<RoleName, BTreeSet<UserName>> {
+        let names = self.role_names().into_iter();
+        let mut held: BTreeMap<_, BTreeSet<UserName>> =
+            names.map(|name| (name, BTreeSet::new())).collect();
+        for user in self.users.values().filter(|user| user.is_valid(now)) {
+            for role in &user.roles {
+                if let Some(holders) = held.get_mut(role) {
+                    holders.insert(user.name.clone());
+                }
+            }
+        }
+        held
+    }
+
+    /// The roles in which a caller approves or rejects on a track: those that reach it, and every one
+    /// for a caller who has the permission to approve there.
+    #[must_use]
+    pub fn approves_as(&self, caller: &Caller, track: &TrackName) -> Vec<RoleName> {
+        let approve = Action::new(Permission::Approve, Subject::track(track));
+        if allows(caller, &approve).is_ok() {
+            self.role_names().into_iter().collect()
+        } else {
+            caller.roles_on(track)
+        }
     }
 }
 

@@ -472,6 +472,33 @@ async fn roles_and_users_outlive_a_restart_and_every_change_is_in_the_history() 
 }
 
 #[tokio::test]
+async fn users_come_in_pages() {
+    let program = Program::start();
+    for name in ["carl", "ada", "bob"] {
+        user(&program, name, &["viewer"]).await;
+    }
+    let mut names = Vec::new();
+    let mut next = String::new();
+    loop {
+        let page = program
+            .get(&format!("/v1/users?limit=2&continue={next}"))
+            .await;
+        let items = page["items"].as_array().unwrap();
+        assert!(items.iter().all(|item| item["token"].is_null()));
+        names.extend(
+            items
+                .iter()
+                .map(|item| item["name"].as_str().unwrap().to_owned()),
+        );
+        match page["continue"].as_str() {
+            Some(more) => more.clone_into(&mut next),
+            None => break,
+        }
+    }
+    assert_eq!(names, ["ada", "admin", "bob", "carl"]);
+}
+
+#[tokio::test]
 async fn a_database_of_the_first_schema_keeps_its_administrator() {
     let folder = tempfile::tempdir().unwrap();
     drop(Program::start_in(folder.path()));

@@ -1,8 +1,9 @@
 //! Declaring roles.
 
+use holdfast_engine::compiled::protection::{Check, Protection, Skippable};
 use holdfast_protocol::api::Code;
 use holdfast_protocol::api::role::{NewRole, ROLES_MAX, Role};
-use holdfast_protocol::name::{RoleName, UserName};
+use holdfast_protocol::name::{ProtectionName, RoleName, UserName};
 use holdfast_protocol::time::Timestamp;
 
 use super::super::{Round, World};
@@ -37,9 +38,27 @@ impl World {
         })
     }
 
+    /// A protection in force that asks for a role by name.
+    fn asks_for(&self, role: &RoleName) -> Option<&ProtectionName> {
+        let declared = self.compiled.protections.values();
+        let tracks = self.compiled.tracks.values();
+        let used = tracks.flat_map(|track| track.guards.iter().map(|guard| &guard.protection));
+        let mut all = declared.chain(used);
+        let found = all.find(|protection| names(protection, role));
+        found.map(|protection| &protection.name)
+    }
+
     fn known_role(&self, name: &RoleName, now: Timestamp) -> Result<Role, Refused> {
         self.role(name, now).ok_or_else(|| unknown(name))
     }
+}
+
+/// Whether a protection asks for people with a role, or lets them skip it.
+fn names(protection: &Protection, role: &RoleName) -> bool {
+    let approves =
+        matches!(&protection.check, Check::Approval(approval) if approval.roles.contains(role));
+    let skips = matches!(&protection.skippable, Skippable::Roles(roles) if roles.contains(role));
+    approves || skips
 }
 
 /// That there is no such role.
@@ -106,7 +125,8 @@ impl Round<'_> {
     /// Deletes a role that nobody has.
     ///
     /// # Errors
-    /// [`Refused`] when there is no such role, it is built in, or somebody has it.
+    /// [`Refused`] when there is no such role, it is built in, somebody has it, or a protection asks
+    /// for it.
     pub fn delete_role(&mut self, name: &RoleName, by: &Caller) -> Result<Role, Refused> {
         changeable(name)?;
         let role = self.world.known_role(name, self.now)?;
@@ -118,6 +138,11 @@ impl Round<'_> {
             let detail = format!("the role {name} is that of {}", users.join(", "));
             return Err(Refused::new(Code::Conflict, detail)
                 .help("give them others first: holdfast user assign NAME --role ROLE"));
+        }
+        if let Some(protection) = self.world.asks_for(name) {
+            let detail = format!("the protection {protection} asks for the role {name}");
+            return Err(Refused::new(Code::Conflict, detail)
+                .help("apply manifests that do not, or nobody could ever agree"));
         }
         self.world.roles.remove(name);
         self.writes.push(Write::DropRole(name.clone()));

@@ -1,6 +1,6 @@
 //! Users and their tokens.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use holdfast_protocol::api::Code;
@@ -29,12 +29,16 @@ const ROLES_OF_ONE_MAX: usize = 64;
 const LISTED: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 impl World {
-    /// Every user, by name; those whose tokens are void for a month.
+    /// Users by name, at most `rows` of those after `after`. Those whose tokens are void are listed
+    /// for a month.
     #[must_use]
-    pub fn user_list(&self) -> Vec<User> {
-        let mut users: Vec<User> = self.users.values().map(row::User::about).collect();
-        users.sort_by(|a, b| a.name.cmp(&b.name));
-        users
+    pub fn user_list(&self, after: Option<&UserName>, rows: u32) -> Vec<User> {
+        let later = |user: &&row::User| after.is_none_or(|after| user.name > *after);
+        let users = self.users.values().filter(later);
+        let by_name: BTreeMap<&UserName, &row::User> =
+            users.map(|user| (&user.name, user)).collect();
+        let page = by_name.into_values().take(rows as usize);
+        page.map(row::User::about).collect()
     }
 
     /// One user.
