@@ -19,20 +19,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// The directory of the built programs, or nothing where this test cannot run; then it is counted
 /// as skipped, and fails where nothing may be skipped.
 pub(crate) fn programs_and_rights(test: &str) -> Option<PathBuf> {
-    if let Some(missing) = missing() {
-        assert!(
-            std::env::var_os("HOLDFAST_NO_SKIP").is_none(),
-            "cannot be skipped here: {missing}"
-        );
-        println!("skipped: {missing}");
-        if let Some(log) = std::env::var_os("HOLDFAST_SKIP_LOG") {
-            let mut log = OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(log)
-                .unwrap();
-            writeln!(log, "systemd: {test}: {missing}").unwrap();
-        }
+    if is_skipped(test) {
         return None;
     }
     let built = std::env::var_os("HOLDFAST_BIN_DIR")
@@ -48,6 +35,23 @@ pub(crate) fn programs_and_rights(test: &str) -> Option<PathBuf> {
         "`make build` makes the programs first"
     );
     Some(built)
+}
+
+/// Whether this test cannot run here. Then it is counted as skipped, and fails where nothing may be.
+pub(crate) fn is_skipped(test: &str) -> bool {
+    let Some(missing) = missing() else {
+        return false;
+    };
+    assert!(
+        std::env::var_os("HOLDFAST_NO_SKIP").is_none(),
+        "cannot be skipped here: {missing}"
+    );
+    println!("skipped: {missing}");
+    if let Some(log) = std::env::var_os("HOLDFAST_SKIP_LOG") {
+        let log = OpenOptions::new().append(true).create(true).open(log);
+        writeln!(log.unwrap(), "systemd: {test}: {missing}").unwrap();
+    }
+    true
 }
 
 fn missing() -> Option<String> {
@@ -209,10 +213,12 @@ impl Host {
     /// Boots, and returns when systemd says that everything which starts at boot has started.
     pub(crate) fn start(&mut self) {
         assert!(self.running.is_none(), "it runs already");
-        let deploy = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../deploy")
-            .canonicalize()
-            .unwrap();
+        // Tests of other packages use this file as well.
+        let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+        let deploy = above
+            .map(|folder| folder.join("deploy"))
+            .find(|d| d.is_dir());
+        let deploy = deploy.expect("it is at the root of the checkout");
         let console = fs::File::create(self.directory.path().join("console.log")).unwrap();
         let name = self.directory.path().file_name().unwrap().to_string_lossy();
         let nspawn = Command::new("systemd-nspawn")

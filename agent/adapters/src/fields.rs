@@ -85,6 +85,18 @@ impl<'a> Reading<'a> {
         self.stage == Stage::Manifest && (text.contains("{{") || text.contains(PLACEHOLDER_OPEN))
     }
 
+    /// What `check` says of a text, unless that is still to be rendered.
+    pub(crate) fn unless_open(
+        &self,
+        text: &str,
+        check: impl Fn(&str) -> Result<(), String>,
+    ) -> Result<(), String> {
+        if self.is_open(text) {
+            return Ok(());
+        }
+        check(text)
+    }
+
     fn text(&self, value: &Value, path: &str) -> Option<String> {
         let Value::String(text) = value else {
             self.problem(path, format!("expected text, found {}", kind(value)));

@@ -19,6 +19,7 @@ mod fields;
 pub mod process;
 pub mod restart;
 pub mod static_files;
+pub mod systemd;
 
 #[cfg(feature = "run")]
 mod clock;
@@ -52,7 +53,7 @@ pub struct Context<'a> {
 }
 
 /// The runtimes that are built in, in the order people should see them.
-pub const RUNTIMES: &[&str] = &["process", "static", "container"];
+pub const RUNTIMES: &[&str] = &["process", "static", "container", "systemd"];
 
 /// Everything wrong with `template` for `runtime`, and nothing when it is right. Strings may hold
 /// placeholders (`holdfast_protocol::workload::Placeholder`) and, before a release and a target are
@@ -66,6 +67,7 @@ pub fn validate(
     match runtime {
         "process" => process::spec::validate(template, context),
         "static" => static_files::spec::validate(template, context),
+        "systemd" => systemd::spec::validate(template, context),
         "container" => container::spec::validate(template, context),
         unknown => vec![Problem {
             path: String::new(),

@@ -5,7 +5,7 @@ pub mod spec;
 #[cfg(feature = "run")]
 pub(crate) mod adapter;
 #[cfg(feature = "run")]
-mod files;
+pub(crate) mod files;
 #[cfg(feature = "run")]
 pub mod launch;
 #[cfg(feature = "run")]
@@ -23,4 +23,4 @@ mod supervisor;
 #[cfg(feature = "run")]
 mod table;
 #[cfg(feature = "run")]
-mod user;
+pub(crate) mod user;

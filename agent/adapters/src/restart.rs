@@ -40,6 +40,7 @@ impl Default for Restart {
 pub fn of(runtime: &str, template: &serde_json::Value) -> Restart {
     match runtime {
         "process" => crate::process::spec::restart(template),
+        "systemd" => crate::systemd::spec::restart(template),
         "container" => crate::container::spec::restart(template),
         _ => Restart::default(),
     }

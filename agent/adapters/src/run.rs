@@ -20,6 +20,7 @@ use crate::durable;
 use crate::failure::Failure;
 use crate::process::adapter::Process;
 use crate::static_files::adapter::StaticFiles;
+use crate::systemd::adapter::Systemd;
 
 /// One runtime on this target. Object safe; every method may be called at any time and cancelled by
 /// dropping its future, after which the next `observe` tells the truth.
@@ -220,6 +221,7 @@ pub fn adapters_with(
     Ok(vec![
         Arc::new(Process::open(&home.join("process"), &id, launcher).map_err(refused("process"))?),
         Arc::new(StaticFiles::open(&home.join("static"), home).map_err(refused("static"))?),
+        Arc::new(Systemd::open(&home.join("systemd"), home).map_err(refused("systemd"))?),
         Arc::new(
             Container::open(&home.join("container"), &id, settings.container)
                 .map_err(refused("container"))?,

@@ -96,7 +96,7 @@ fn digest(root: &Dir, path: &str) -> io::Result<Option<Digest>> {
 
 /// Opening a pipe that somebody put there must not wait for its other end.
 #[expect(clippy::cast_possible_wrap, reason = "flags of open(2) are small")]
-const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+pub(crate) const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
 
 fn write(root: &Dir, path: &str, content: &[u8], user: Option<&User>) -> io::Result<()> {
     let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));

@@ -21,12 +21,23 @@ mod archives;
 mod bench;
 mod bench_container;
 mod bench_static;
+mod bench_systemd;
 mod container;
 mod engine;
+mod inside_systemd;
 mod killed;
 mod process;
 mod registry;
 mod static_files;
+mod systemd;
+
+#[allow(dead_code, reason = "the tests of the installer use the rest")]
+#[path = "../../../../tests/systemd/host.rs"]
+mod host;
+#[path = "../../../../tests/systemd/tree.rs"]
+mod tree;
+#[path = "../../../../tests/systemd/wait.rs"]
+mod wait;
 
 type Test = (&'static str, fn());
 
@@ -36,6 +47,7 @@ fn tests() -> Vec<Test> {
     tests.extend(archives::TESTS);
     tests.extend(process::TESTS);
     tests.extend(static_files::TESTS);
+    tests.extend(systemd::TESTS);
     tests.extend(container::TESTS);
     tests
 }
@@ -49,6 +61,7 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Some("agent") => killed::agent(&arguments[1..]),
+        Some("inside") => systemd::inside(arguments[1].to_str().unwrap()),
         _ => harness(&arguments),
     }
 }

@@ -1,0 +1,295 @@
+//! One change of one workload: artifacts, units, files, and what systemd is then asked to do.
+
+use std::collections::BTreeMap;
+
+use holdfast_protocol::digest::Digest;
+use holdfast_protocol::name::ServiceName;
+
+use crate::clock;
+use crate::durable::{self, failed};
+use crate::failure::Failure;
+use crate::process::files;
+use crate::process::spec::StopSignal;
+use crate::run::Wanted;
+use crate::systemd::bus::{Ended, Line, SERVICE, UNIT};
+use crate::systemd::converge::Act;
+use crate::systemd::install::{remove_drop_in, remove_unit, set_enabled, write_unit};
+use crate::systemd::place::{Place, Record};
+use crate::systemd::plan::Plan;
+use crate::systemd::sight;
+use crate::systemd::spec::Reload;
+use crate::systemd::unit;
+use crate::unpacked::Store;
+
+/// A change, once all that can be refused was not.
+pub(super) struct Change<'a> {
+    pub(super) service: &'a ServiceName,
+    pub(super) place: &'a Place,
+    pub(super) plan: &'a Plan,
+    pub(super) before: Option<&'a Record>,
+    pub(super) line: &'a Line,
+    /// systemd may not have read the units as they are.
+    pub(super) stale: bool,
+    /// Takes a word of progress.
+    pub(super) say: &'a dyn Fn(String),
+    pub(super) cancelled: &'a dyn Fn() -> bool,
+}
+
+impl Change<'_> {
+    /// Does all of it, in the order in which it can be cut off anywhere.
+    pub(super) fn make(&self, act: Act, wanted: &Wanted, store: &Store) -> Result<(), Failure> {
+        self.lay_artifacts(wanted, store)?;
+        self.still_wanted()?;
+        self.write_units()?;
+        self.lay_files()?;
+        self.act(act)?;
+        self.settle()
+    }
+
+    fn still_wanted(&self) -> Result<(), Failure> {
+        if (self.cancelled)() {
+            return Err(Failure::Cancelled);
+        }
+        Ok(())
+    }
+
+    fn lay_artifacts(&self, wanted: &Wanted, store: &Store) -> Result<(), Failure> {
+        let (place, plan) = (self.place, self.plan);
+        durable::make_directory(&place.root, 0o711)
+            .map_err(failed(format!("cannot make {}", place.root.display())))?;
+        // Until the units are written, the old ones are in force, with what they need.
+        let mut noted = self.before.cloned().unwrap_or_else(|| Record {
+            units: BTreeMap::new(),
+            ..unsettled(plan, None)
+        });
+        noted.earlier.extend(plan.needs.iter().cloned());
+        place
+            .write(&noted)
+            .map_err(failed("cannot note the artifacts it needs"))?;
+        for artifact in &wanted.workload.artifacts {
+            let blob = wanted.artifacts.get(&artifact.name).ok_or_else(|| {
+                Failure::Retryable(format!("artifact {} is not here yet", artifact.name))
+            })?;
+            if store.lay(artifact, blob, self.cancelled)? {
+                let (name, file) = (&artifact.name, &artifact.file);
+                (self.say)(format!("laid down artifact {name} ({file})"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the units, has systemd read them, and puts the old ones back where it refuses them.
+    fn write_units(&self) -> Result<(), Failure> {
+        self.place
+            .write(&unsettled(self.plan, self.before))
+            .map_err(failed("cannot note what is to be made"))?;
+        let mut reload = self.stale;
+        for (unit, text) in &self.plan.units {
+            if write_unit(unit, text)? {
+                (self.say)(format!("wrote {unit}"));
+                reload = true;
+            }
+            for path in sight::drop_ins(unit)? {
+                (self.say)(format!("removed {}", path.display()));
+                remove_drop_in(&path)?;
+                reload = true;
+            }
+            let by_itself = unit.ends_with(".timer") || !self.plan.is_scheduled();
+            reload |= set_enabled(unit, by_itself)?;
+        }
+        if !reload {
+            return Ok(());
+        }
+        self.line.reload()?;
+        for unit in self.plan.units.keys() {
+            if let Some(why) = self.refusal(unit)? {
+                self.put_back()?;
+                return Err(Failure::Permanent(format!("systemd refuses {unit}: {why}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Why systemd cannot work by a unit, where it cannot.
+    fn refusal(&self, unit: &str) -> Result<Option<String>, Failure> {
+        let path = self.line.load(unit)?;
+        let state: String = self.line.property(&path, UNIT, "LoadState")?;
+        if state == "loaded" {
+            return Ok(None);
+        }
+        let error = self.line.load_error(&path)?;
+        Ok(Some(if error.is_empty() { state } else { error }))
+    }
+
+    fn put_back(&self) -> Result<(), Failure> {
+        let attempt = "cannot put the units before it back";
+        for unit in self.plan.units.keys() {
+            match self.before.and_then(|record| record.units.get(unit)) {
+                Some(text) => {
+                    write_unit(unit, text)?;
+                }
+                None => remove_unit(unit)?,
+            }
+        }
+        if let Some(record) = self.before {
+            for unit in record.units.keys() {
+                set_enabled(unit, sight::is_started_at_boot(record, unit))?;
+            }
+        }
+        self.line.reload()?;
+        match self.before {
+            Some(record) => self.place.write(record).map_err(failed(attempt)),
+            None => durable::remove_all(&self.place.root).map_err(failed(attempt)),
+        }
+    }
+
+    fn lay_files(&self) -> Result<(), Failure> {
+        let directory = self.place.directory();
+        let before = self.before.map(|record| record.files.clone());
+        let user = self.plan.user.as_ref();
+        let changed = files::make_directory(&directory, user)
+            .and_then(|()| {
+                let before: BTreeMap<String, Digest> = before.unwrap_or_default();
+                files::lay(&directory, &self.plan.files, &before, user)
+            })
+            .map_err(failed("cannot lay down its files"))?;
+        for path in changed {
+            (self.say)(format!("wrote file {path}"));
+        }
+        Ok(())
+    }
+
+    fn act(&self, act: Act) -> Result<(), Failure> {
+        self.end_other_kind()?;
+        let unit = if self.plan.is_scheduled() {
+            unit::timer_unit(self.service)
+        } else {
+            unit::service_unit(self.service)
+        };
+        let (word, call) = match act {
+            Act::Nothing => return Ok(()),
+            Act::Start => ("starting", "StartUnit"),
+            Act::Restart => ("restarting", "RestartUnit"),
+            Act::Reload => return self.reload(&unit),
+        };
+        self.still_wanted()?;
+        (self.say)(format!("{word} {unit}"));
+        match self.line.job(call, &unit, self.cancelled)? {
+            Ended::Done => Ok(()),
+            Ended::Otherwise(result) => self.failed_start(&unit, &result),
+        }
+    }
+
+    /// A workload that got a schedule, or lost it, leaves what it was before.
+    fn end_other_kind(&self) -> Result<(), Failure> {
+        let Some(before) = self.before else {
+            return Ok(());
+        };
+        let timer = unit::timer_unit(self.service);
+        let was_scheduled = before.units.contains_key(&timer);
+        if was_scheduled == self.plan.is_scheduled() {
+            return Ok(());
+        }
+        if was_scheduled {
+            self.line.job("StopUnit", &timer, self.cancelled)?;
+            remove_unit(&timer)?;
+            self.line.reload()?;
+        }
+        let main = unit::service_unit(self.service);
+        self.line.job("StopUnit", &main, self.cancelled)?;
+        Ok(())
+    }
+
+    fn reload(&self, unit: &str) -> Result<(), Failure> {
+        (self.say)(format!("telling {unit} to read its files again"));
+        match &self.plan.template.reload {
+            Some(Reload::Signal(signal)) => Ok(self.line.signal(unit, number(*signal))?),
+            Some(Reload::Command(_)) => match self.line.job("ReloadUnit", unit, self.cancelled)? {
+                Ended::Done => Ok(()),
+                Ended::Otherwise(result) => Err(Failure::Retryable(format!(
+                    "it could not be told to read its files again: {result}"
+                ))),
+            },
+            None => Ok(()),
+        }
+    }
+
+    /// Says why a start failed, in words that lead on. What can never start is not tried for ever.
+    fn failed_start(&self, unit: &str, result: &str) -> Result<(), Failure> {
+        let path = self.line.load(unit)?;
+        let active: String = self.line.property(&path, UNIT, "ActiveState")?;
+        if active == "active" {
+            // Something else started it meanwhile, by the same unit.
+            return Ok(());
+        }
+        if !unit.ends_with(".service") {
+            return Err(Failure::Retryable(format!(
+                "{unit} did not start: {result}"
+            )));
+        }
+        let code: i32 = self.line.property(&path, SERVICE, "ExecMainCode")?;
+        let status: i32 = self.line.property(&path, SERVICE, "ExecMainStatus")?;
+        match hopeless(code, status) {
+            Some(why) => {
+                self.line.job("StopUnit", unit, self.cancelled)?;
+                Err(Failure::Permanent(format!("{unit} cannot start: {why}")))
+            }
+            None => Err(Failure::Retryable(format!(
+                "{unit} did not start: {result} (code {code}, status {status}); its log says more"
+            ))),
+        }
+    }
+
+    fn settle(&self) -> Result<(), Failure> {
+        let record = Record {
+            settled: Some(clock::now()),
+            files: self.plan.digests(),
+            ..unsettled(self.plan, self.before)
+        };
+        self.place
+            .write(&record)
+            .map_err(failed("cannot note what was made"))
+    }
+}
+
+/// A record of a change that is under way.
+fn unsettled(plan: &Plan, before: Option<&Record>) -> Record {
+    Record {
+        body: plan.body,
+        settled: None,
+        units: plan.units.clone(),
+        files: before
+            .map(|before| before.files.clone())
+            .unwrap_or_default(),
+        needs: plan.needs.clone(),
+        earlier: before
+            .map(|before| before.needs.clone())
+            .unwrap_or_default(),
+    }
+}
+
+/// systemd's exit codes for what it could not set up (systemd.exec(5), "Process Exit Codes"), where
+/// trying again cannot help.
+fn hopeless(code: i32, status: i32) -> Option<&'static str> {
+    const EXITED: i32 = 1;
+    match (code, status) {
+        (EXITED, 200) => Some("its working directory cannot be entered"),
+        (EXITED, 203) => Some("its program is missing or cannot be executed"),
+        (EXITED, 216) => Some("its group does not exist"),
+        (EXITED, 217) => Some("its user does not exist"),
+        _ => None,
+    }
+}
+
+const fn number(signal: StopSignal) -> i32 {
+    use rustix::process::Signal;
+    match signal {
+        StopSignal::Term => Signal::TERM.as_raw(),
+        StopSignal::Int => Signal::INT.as_raw(),
+        StopSignal::Quit => Signal::QUIT.as_raw(),
+        StopSignal::Hup => Signal::HUP.as_raw(),
+        StopSignal::Usr1 => Signal::USR1.as_raw(),
+        StopSignal::Usr2 => Signal::USR2.as_raw(),
+        StopSignal::Kill => Signal::KILL.as_raw(),
+    }
+}

@@ -1,0 +1,337 @@
+//! The template of runtime `systemd`, parsed once. Pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::fields::{Fields, Reading, Stage, kind, parse_bytes};
+use crate::process::spec::{self as process, Limits, Stop, StopSignal};
+use crate::restart::{Policy, Restart};
+use crate::systemd::calendar;
+use crate::systemd::extra::{self, Extra};
+use crate::{Context, Problem};
+
+/// A unit, as its template describes it. Texts may still hold placeholders.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Template {
+    /// Program and arguments; no shell.
+    pub command: Vec<String>,
+    /// Where it starts; by default the directory of its only unpacked artifact, else its own.
+    pub working_directory: Option<String>,
+    /// Its environment, beside what systemd sets.
+    pub environment: BTreeMap<String, String>,
+    /// Files laid into its own directory: relative path to content.
+    pub files: BTreeMap<String, String>,
+    /// Name or number of the user that it runs as; by default one that systemd makes up for it.
+    pub user: Option<String>,
+    /// When systemd starts it again. A scheduled one is not started again by default.
+    pub restart: Restart,
+    /// How to end it.
+    pub stop: Stop,
+    /// What it may use.
+    pub limits: Limits,
+    /// How to have it read its files again; without it, it is restarted for that.
+    pub reload: Option<Reload>,
+    /// How far it is shut in.
+    pub hardening: Hardening,
+    /// When it runs, if not all the time.
+    pub schedule: Option<Schedule>,
+    /// More directives of its unit.
+    pub unit: Extra,
+}
+
+/// How a workload is told to read its files again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reload {
+    /// By this program with these arguments.
+    Command(Vec<String>),
+    /// By a signal to its main process.
+    Signal(StopSignal),
+}
+
+/// How far a workload is shut in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hardening {
+    /// Nothing to write but its own, no privileges, no devices, few system calls.
+    #[default]
+    Strict,
+    /// Nothing beyond its user.
+    None,
+}
+
+/// When a scheduled workload runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    /// Expressions of systemd.time(7); any of them.
+    pub calendar: Vec<String>,
+    /// Whether a time that passed while the host was off is made up for.
+    pub catch_up: bool,
+    /// Each run is put off by a random part of this.
+    pub spread: Duration,
+}
+
+const FIELDS: &[&str] = &[
+    "command",
+    "workingDirectory",
+    "environment",
+    "files",
+    "user",
+    "restart",
+    "stop",
+    "limits",
+    "reload",
+    "hardening",
+    "schedule",
+    "unit",
+];
+
+/// Longest spread of a schedule, and pause before a restart.
+const SPAN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Everything wrong with a template.
+#[must_use]
+pub fn validate(template: &Value, context: &Context<'_>) -> Vec<Problem> {
+    let reading = Reading::new(context, Stage::Manifest);
+    read(&reading, template);
+    reading.finish()
+}
+
+/// A rendered template.
+///
+/// # Errors
+/// Everything wrong with it.
+pub fn parse(template: &Value, context: &Context<'_>) -> Result<Template, Vec<Problem>> {
+    let reading = Reading::new(context, Stage::Rendered);
+    let parsed = read(&reading, template);
+    let problems = reading.finish();
+    parsed.filter(|_| problems.is_empty()).ok_or(problems)
+}
+
+/// Its restart rule, for the agent; the default where that cannot be read. What has a schedule is
+/// seen as its timer, which is always to be there.
+#[must_use]
+pub fn restart(template: &Value) -> Restart {
+    if template.get("schedule").is_some_and(|s| !s.is_null()) {
+        return Restart::default();
+    }
+    process::restart(template)
+}
+
+fn read(reading: &Reading<'_>, template: &Value) -> Option<Template> {
+    let fields = reading.object(template, "", FIELDS)?;
+    let schedule = read_schedule(reading, &fields);
+    let parsed = Template {
+        command: read_command(reading, &fields)?,
+        working_directory: fields.text("workingDirectory"),
+        environment: fields.table("environment", check_variable),
+        files: fields.table("files", |path, _| process::check_relative(path)),
+        user: fields.parsed("user", process::parse_user),
+        restart: read_restart(reading, &fields, schedule.is_some()),
+        stop: process::read_stop(reading, &fields),
+        limits: read_limits(&fields),
+        reload: read_reload(reading, &fields),
+        hardening: fields
+            .parsed("hardening", parse_hardening)
+            .unwrap_or_default(),
+        unit: extra::read(reading, &fields, schedule.is_some()),
+        schedule,
+    };
+    check_together(reading, &fields, &parsed);
+    Some(parsed)
+}
+
+/// What each field alone cannot say.
+fn check_together(reading: &Reading<'_>, fields: &Fields<'_>, parsed: &Template) {
+    if parsed.hardening == Hardening::None && fields.value("user").is_none() {
+        let message = "none needs a user as well: the user that systemd makes up for a workload \
+                       is always shut in";
+        reading.problem("hardening", message);
+    }
+    if parsed.schedule.is_some() && fields.value("reload").is_some() {
+        reading.problem("reload", "a scheduled workload reads its files at each run");
+    }
+}
+
+fn read_command(reading: &Reading<'_>, fields: &Fields<'_>) -> Option<Vec<String>> {
+    let value = fields.required("command", "a list of the program and its arguments")?;
+    let command = fields.texts("command", value);
+    check_command(reading, "command", &command);
+    Some(command)
+}
+
+/// systemd gives some first characters of a program a meaning of their own, and looks a bare name up
+/// in a path that is fixed when systemd is built.
+fn check_command(reading: &Reading<'_>, path: &str, command: &[String]) {
+    let Some(program) = command.first().filter(|program| !program.is_empty()) else {
+        reading.problem(path, "names no program");
+        return;
+    };
+    let plain = |c: char| c.is_alphanumeric() || "/._{\u{e000}".contains(c);
+    if !program.starts_with(plain) {
+        reading.problem(
+            format!("{path}[0]"),
+            "a program begins with a letter, a digit, a dot or /",
+        );
+    }
+}
+
+fn read_restart(reading: &Reading<'_>, fields: &Fields<'_>, scheduled: bool) -> Restart {
+    let rule = process::read_restart(fields);
+    if rule.initial > SPAN_MAX {
+        reading.problem("restart.backoff.initial", "is longer than a day");
+    }
+    let named = fields
+        .value("restart")
+        .is_some_and(|rule| rule.get("policy").is_some());
+    match (scheduled, named, rule.policy) {
+        (false, ..) | (true, true, Policy::OnFailure | Policy::Never) => rule,
+        (true, false, _) => Restart {
+            policy: Policy::Never,
+            ..rule
+        },
+        (true, true, Policy::Always) => {
+            let text = rule_text(fields);
+            if !text.is_some_and(|text| text.contains("{{")) {
+                let message = "a scheduled workload is started by its schedule; expected \
+                               on-failure or never";
+                reading.problem("restart.policy", message);
+            }
+            rule
+        }
+    }
+}
+
+fn rule_text<'a>(fields: &Fields<'a>) -> Option<&'a str> {
+    fields.value("restart")?.get("policy")?.as_str()
+}
+
+fn read_limits(fields: &Fields<'_>) -> Limits {
+    let Some(limits) = fields.object("limits", &["memory", "cpu", "openFiles"]) else {
+        return Limits::default();
+    };
+    Limits {
+        memory: limits.parsed("memory", process::parse_memory),
+        cpu: limits.parsed("cpu", process::parse_cpu),
+        open_files: limits.parsed("openFiles", process::parse_open_files),
+    }
+}
+
+fn read_reload(reading: &Reading<'_>, fields: &Fields<'_>) -> Option<Reload> {
+    let reload = fields.object("reload", &["command", "signal"])?;
+    match (reload.value("command"), reload.value("signal")) {
+        (Some(command), None) => {
+            let command = reload.texts("command", command);
+            check_command(reading, "reload.command", &command);
+            Some(Reload::Command(command))
+        }
+        (None, Some(_)) => reload.parsed("signal", parse_reload).map(Reload::Signal),
+        (None, None) | (Some(_), Some(_)) => {
+            reading.problem("reload", "expected either a command or a signal");
+            None
+        }
+    }
+}
+
+fn parse_reload(text: &str) -> Result<StopSignal, String> {
+    match StopSignal::parse(text) {
+        Ok(signal @ (StopSignal::Hup | StopSignal::Usr1 | StopSignal::Usr2)) => Ok(signal),
+        Ok(StopSignal::Term | StopSignal::Int | StopSignal::Quit | StopSignal::Kill) | Err(_) => {
+            Err(format!("{text:?} is not SIGHUP, SIGUSR1 or SIGUSR2"))
+        }
+    }
+}
+
+fn parse_hardening(text: &str) -> Result<Hardening, String> {
+    match text {
+        "strict" => Ok(Hardening::Strict),
+        "none" => Ok(Hardening::None),
+        other => Err(format!("{other:?} is not strict or none")),
+    }
+}
+
+fn read_schedule(reading: &Reading<'_>, fields: &Fields<'_>) -> Option<Schedule> {
+    let value = fields.value("schedule")?;
+    let (calendar, rest) = if value.is_object() {
+        let rest = fields.object("schedule", &["calendar", "catchUp", "spread"])?;
+        let expected = "an expression of systemd.time(7), such as \"Mon *-*-* 03:00\"";
+        let calendar = rest.required("calendar", expected)?;
+        (
+            read_calendar(reading, &rest, "calendar", calendar),
+            Some(rest),
+        )
+    } else {
+        (read_calendar(reading, fields, "schedule", value), None)
+    };
+    let spread = rest.as_ref().and_then(|rest| rest.span("spread"));
+    if spread.is_some_and(|spread| spread > SPAN_MAX) {
+        reading.problem("schedule.spread", "is longer than a day");
+    }
+    let catch_up = rest.as_ref().and_then(|rest| {
+        let value = rest.value("catchUp")?;
+        read_switch(reading, "schedule.catchUp", value)
+    });
+    Some(Schedule {
+        calendar,
+        catch_up: catch_up.unwrap_or(false),
+        spread: spread.unwrap_or_default(),
+    })
+}
+
+fn read_switch(reading: &Reading<'_>, path: &str, value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(on) => Some(*on),
+        Value::Null | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+            reading.problem(
+                path,
+                format!("expected true or false, found {}", kind(value)),
+            );
+            None
+        }
+    }
+}
+
+/// One expression, or a list of them.
+fn read_calendar(
+    reading: &Reading<'_>,
+    fields: &Fields<'_>,
+    key: &str,
+    value: &Value,
+) -> Vec<String> {
+    if !value.is_array() {
+        let one = fields.parsed(key, |text| calendar::check(text).map(|()| text.to_owned()));
+        return one.into_iter().collect();
+    }
+    let all = fields.texts(key, value);
+    if all.is_empty() {
+        reading.problem(fields.at(key), "names no time");
+    }
+    for (i, text) in all.iter().enumerate() {
+        if let Err(message) = reading.unless_open(text, calendar::check) {
+            reading.problem(format!("{}[{i}]", fields.at(key)), message);
+        }
+    }
+    all
+}
+
+/// What systemd takes as a variable: it drops anything else and only logs that.
+fn check_variable(name: &str, value: &Value) -> Result<(), String> {
+    process::check_variable(name, value)?;
+    let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    if !begins || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        return Err("a variable's name is letters, digits and _, not a digit first".to_owned());
+    }
+    let odd = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if value.as_str().is_some_and(|text| text.contains(odd)) {
+        return Err("may not hold control characters but line breaks and tabs".to_owned());
+    }
+    Ok(())
+}
+
+/// A size in bytes, as systemd's directives of memory take it.
+pub(super) fn check_size(text: &str) -> Result<(), String> {
+    match text {
+        "infinity" => Ok(()),
+        other => parse_bytes(other).map(drop),
+    }
+}

@@ -1,0 +1,80 @@
+//! What is particular to systemd. Each test boots a Debian of its own in a container and runs this
+//! very program inside of it.
+
+use std::process::ExitCode;
+
+use crate::bench::runtime;
+use crate::bench_systemd::SystemdBench;
+use crate::host::{self, Host, Network};
+use crate::inside_systemd;
+
+pub(crate) const TESTS: &[crate::Test] = &[
+    ("systemd_conforms", systemd_conforms),
+    (
+        "what_is_particular_to_systemd_holds",
+        what_is_particular_to_systemd_holds,
+    ),
+];
+
+/// What is run inside of a host: `conforms`, or a name of [`inside_systemd::TESTS`].
+pub(crate) fn inside(name: &str) -> ExitCode {
+    if name == "conforms" {
+        return conforms();
+    }
+    let mut found = inside_systemd::TESTS.iter().filter(|(n, _)| *n == name);
+    found.next().expect("there is such a test").1();
+    ExitCode::SUCCESS
+}
+
+fn conforms() -> ExitCode {
+    let bench = SystemdBench::new();
+    let report = runtime().block_on(holdfast_adapters::conformance::run(&bench));
+    let passed = report.passed();
+    println!("{}", holdfast_adapters::conformance::Table(&[report]));
+    if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// A booted host that has this program, or nothing where that cannot be.
+fn boot(test: &str) -> Option<(Network, Host)> {
+    if host::is_skipped(test) {
+        return None;
+    }
+    let network = Network::lay("hf-adapter");
+    let program = std::env::current_exe().unwrap();
+    // target/debug/deps/conformance-HASH
+    let host = Host::boot(&network, program.ancestors().nth(2).unwrap());
+    Some((network, host))
+}
+
+/// Whether a test inside of a host passed; prints what it said.
+fn passes_inside(host: &Host, name: &str) -> bool {
+    let program = std::env::current_exe().unwrap();
+    let program = program.file_name().unwrap().to_str().unwrap();
+    let said = host.try_run(&[&format!("/srv/programs/deps/{program}"), "inside", name]);
+    let passed = said.is_ok();
+    println!("{}", said.unwrap_or_else(|said| said));
+    passed
+}
+
+fn systemd_conforms() {
+    if let Some((_network, host)) = boot("systemd conforms") {
+        assert!(passes_inside(&host, "conforms"));
+    }
+}
+
+fn what_is_particular_to_systemd_holds() {
+    let Some((_network, host)) = boot("what is particular to systemd") else {
+        return;
+    };
+    let failed = inside_systemd::TESTS.iter().filter(|(name, _)| {
+        let passed = passes_inside(&host, name);
+        println!("  {name} ... {}", if passed { "ok" } else { "FAILED" });
+        !passed
+    });
+    let failed: Vec<_> = failed.map(|(name, _)| name).collect();
+    assert!(failed.is_empty(), "{failed:?}");
+}
