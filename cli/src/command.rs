@@ -12,6 +12,7 @@ pub mod judge;
 pub mod logs;
 pub mod manifest;
 pub mod offline;
+pub mod patch;
 pub mod plan;
 pub mod role;
 pub mod simulate;

@@ -9,9 +9,11 @@ pub mod access;
 pub mod apply;
 pub mod artifact;
 pub mod ca;
+pub mod compare;
 pub mod deployment;
 pub mod environment;
 pub mod event;
+pub mod ever;
 pub mod health;
 pub mod idempotency;
 pub mod limits;
@@ -185,6 +187,7 @@ fn answered() -> OpenApiRouter<App> {
                 .routes(routes!(apply::plan))
                 .layer(DefaultBodyLimit::max(apply::REQUEST_MAX_BYTES)),
         )
+        .routes(routes!(apply::set))
         .routes(routes!(apply::revisions))
         .routes(routes!(apply::confirm))
         .routes(routes!(environment::list))
@@ -201,6 +204,8 @@ fn answered() -> OpenApiRouter<App> {
         .routes(routes!(deployment::list))
         .routes(routes!(deployment::one))
         .routes(routes!(deployment::history))
+        .routes(routes!(compare::diff))
+        .routes(routes!(ever::ever))
         .routes(routes!(status::status))
         .routes(routes!(status::why))
         .routes(routes!(status::explain))

@@ -12,10 +12,13 @@ pub mod write;
 use std::path::Path;
 use std::time::Duration;
 
+use holdfast_protocol::api::apply::ManifestFile;
 use holdfast_protocol::api::deployment::Deployment;
 use holdfast_protocol::api::event::Event;
-use holdfast_protocol::name::{EnvironmentName, ServiceName};
+use holdfast_protocol::digest::Digest;
+use holdfast_protocol::name::{EnvironmentName, InputSetName, ServiceName};
 use holdfast_protocol::time::Timestamp;
+use serde_json::Value;
 use sqlx::migrate::MigrateError;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
@@ -264,6 +267,51 @@ impl Store {
             source,
         })?;
         rows.iter().map(load::revision_summary).collect()
+    }
+
+    /// The files of an input set as they were in force in a revision; none where the set was not
+    /// there yet.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails or the row is damaged.
+    pub async fn files(
+        &self,
+        set: &InputSetName,
+        revision: u64,
+    ) -> Result<Vec<ManifestFile>, StoreError> {
+        let row = sqlx::query(
+            "SELECT number, files FROM revisions WHERE input_set = $1 AND number <= $2 \
+             ORDER BY number DESC LIMIT 1",
+        )
+        .bind(set.as_str().to_owned())
+        .bind(integer(revision))
+        .fetch_optional(&self.read)
+        .await
+        .map_err(|source| StoreError::Database {
+            attempt: "read the files of a set",
+            source,
+        })?;
+        row.map_or_else(
+            || Ok(Vec::new()),
+            |row| load::parse("revisions", &row.get::<i64, _>(0), row.get(1)),
+        )
+    }
+
+    /// A configuration, by its digest.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails or the row is damaged.
+    pub async fn configuration(&self, digest: Digest) -> Result<Option<Value>, StoreError> {
+        let row = sqlx::query("SELECT body FROM configurations WHERE digest = $1")
+            .bind(digest.to_string())
+            .fetch_optional(&self.read)
+            .await
+            .map_err(|source| StoreError::Database {
+                attempt: "read a configuration",
+                source,
+            })?;
+        row.map(|row| load::parse("configurations", &digest.to_string(), row.get(0)))
+            .transpose()
     }
 
     /// What was answered to the same request before, by its idempotency key: the digest of the

@@ -9,6 +9,7 @@
 //! | `POST /v1/apply` | [`apply::ApplyRequest`] | [`apply::Applied`] |
 //! | `POST /v1/plan` | [`apply::ApplyRequest`] | [`apply::Plan`] |
 //! | `POST /v1/revisions/{number}/confirm` | [`steer::Steer`] | [`steer::Steered`] |
+//! | `GET /v1/sets/{name}` | | [`apply::InputSet`] |
 //! | `GET /v1/revisions` | | items of [`apply::Revision`] |
 //! | `GET /v1/environments[/{name}]` | | items of [`environment::Environment`] |
 //! | `GET /v1/services[/{name}]` | | items of [`service::Service`] |
@@ -22,9 +23,11 @@
 //! | `GET /v1/deployments[/{id}]?service=&environment=` | | items of [`deployment::Deployment`] |
 //! | `GET /v1/history?service=&environment=` | | items of [`deployment::Deployment`], oldest first |
 //! | `GET /v1/status?service=&environment=` | | items of [`status::Status`] |
-//! | `GET /v1/why?service=&environment=` | | items of [`wait::Wait`] |
+//! | `GET /v1/why?service=&environment=` | | items of [`why::Reason`] |
 //! | `GET /v1/explain?service=&environment=&target=` | | [`explain::Explanation`] |
 //! | `GET /v1/where?service=&version=` | | items of [`whereabouts::Whereabouts`] |
+//! | `GET /v1/where/ever?service=&version=` | | items of [`whereabouts::Stay`] |
+//! | `GET /v1/diff?from=&to=` | | [`diff::DeploymentDiff`] |
 //! | `POST /v1/tracks/{service}/{environment}/{verb}` | [`steer::Steer`] | [`steer::Steered`] |
 //! | `GET /v1/logs?service=&environment=&target=&tail=&since=&follow=` | | lines of [`log::LogEntry`], one JSON object a line |
 //! | `GET /v1/events?after=&limit=&follow=` | | items of [`event::Event`], or a server-sent event stream |

@@ -7,7 +7,7 @@ use holdfast_protocol::api::apply::{
     Applied, ApplyRequest, Change, ChangeAction, Plan, default_set,
 };
 
-use super::{Outcome, Session, manifest, wait};
+use super::{Outcome, Session, manifest, patch, wait};
 use crate::args::inputs::Apply;
 use crate::clock;
 use crate::context;
@@ -15,20 +15,14 @@ use crate::error::{Exit, Failure};
 use crate::output::row::record::change;
 use crate::output::{clean, text};
 
-/// `apply -f PATH…` and `apply PLANFILE`.
+/// `apply -f PATH…`, of manifests or of one patch, and `apply PLANFILE`.
 ///
 /// # Errors
 /// 65 when the manifests do not compile, 8 when the plan is stale; with `--wait`, 6 and 7.
 pub async fn run(session: &mut Session<'_>, args: &Apply) -> Outcome {
     let request = match &args.plan {
         Some(file) => planned(file, args)?,
-        None => ApplyRequest {
-            set: args.set.clone(),
-            files: manifest::gather(&args.file).await?,
-            dry_run: args.dry_run,
-            confirm_removal: args.confirm_removal,
-            plan: None,
-        },
+        None => given(session, args).await?,
     };
     let applied: Applied = session.client.post(&["apply"], &request).await?;
     session.screen.object(&applied, |_| told(&applied))?;
@@ -39,6 +33,26 @@ pub async fn run(session: &mut Session<'_>, args: &Apply) -> Outcome {
         return wait::deployments(session, &applied.deployments, args.wait.timeout).await;
     }
     Ok(Exit::Done)
+}
+
+/// The request of manifests, or of a patch of them.
+async fn given(session: &Session<'_>, args: &Apply) -> Result<ApplyRequest, Failure> {
+    let files = manifest::gather(&args.file).await?;
+    let request = match files.as_slice() {
+        [file] if patch::is_patch(&file.content) => patch::request(session, &file.content).await?,
+        _ => ApplyRequest {
+            set: args.set.clone(),
+            files,
+            dry_run: false,
+            confirm_removal: false,
+            plan: None,
+        },
+    };
+    Ok(ApplyRequest {
+        dry_run: args.dry_run,
+        confirm_removal: args.confirm_removal,
+        ..request
+    })
 }
 
 /// The request of a saved plan, bound to what it was planned against.

@@ -58,6 +58,7 @@ pub const RULES: &[(&str, &str, Rule)] = &[
     ("GET", "/v1/whoami", Known),
     ("POST", "/v1/apply", Needs(Apply, Inside)),
     ("POST", "/v1/plan", LOOK),
+    ("GET", "/v1/sets/{name}", LOOK),
     ("GET", "/v1/revisions", LOOK),
     (
         "POST",
@@ -100,6 +101,8 @@ pub const RULES: &[(&str, &str, Rule)] = &[
     ("GET", "/v1/why", LOOK),
     ("GET", "/v1/explain", LOOK),
     ("GET", "/v1/where", LOOK),
+    ("GET", "/v1/where/ever", LOOK),
+    ("GET", "/v1/diff", LOOK),
     (
         "POST",
         "/v1/tracks/{service}/{environment}/{verb}",

@@ -2,9 +2,12 @@
 
 use axum::Json;
 use axum::extract::State;
-use holdfast_protocol::api::apply::{Applied, ApplyRequest, MANIFESTS_MAX_BYTES, Plan, Revision};
+use holdfast_protocol::api::apply::{
+    Applied, ApplyRequest, InputSet, MANIFESTS_MAX_BYTES, Plan, Revision,
+};
 use holdfast_protocol::api::steer::{Steer, Steered};
 use holdfast_protocol::api::{Code, Items};
+use holdfast_protocol::name::InputSetName;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -106,6 +109,34 @@ async fn compiled(app: &App, request: ApplyRequest) -> Result<Prepared, Failed> 
             ..Refused::new(Code::InvalidManifest, detail)
         })
     })
+}
+
+/// The manifests of an input set, as they were applied last.
+#[utoipa::path(
+    get,
+    path = "/v1/sets/{name}",
+    params(("name" = String, Path)),
+    responses((status = 200, body = InputSet), (status = 404, description = "no such set"))
+)]
+pub async fn set(State(app): State<App>, _: Caller, Path(name): Path<String>) -> Answer<InputSet> {
+    let set: InputSetName = super::parse(&name)?;
+    let asked = set.clone();
+    let (known, revision) = app
+        .driver
+        .ask(move |world| (world.manifests.contains_key(&asked), world.revision))
+        .await?;
+    if !known {
+        let refused = Refused::new(Code::NotFound, format!("nothing was applied as set {set}"));
+        return Err(Failed(
+            refused.help("`holdfast get revisions` names the sets"),
+        ));
+    }
+    let files = app.store.files(&set, revision).await?;
+    Ok(Json(InputSet {
+        set,
+        revision,
+        files,
+    }))
 }
 
 /// Which revisions.

@@ -69,7 +69,14 @@ pub async fn history(
     responses((status = 200, body = Deployment), (status = 404, description = "no such deployment"))
 )]
 pub async fn one(State(app): State<App>, _: Caller, Path(id): Path<String>) -> Answer<Deployment> {
-    let id: u64 = super::parse(&id)?;
+    find(&app, super::parse(&id)?).await.map(Json)
+}
+
+/// A deployment as it stands now, or as it ended.
+///
+/// # Errors
+/// [`Failed`] where there is none of that number.
+pub(super) async fn find(app: &App, id: u64) -> Result<Deployment, Failed> {
     let live = app
         .driver
         .ask(move |world| world.current_deployments().remove(&id))
@@ -78,7 +85,7 @@ pub async fn one(State(app): State<App>, _: Caller, Path(id): Path<String>) -> A
         Some(deployment) => Some(deployment),
         None => app.store.deployment(id).await?,
     };
-    found.map(Json).ok_or_else(|| {
+    found.ok_or_else(|| {
         Failed(
             Refused::new(Code::NotFound, format!("no deployment {id}"))
                 .help("list them: holdfast history"),

@@ -5,8 +5,8 @@ use axum::extract::State;
 use holdfast_engine::track::TrackName;
 use holdfast_protocol::api::explain::Explanation;
 use holdfast_protocol::api::status::Status;
-use holdfast_protocol::api::wait::Wait;
 use holdfast_protocol::api::whereabouts::Whereabouts;
+use holdfast_protocol::api::why::Reason;
 use holdfast_protocol::api::{Code, Items};
 use holdfast_protocol::name::{EnvironmentName, ServiceName, TargetName, Version};
 use serde::Deserialize;
@@ -106,22 +106,22 @@ impl OneTrack {
     }
 }
 
-/// Why a track does not move.
+/// Why a track does not move, down to the root.
 #[utoipa::path(
     get,
     path = "/v1/why",
     params(OneTrack),
-    responses((status = 200, body = Items<Wait>), (status = 404, description = "no such track"))
+    responses((status = 200, body = Items<Reason>), (status = 404, description = "no such track"))
 )]
 pub async fn why(
     State(app): State<App>,
     _: Caller,
     Query(track): Query<OneTrack>,
-) -> Answer<Items<Wait>> {
+) -> Answer<Items<Reason>> {
     let name = track.name()?;
     let asked = name.clone();
-    let waits = app.driver.ask(move |world| world.waits(&asked)).await?;
-    Ok(Json(waits.ok_or_else(|| unknown_track(&name))?.into()))
+    let reasons = app.driver.ask(move |world| world.why(&asked)).await?;
+    Ok(Json(reasons.ok_or_else(|| unknown_track(&name))?.into()))
 }
 
 /// Where each value of a workload comes from.
@@ -160,6 +160,25 @@ pub struct Which {
     version: Option<String>,
 }
 
+impl Which {
+    /// The service, and the release if one is named.
+    pub(super) fn read(&self) -> Result<(ServiceName, Option<Version>), Failed> {
+        Ok((
+            super::parse(&self.service)?,
+            super::parse_some(self.version.as_ref())?,
+        ))
+    }
+
+    /// A name that nobody has heard of is a mistake.
+    pub(super) async fn demand_known(&self, app: &App) -> Result<(), Failed> {
+        let (service, _) = self.read()?;
+        let known = app
+            .driver
+            .ask(move |world| demand_known(world, Some(&service), None));
+        Ok(known.await??)
+    }
+}
+
 /// What runs where, as last observed.
 #[utoipa::path(
     get,
@@ -172,8 +191,7 @@ pub async fn whereabouts(
     _: Caller,
     Query(which): Query<Which>,
 ) -> Answer<Items<Whereabouts>> {
-    let service: ServiceName = super::parse(&which.service)?;
-    let version: Option<Version> = super::parse_some(which.version.as_ref())?;
+    let (service, version) = which.read()?;
     let found = app.driver.ask(move |world| {
         demand_known(world, Some(&service), None)?;
         Ok::<_, Refused>(world.whereabouts(&service, version.as_ref()))

@@ -7,6 +7,7 @@ use holdfast_engine::step;
 use holdfast_engine::track::check::{self, KeptResult};
 use holdfast_engine::track::{self, Track, TrackName};
 use holdfast_engine::wanted;
+use holdfast_engine::why::why as engine_why;
 use holdfast_protocol::api::access::{Authority, CaStatus, EnvironmentAuthority};
 use holdfast_protocol::api::deployment::{
     Approval, Deployment, ProtectionResult, Skipped, TargetCounts,
@@ -16,10 +17,10 @@ use holdfast_protocol::api::explain::{Explanation, Field};
 use holdfast_protocol::api::service::Service;
 use holdfast_protocol::api::status::{Current, Stable, Status, Wanted};
 use holdfast_protocol::api::target::{Condition, Target};
-use holdfast_protocol::api::wait::Wait;
 use holdfast_protocol::api::whereabouts::Whereabouts;
+use holdfast_protocol::api::why::Reason;
 use holdfast_protocol::digest::Digest;
-use holdfast_protocol::name::{EnvironmentName, ServiceName, TargetName, Version};
+use holdfast_protocol::name::{EnvironmentName, InputSetName, ServiceName, TargetName, Version};
 use holdfast_protocol::observed::{State, TargetConditionKind};
 use holdfast_protocol::time::Timestamp;
 
@@ -116,10 +117,33 @@ impl World {
         })
     }
 
-    /// The waits of one track.
+    /// Why a track does not move, down to the root; none where there is no such track.
     #[must_use]
-    pub fn waits(&self, name: &TrackName) -> Option<Vec<Wait>> {
-        self.tracks.get(name).map(|track| track.waits.clone())
+    pub fn why(&self, name: &TrackName) -> Option<Vec<Reason>> {
+        self.tracks.contains_key(name).then(|| {
+            let reasons = engine_why(name, &self.compiled, &self.tracks).into_iter();
+            let body = |reason: holdfast_engine::why::Reason| Reason {
+                wait: reason.wait,
+                service: reason.track.service,
+                environment: reason.track.environment,
+                depth: reason.depth,
+                root: reason.root,
+            };
+            reasons.map(body).collect()
+        })
+    }
+
+    /// The input sets whose manifests make the tracks of two deployments.
+    #[must_use]
+    pub fn sets_of(&self, from: &Deployment, to: &Deployment) -> Vec<InputSetName> {
+        let mut sets = BTreeSet::new();
+        for deployment in [from, to] {
+            let service = self.compiled.services.get(&deployment.service);
+            let environment = self.compiled.environments.get(&deployment.environment);
+            sets.extend(service.map(|service| service.set.clone()));
+            sets.extend(environment.map(|environment| environment.set.clone()));
+        }
+        sets.into_iter().collect()
     }
 
     /// A deployment as it is recorded, with the counts of this moment.

@@ -46,6 +46,18 @@ pub struct ManifestFile {
     pub content: String,
 }
 
+/// The manifests of an input set, as they were applied last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InputSet {
+    /// The set.
+    pub set: InputSetName,
+    /// The revision in force: what a change to the set is made against.
+    pub revision: u64,
+    /// Its files, in the order in which they were given.
+    pub files: Vec<ManifestFile>,
+}
+
 /// What a plan was made against.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
