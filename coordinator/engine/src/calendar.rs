@@ -22,8 +22,8 @@
 //! `MON#1` is the first Monday, `FRI#L` the last Friday, `L` the last day of the month.
 //!
 //! # Cost
-//! [`Window::at`] takes some microseconds, and up to some tens for a start that is years away;
-//! the benchmark `calendar` tells.
+//! [`Window::at`] takes about a microsecond; some tens where as many openings touch as are followed;
+//! and up to 0.3 ms for a start that is decades away, such as the 29th of February on a Monday.
 
 mod cron;
 #[cfg(test)]
@@ -161,6 +161,22 @@ impl Window {
             },
             None => Opening::Closed { opens: None },
         }
+    }
+
+    /// The newest opening up to `now`, if it is after `floor`.
+    #[must_use]
+    pub fn opened(&self, now: Timestamp, floor: Timestamp) -> Option<Timestamp> {
+        let Parts { cron, zone, .. } = &*self.0;
+        let found = zone.last_start_upto(cron, zone::instant(now), zone::instant(floor));
+        found.map(zone::timestamp)
+    }
+
+    /// The first opening after `now`.
+    #[must_use]
+    pub fn opens(&self, now: Timestamp) -> Option<Timestamp> {
+        let Parts { cron, zone, .. } = &*self.0;
+        zone.start_after(cron, zone::instant(now))
+            .map(zone::timestamp)
     }
 
     /// The cron expression, as it was written, with single spaces.
