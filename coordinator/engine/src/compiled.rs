@@ -3,6 +3,7 @@
 pub mod notifier;
 pub mod policy;
 pub mod protection;
+mod workload;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -86,6 +87,8 @@ pub struct Service {
     pub artifacts: BTreeMap<ArtifactName, String>,
     /// Services that must be stable first.
     pub depends_on: Vec<ServiceName>,
+    /// Words to find it by.
+    pub labels: BTreeMap<LabelKey, LabelValue>,
 }
 
 /// One service in one environment, as declared.
@@ -192,13 +195,36 @@ pub enum OnWindowClose {
 }
 
 /// How a service runs to completion instead of for ever. `Stable` means that it has succeeded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Job {
     /// On one elected target instead of on each.
     pub once: bool,
     /// When it runs again; once for each release where there is none. A run takes no time of the
     /// window: each opening is one run.
     pub schedule: Option<Window>,
+    /// What a run is bounded by on its target. The same as in the track's [`Configuration`], from
+    /// which bodies are rendered.
+    pub terms: JobTerms,
+}
+
+/// What a run of a job is bounded by on its target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobTerms {
+    /// How often it is started before it has failed; at least 1.
+    pub attempts: u32,
+    /// How long one attempt may take, in milliseconds; then it is stopped and has failed.
+    pub time_limit_ms: u64,
+}
+
+/// One attempt of an hour.
+impl Default for JobTerms {
+    fn default() -> Self {
+        Self {
+            attempts: 1,
+            time_limit_ms: 3_600_000,
+        }
+    }
 }
 
 /// A number of targets.
@@ -262,6 +288,9 @@ pub struct Configuration {
     pub rollback: Rollback,
     /// How long it may take to become ready, in milliseconds.
     pub progress_deadline_ms: u64,
+    /// What bounds its runs, where it is a job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobTerms>,
 }
 
 /// A health check before rendering. Spans in milliseconds.
@@ -321,6 +350,9 @@ pub struct Provenance {
     pub file: Option<String>,
     /// The line in it, from 1.
     pub line: Option<u32>,
+    /// The policy that set it: nobody else can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locked_by: Option<String>,
 }
 
 /// The layers of a compile, from the weakest to the strongest.
@@ -350,6 +382,14 @@ impl Layer {
             Self::Override => "override",
             Self::Policy => "policy",
         }
+    }
+}
+
+impl Admission {
+    /// Whether a release of this version may come.
+    #[must_use]
+    pub fn admits(&self, version: &Version) -> bool {
+        semver::Version::parse(version.as_str()).is_ok_and(|version| self.semver.matches(&version))
     }
 }
 

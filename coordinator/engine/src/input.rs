@@ -109,6 +109,8 @@ pub struct Dependency<'a> {
     pub stable: Option<&'a Version>,
     /// Phase of its newest deployment.
     pub phase: Option<Phase>,
+    /// Whether it is a job, so that stable means that its newest run has succeeded.
+    pub job: bool,
 }
 
 /// One target as seen from the coordinator.
@@ -210,6 +212,7 @@ impl<'a> Dependency<'a> {
             service,
             stable: track.and_then(stable_version),
             phase: track.and_then(newest_phase),
+            job: track.is_some_and(|track| track.batch.is_some()),
         }
     }
 }

@@ -26,7 +26,9 @@
 )]
 
 pub mod assign;
+mod batch;
 pub mod calendar;
+pub mod check;
 pub mod compile;
 pub mod compiled;
 pub mod diagnostic;
@@ -36,6 +38,7 @@ mod gates;
 pub mod input;
 pub mod manifest;
 pub mod request;
+mod order;
 mod rollback;
 pub mod steer;
 pub mod step;

@@ -1,5 +1,8 @@
 //! What a failure leads to: to what the track goes back, and what is not tried again by itself.
 
+use holdfast_protocol::api::deployment::{Trigger, TriggerKind};
+
+use crate::batch;
 use crate::compiled::OnFailure;
 use crate::step::{Turn, spec};
 use crate::track::{Deployment, PASSED_OVER_MAX, PassedOver, Phase, Point, Track};
@@ -15,6 +18,9 @@ pub(crate) fn fail(turn: &mut Turn<'_>, reason: String) {
         turn.enter(Phase::RollbackFailed, "deployment.rollbackFailed", reason);
         return;
     }
+    if batch::is_job(turn) {
+        return batch::fail(turn, reason);
+    }
     pass_over_failed(&mut turn.track, &deployment.point);
     let on_failure = spec(turn.inputs).map(|spec| spec.rollout.on_failure);
     match on_failure.unwrap_or_default() {
@@ -26,8 +32,12 @@ pub(crate) fn fail(turn: &mut Turn<'_>, reason: String) {
     }
 }
 
-/// Puts the stable release back, because of a failure or because a person asked.
+/// Puts the stable release back, because of a failure or because a person asked. A job stays where it
+/// stands: to run an older one takes nothing back.
 pub(crate) fn go_back(turn: &mut Turn<'_>, reason: String, by: Option<String>) {
+    if batch::is_job(turn) {
+        return batch::fail(turn, reason);
+    }
     let since = turn.now;
     turn.enter_for(
         Phase::RollingBack { since },
@@ -35,6 +45,55 @@ pub(crate) fn go_back(turn: &mut Turn<'_>, reason: String, by: Option<String>) {
         reason,
         by,
     );
+}
+
+/// Ends the current deployment as not let through, by a policy or by a person. Its point is passed
+/// over from now on.
+pub(crate) fn reject(turn: &mut Turn<'_>, reason: String, by: Option<String>) {
+    let Some(deployment) = turn.track.current.clone() else {
+        return;
+    };
+    let point = &deployment.point;
+    pass_over(&mut turn.track, point.sequence, point);
+    turn.enter_for(Phase::Rejected, "deployment.rejected", reason, by);
+}
+
+/// Puts back the stable point before this one, because a check says that this one does not hold. Only
+/// this one is passed over.
+pub(crate) fn send_back(turn: &mut Turn<'_>, reason: &str) {
+    let (Some(failed), Some(to)) = (turn.track.stable.clone(), before(&turn.track)) else {
+        return;
+    };
+    let under_way = |current: &Deployment| !current.is_final();
+    if turn.track.current.as_ref().is_some_and(under_way) {
+        let reason = format!("{} is put back: {reason}", to.version);
+        turn.enter(Phase::Superseded, "deployment.superseded", reason);
+    }
+    let trigger = Trigger {
+        kind: TriggerKind::Protection,
+        by: None,
+        reason: Some(reason.to_owned()),
+    };
+    turn.begin(to.clone(), trigger);
+    let track = &mut turn.track;
+    track.stable = Some(to.clone());
+    track.sent_back = true;
+    pass_over_failed(track, &failed);
+    let_again(track, &to);
+    // It is proven no more, and no place to go back to.
+    track
+        .proven
+        .retain(|sequence| *sequence != failed.sequence || failed.sequence == to.sequence);
+    track
+        .earlier
+        .retain(|earlier| earlier.sequence < to.sequence);
+}
+
+/// The point that was stable before the one that is.
+pub(crate) fn before(track: &Track) -> Option<Point> {
+    let stable = track.stable.as_ref()?;
+    let mut earlier = track.earlier.iter().rev();
+    earlier.find(|point| !point.is(stable)).cloned()
 }
 
 /// Passes over what failed; and its configuration for the stable release, too, or going back to the

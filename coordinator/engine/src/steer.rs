@@ -1,15 +1,20 @@
 //! What people ask of one track. Each wish is idempotent: what is so already stays so, and says so.
 
+pub mod human;
+mod pin;
+mod release;
+
 use holdfast_protocol::api::deployment::{Trigger, TriggerKind};
 use holdfast_protocol::name::Version;
 use holdfast_protocol::time::Timestamp;
 
+use crate::batch;
 use crate::compiled::TrackSpec;
 use crate::input::Inputs;
 use crate::rollback::{go_back, let_again, pass_over, pass_over_failed, stop};
 use crate::step::{Outcome, Turn, spec, step};
-use crate::track::{Deployment, Pause, Phase, Point, Track};
-use crate::wanted::{self, admitted_newest, is_passed_over};
+use crate::track::{Deployment, Pause, Phase, Point, Track, TrackName};
+use crate::wanted::{self, admitted, failed_point};
 
 /// What a person wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +26,25 @@ pub enum Wish {
     },
     /// What failed, once more.
     Retry,
+    /// One release, once, through the gates.
+    Deploy {
+        /// Which.
+        version: Version,
+        /// Whether order, windows and checks that may be skipped do not apply. Needs a reason.
+        hotfix: bool,
+    },
+    /// A release that is stable in the environments before.
+    Promote {
+        /// Which; the newest where none is named.
+        version: Option<Version>,
+    },
+    /// One version and nothing else, until it is unpinned.
+    Pin {
+        /// Which; it need not exist yet.
+        version: Version,
+    },
+    /// What the manifest says, again.
+    Unpin,
     /// What is under way to stay where it stands.
     Halt,
     /// Nothing new to start.
@@ -68,6 +92,12 @@ pub fn steer(
     let granted = match wish {
         Wish::Rollback { to } => rollback(&mut turn, to.as_ref(), &person),
         Wish::Retry => retry(&mut turn, &person),
+        Wish::Deploy { version, hotfix } => {
+            release::deploy(&mut turn, (version, *hotfix), &person)
+        }
+        Wish::Promote { version } => release::promote(&mut turn, version.as_ref(), &person),
+        Wish::Pin { version } => pin::pin(&mut turn, version, &person),
+        Wish::Unpin => Ok(pin::unpin(&mut turn, &person)),
         Wish::Halt => halt(&mut turn, &person),
         Wish::Pause => Ok(pause(&mut turn, &person)),
         Wish::Resume => Ok(resume(&mut turn, &person)),
@@ -149,7 +179,8 @@ fn halt(turn: &mut Turn<'_>, person: &Person<'_>) -> Result<Granted, Refusal> {
     if deployment.is_final() {
         return Err(nothing_to_halt(&turn.track));
     }
-    if !deployment.is_manual_rollback() {
+    turn.track.asked = None;
+    if !deployment.is_manual_rollback() && !batch::is_scheduled(declared(turn)?) {
         stop(turn, &deployment.point);
     }
     let by = Some(person.by.to_owned());
@@ -191,14 +222,27 @@ fn retry(turn: &mut Turn<'_>, person: &Person<'_>) -> Result<Granted, Refusal> {
             "{version} is under way on {name} already"
         )));
     }
-    let best = admitted_newest(&turn.track, turn.inputs, spec);
-    let Some(best) = best.filter(|best| is_passed_over(&turn.track, spec, best.sequence)) else {
+    let failed = if spec.job.is_some() {
+        batch::failed(turn, spec)
+    } else {
+        failed_point(&turn.track, turn.inputs, spec)
+    };
+    let Some(best) = failed else {
         return Ok(Granted::Already(format!(
             "nothing on {name} waits to be tried again"
         )));
     };
     let_again(&mut turn.track, &best);
-    turn.asked = Some(person.trigger(TriggerKind::Retry));
+    let picked = admitted(&turn.track, turn.inputs, spec);
+    if !picked.is_some_and(|picked| picked.sequence == best.sequence) {
+        release::again(turn, &best, person);
+    }
+    let trigger = person.trigger(TriggerKind::Retry);
+    if spec.job.is_some() {
+        turn.begin(best.clone(), trigger);
+    } else {
+        turn.asked = Some(trigger);
+    }
     Ok(Granted::Changed(format!(
         "{} is tried again on {name}",
         best.version
@@ -219,11 +263,15 @@ fn rollback(
 ) -> Result<Granted, Refusal> {
     let spec = declared(turn)?;
     let name = turn.track.name.clone();
+    if spec.job.is_some() {
+        return Err(no_way_back(turn));
+    }
     if let Some(granted) = put_back_stable(turn, to, person) {
         return Ok(granted);
     }
     let destination = destination(turn, spec, to)?;
     let version = destination.version.clone();
+    pin::lets_go_to(turn, spec, &version)?;
     if under_way_to(&turn.track, &destination) {
         return Ok(Granted::Already(format!(
             "{name} goes back to {version} already"
@@ -238,6 +286,22 @@ fn rollback(
     // and a later failure goes back to it, whether or not every target can be brought back.
     turn.track.stable = Some(destination);
     Ok(Granted::Changed(format!("{name} goes back to {version}")))
+}
+
+/// What a job has done stays done.
+fn no_way_back(turn: &Turn<'_>) -> Refusal {
+    let TrackName {
+        service,
+        environment,
+    } = &turn.track.name;
+    Refusal {
+        message: format!(
+            "{service} is a job: running an older release of it does not undo what it did in {environment}"
+        ),
+        help: format!(
+            "make a release that undoes it: holdfast release create {service} --version V; to stop a run: holdfast halt {service} -e {environment}"
+        ),
+    }
 }
 
 /// While something new is being brought out, going back is what a failure would do.
@@ -268,6 +332,7 @@ fn put_back_stable(
         | Phase::Rejected
         | Phase::Superseded => return None,
     }
+    turn.track.asked = None;
     pass_over_failed(&mut turn.track, &current.point);
     stop(turn, &current.point);
     go_back(turn, person.did("rolled back"), Some(person.by.to_owned()));
@@ -353,6 +418,7 @@ fn leave(turn: &mut Turn<'_>, spec: &TrackSpec, to: &Point, person: &Person<'_>)
     let_again(&mut turn.track, to);
     // What a person went back from is proven no more, and no place to go back to.
     let track = &mut turn.track;
+    track.asked = None;
     track.proven.retain(|sequence| *sequence <= to.sequence);
     track
         .earlier

@@ -21,11 +21,13 @@ mod waiting;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use holdfast_protocol::api::deployment::{TargetCounts, Trigger, WaveCount};
+use holdfast_protocol::api::deployment::{TargetCounts, Trigger, TriggerKind, WaveCount};
 use holdfast_protocol::api::wait::Wait;
 use holdfast_protocol::name::TargetName;
 use holdfast_protocol::time::Timestamp;
 
+use crate::check;
+use crate::batch;
 use crate::compiled::TrackSpec;
 use crate::effect::{Effect, Record};
 use crate::input::{Declared, Inputs, Seen};
@@ -114,6 +116,12 @@ pub(crate) enum Next {
     Fail(String),
     /// The deployment has held.
     Prove,
+    /// The deployment is not let through: its point is passed over.
+    Reject(String),
+    /// The stable point is put back, and nothing is passed over.
+    GoBack(String),
+    /// What is stable does not hold any more: the one before is put back.
+    SendBack(String),
 }
 
 /// One step under way: the track as it becomes, and what is to be done.
@@ -127,6 +135,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) fresh: BTreeSet<TargetName>,
     /// Why a person wants what begins next.
     pub(crate) asked: Option<Trigger>,
+    /// When time alone could change what checks come to.
+    pub(crate) checks_wake_at: Option<Timestamp>,
     /// What targets are given, or lose, in this step.
     moves: BTreeMap<TargetName, Option<Point>>,
     /// What is kept and recorded.
@@ -145,6 +155,7 @@ impl<'a> Turn<'a> {
             track,
             fresh: BTreeSet::new(),
             asked: None,
+            checks_wake_at: None,
             moves: BTreeMap::new(),
             effects: Vec::new(),
             unsaved: false,
@@ -154,7 +165,11 @@ impl<'a> Turn<'a> {
 
     /// Converges and advances until nothing changes. `before` are the waits of the last step.
     pub(crate) fn run(mut self, before: &[Wait]) -> Outcome {
+        if let Some(spec) = spec(self.inputs) {
+            batch::note(&mut self.track, spec, self.now);
+        }
         for _ in 0..MOVES_MAX {
+            check::tend(&mut self);
             if let Some(next) = self.next_before_placing() {
                 self.take(next);
                 continue;
@@ -166,7 +181,10 @@ impl<'a> Turn<'a> {
                 | Next::Enter(..)
                 | Next::Note(..)
                 | Next::Fail(..)
-                | Next::Prove) => self.take(next),
+                | Next::Prove
+                | Next::Reject(..)
+                | Next::GoBack(..)
+                | Next::SendBack(..)) => self.take(next),
             }
         }
         // Only a fault of the engine gets here. The rest happens in the next step.
@@ -179,6 +197,9 @@ impl<'a> Turn<'a> {
     /// a phase that is left in the same step.
     fn next_before_placing(&self) -> Option<Next> {
         let spec = spec(self.inputs)?;
+        if let Some(next) = check::incident::send_back(self, spec) {
+            return Some(next);
+        }
         let current = self.track.current.as_ref();
         let Some(deployment) = current.filter(|current| !current.is_final()) else {
             return resting::begin(self);
@@ -227,6 +248,9 @@ impl<'a> Turn<'a> {
             Next::Note(phase) => self.note(phase),
             Next::Fail(reason) => rollback::fail(self, reason),
             Next::Prove => self.prove(),
+            Next::Reject(reason) => rollback::reject(self, reason, None),
+            Next::GoBack(reason) => rollback::go_back(self, reason, None),
+            Next::SendBack(reason) => rollback::send_back(self, &reason),
         }
     }
 
@@ -238,6 +262,8 @@ impl<'a> Turn<'a> {
             point.version, self.track.name
         );
         let by = trigger.by.clone();
+        let asked = self.track.asked.as_ref();
+        let hotfix = asked.is_some_and(|asked| asked.sequence == point.sequence && asked.hotfix);
         self.track.current = Some(Deployment {
             id: self.inputs.next_deployment,
             previous: self.track.stable.clone(),
@@ -247,7 +273,7 @@ impl<'a> Turn<'a> {
             reason: "waiting for its gates".to_owned(),
             started_at: self.now,
             finished_at: None,
-            hotfix: false,
+            hotfix,
             checks: Vec::new(),
             results: Vec::new(),
             approvals: Vec::new(),
@@ -256,6 +282,19 @@ impl<'a> Turn<'a> {
         self.begun = true;
         self.unsaved = true;
         self.record("deployment.started", message, by);
+    }
+
+    /// Turns a deployment of this release that waits into what a person asked for.
+    pub(crate) fn raise(&mut self, sequence: u64, trigger: &Trigger, hotfix: bool) {
+        let current = self.track.current.as_mut();
+        let waiting = current.filter(|current| {
+            current.phase == Phase::Waiting && current.point.sequence == sequence
+        });
+        if let Some(waiting) = waiting {
+            waiting.trigger = trigger.clone();
+            waiting.hotfix |= hotfix;
+            self.unsaved = true;
+        }
     }
 
     /// Whether a deployment may be made in this step.
@@ -288,6 +327,11 @@ impl<'a> Turn<'a> {
             deployment.point.version, self.track.name
         );
         deployment.reason = reason;
+        let came_to_its_end = phase_ends(deployment);
+        let sequence = deployment.point.sequence;
+        self.track
+            .asked
+            .take_if(|asked| came_to_its_end && asked.sequence == sequence);
         self.unsaved = true;
         self.record(kind, message, by);
     }
@@ -310,8 +354,26 @@ impl<'a> Turn<'a> {
         );
         let before = self.track.stable.take();
         remember(&mut self.track, &point, before);
+        self.track.sent_back = deployment_sent_back(&self.track);
         self.track.stable = Some(point);
+        check::incident::forget(self);
         self.enter(Phase::Stable, "deployment.stable", reason);
+    }
+
+    /// Notes that the current deployment differs from what is kept of it.
+    pub(crate) const fn unsaved(&mut self) {
+        self.unsaved = true;
+    }
+
+    /// Wants something done besides moving targets.
+    pub(crate) fn effect(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    /// Notes when time alone could change what a check comes to.
+    pub(crate) fn check_wakes(&mut self, at: Timestamp) {
+        let earlier = self.checks_wake_at.unwrap_or(at);
+        self.checks_wake_at = Some(earlier.min(at));
     }
 
     pub(crate) fn displace(&mut self, target: TargetName) {
@@ -355,6 +417,10 @@ impl<'a> Turn<'a> {
             // in a step.
             waits.wake(self.now.after(AGAIN));
         }
+        self.checks_wake_at.into_iter().for_each(|at| waits.wake(at));
+        if let Some(due) = batch::next_due(&self) {
+            waits.wake(due);
+        }
         let (waits, wake_at) = waits.finish(before, self.now);
         self.track.waits.clone_from(&waits);
         let effects = effects(self.moves, self.effects);
@@ -388,6 +454,12 @@ fn brings(deployment: &Deployment) -> bool {
     }
 }
 
+/// Whether a deployment is at its end, and not only replaced by one that brings the same in another
+/// way.
+fn phase_ends(deployment: &Deployment) -> bool {
+    deployment.is_final() && deployment.phase != Phase::Superseded
+}
+
 /// The specification in force, if the track is declared.
 pub(crate) const fn spec<'a>(inputs: &Inputs<'a>) -> Option<&'a TrackSpec> {
     match inputs.declared {
@@ -418,6 +490,12 @@ fn ready<'t>(turn: &'t Turn<'_>, point: &Point) -> Vec<&'t TargetName> {
         })
         .map(|(name, _)| name)
         .collect()
+}
+
+/// Whether a check is what brought the current deployment.
+fn deployment_sent_back(track: &Track) -> bool {
+    let kind = track.current.as_ref().map(|current| current.trigger.kind);
+    kind == Some(TriggerKind::Protection)
 }
 
 /// Notes what was stable before `point`, and that `point` is proven.

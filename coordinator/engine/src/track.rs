@@ -1,6 +1,7 @@
 //! Tracks and deployments: the state of the engine, as it is stored.
 
 pub mod check;
+pub mod kept;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -69,14 +70,42 @@ pub struct Track {
     /// How the checks that always hold do, for what is stable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub watched: Vec<CheckState>,
+    /// Whether a check that always has to hold has put back what is stable. It is not sent back by a
+    /// check once more.
+    #[serde(default)]
+    pub sent_back: bool,
     /// The target elected for a job that runs on one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub elected: Option<TargetName>,
+    /// What is remembered of a job; none for what runs for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<Batch>,
     /// The waits of the last step, so that each keeps its beginning.
     pub waits: Vec<Wait>,
     /// What each target is assigned. Stored row by row (see [`crate::effect::Effect`]), not here.
     #[serde(skip)]
     pub placements: BTreeMap<TargetName, Placement>,
+}
+
+/// What a track remembers of the job that runs on it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Batch {
+    /// Its schedule, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Scheduled>,
+}
+
+/// A schedule in force, and the newest run that was due by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Scheduled {
+    /// The schedule as people wrote it: another one starts from nothing.
+    pub window: String,
+    /// Since when it is in force here. What would have been due before is not made up for.
+    pub since: Timestamp,
+    /// When the newest run was due, whether or not it has begun.
+    pub due: Option<Timestamp>,
 }
 
 /// What one target is assigned on a track.
@@ -244,7 +273,9 @@ impl Track {
             pinned: None,
             asked: None,
             watched: Vec::new(),
+            sent_back: false,
             elected: None,
+            batch: None,
             waits: Vec::new(),
             placements: BTreeMap::new(),
         }
@@ -263,10 +294,14 @@ impl Point {
 }
 
 impl Deployment {
-    /// Whether a person asked for an earlier release. That is urgent: no gates, one wave, no soak.
+    /// Whether a person asked for an earlier release, or a check that always has to hold did. That is
+    /// urgent: no gates, one wave, no soak.
     #[must_use]
-    pub fn is_manual_rollback(&self) -> bool {
-        self.trigger.kind == TriggerKind::Rollback
+    pub const fn is_manual_rollback(&self) -> bool {
+        matches!(
+            self.trigger.kind,
+            TriggerKind::Rollback | TriggerKind::Protection
+        )
     }
 
     /// Whether it will never leave its phase.

@@ -203,6 +203,7 @@ mod tests {
             depends_on: depends_on.clone(),
             rollback: Rollback::Central,
             progress_deadline_ms: 0,
+            job: None,
         };
         TrackSpec {
             after,

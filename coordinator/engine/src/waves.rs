@@ -6,12 +6,14 @@
 //! leaves, or is away for longer than [`RETURN_GRACE`](crate::verify::RETURN_GRACE), gives it up. With
 //! `disconnected: skip` shares are of the targets that are here or may be back any moment, so that a
 //! wave always holds targets that can prove something; those that are away for longer converge when
-//! the deployment is stable.
+//! the deployment is stable. A target that its own site holds has no place: it converges when that ends.
 
 use holdfast_protocol::name::TargetName;
 use holdfast_protocol::time::Timestamp;
 
+use crate::batch;
 use crate::compiled::{Disconnected, Extent, Rollout, TrackSpec, Wave};
+use crate::gates::presence;
 use crate::input::{Seen, View};
 use crate::step::Turn;
 use crate::track::Deployment;
@@ -92,13 +94,17 @@ pub(crate) fn survey<'t>(
     since: Timestamp,
 ) -> Survey<'t> {
     let terms = Terms::of(rollout, deployment, since);
+    let terms = Terms {
+        progress_deadline: batch::patience(turn, terms.progress_deadline),
+        ..terms
+    };
     let connected = turn
         .inputs
         .targets
         .values()
         .filter(|view| view.connected)
         .count();
-    let waits_for_away = rollout.disconnected == Disconnected::Wait;
+    let waits_for_away = rollout.disconnected == Disconnected::Wait || batch::is_once(turn);
     let mut survey = Survey {
         holders: Vec::new(),
         candidates: Vec::new(),
@@ -111,9 +117,11 @@ pub(crate) fn survey<'t>(
         waits_for_away,
     };
     let everyone = waits_for_away || deployment.is_manual_rollback();
-    for (name, view) in &turn.inputs.targets {
+    let members = turn.inputs.targets.iter();
+    for (name, view) in members.filter(|(name, _)| batch::takes_part(turn, name)) {
         let placement = turn.track.placements.get(name);
-        match placement.filter(|placement| placement.point.is(&deployment.point)) {
+        let has = |placement: &&_| batch::has(turn, name, view, placement, &deployment.point);
+        match placement.filter(has) {
             Some(placement) => {
                 let ready = matches!(view.seen, Seen::Ready { .. });
                 let holder = Holder {
@@ -123,6 +131,7 @@ pub(crate) fn survey<'t>(
                 };
                 survey.hold(holder, ready && !turn.fresh.contains(name));
             }
+            None if presence::hold(view, turn.now).is_some() => {}
             None if view.connected || everyone => {
                 let rank = rank(rollout, view);
                 survey.consider((name, rank), view, placement.is_none());

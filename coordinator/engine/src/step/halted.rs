@@ -18,6 +18,8 @@ pub(super) fn explain(turn: &Turn<'_>, spec: &TrackSpec, deployment: &Deployment
     );
     let wait = waits.push(WaitKind::Failed, &deployment.point.version, message);
     by_command(wait, "retry", &turn.track.name);
-    by_command(wait, "rollback", &turn.track.name);
+    if spec.job.is_none() {
+        by_command(wait, "rollback", &turn.track.name);
+    }
     waits
 }

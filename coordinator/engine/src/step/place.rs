@@ -9,7 +9,9 @@
 use holdfast_protocol::name::TargetName;
 
 use super::Turn;
+use crate::batch;
 use crate::compiled::TrackSpec;
+use crate::gates::presence;
 use crate::input::{Declared, Seen, View};
 use crate::track::{Deployment, Phase, Placement, Point};
 use crate::verify::returning_until;
@@ -26,6 +28,7 @@ pub(super) fn converge(turn: &mut Turn<'_>) {
             displace_all(turn);
             // Declared again, it starts from nothing, through every gate.
             turn.track.stable = None;
+            (turn.track.asked, turn.track.pinned) = (None, None);
         }
         Declared::Removed { confirmed: false } => {}
     }
@@ -76,6 +79,7 @@ fn roll(
 ) {
     let (wave, since) = at;
     if starts(turn, deployment) {
+        batch::elect(turn);
         let survey = waves::survey(turn, &spec.rollout, deployment, since);
         if survey.failures().len() > spec.rollout.max_failures as usize {
             // It is about to end: nobody else is given it.
@@ -152,7 +156,10 @@ fn due(turn: &Turn<'_>, spec: &TrackSpec, rule: &Rule, stable: &Point) -> Vec<Ta
     let mut due = Vec::new();
     for (name, view) in &turn.inputs.targets {
         let placement = placements.get(name);
-        if placement.is_some_and(|placement| placement.point.is(stable)) {
+        let at_rest = matches!(rule, Rule::All);
+        let has_it = placement.is_some_and(|placement| placement.point.is(stable))
+            || !batch::gives_stable(turn, placement, at_rest);
+        if has_it || presence::hold(view, turn.now).is_some() {
             continue;
         }
         let Some(placement) = placement else {
@@ -199,6 +206,7 @@ fn flight(turn: &Turn<'_>, spec: &TrackSpec, stable: &Point) -> (usize, usize) {
         let fresh = turn.fresh.contains(*name);
         let settled = !fresh && matches!(view.seen, Seen::Ready { .. } | Seen::Failed { .. });
         let here = view.connected || returning_until(view, turn.now).is_some();
+        let here = here && presence::hold(view, turn.now).is_none();
         here && placement.is_some_and(|p| p.point.is(stable)) && !settled
     };
     let under_way = turn.inputs.targets.iter().filter(moving).count();

@@ -5,13 +5,15 @@ use holdfast_protocol::api::wait::WaitKind;
 use holdfast_protocol::name::TargetName;
 
 use super::{Next, Turn, goal};
+use crate::batch;
+use crate::check;
 use crate::compiled::TrackSpec;
-use crate::gates;
+use crate::gates::{self, presence};
 use crate::input::{Seen, View};
 use crate::track::{Phase, Point};
 use crate::verify::returning_until;
 use crate::wait::{self, Waits, by_command};
-use crate::wanted::{Rule, admitted_newest, is_passed_over, wanted};
+use crate::wanted::{Rule, failed_point, rule, supply, wanted};
 
 /// A deployment of what is wanted, unless that is what the track rests on.
 pub(super) fn begin(turn: &Turn<'_>) -> Option<Next> {
@@ -29,30 +31,41 @@ fn rests_on(turn: &Turn<'_>, point: &Point) -> bool {
 }
 
 fn trigger(turn: &Turn<'_>, point: &Point, rule: Rule) -> Trigger {
-    if let Some(asked) = &turn.asked {
-        return asked.clone();
+    let asked = turn.track.asked.as_ref().filter(|_| rule == Rule::Deploy);
+    if let Some(trigger) = turn.asked.as_ref().or(asked.map(|asked| &asked.trigger)) {
+        return trigger.clone();
     }
+    let pinned = turn.track.pinned.as_ref().filter(|_| rule == Rule::Pin);
     let stable = turn.track.stable.as_ref();
     let same_release = stable.is_some_and(|stable| stable.sequence == point.sequence);
+    let first_stage = turn.inputs.upstream.is_empty();
     let kind = match rule {
+        _ if point.run.is_some() => TriggerKind::Schedule,
         _ if same_release => TriggerKind::Configuration,
         Rule::Newest => TriggerKind::Release,
-        Rule::After => TriggerKind::Promotion,
+        Rule::Train if first_stage => TriggerKind::Release,
+        Rule::After | Rule::Train | Rule::Manual => TriggerKind::Promotion,
+        Rule::Follow => TriggerKind::Mirror,
+        Rule::Pin => TriggerKind::Pin,
+        Rule::Deploy => TriggerKind::Deploy,
         Rule::Rollback => TriggerKind::Rollback,
     };
+    let reason = pinned.map(|pinned| pinned.reason.clone());
     Trigger {
         kind,
-        by: None,
-        reason: None,
+        by: pinned.map(|pinned| pinned.by.clone()),
+        reason: reason.filter(|reason| !reason.is_empty()),
     }
 }
 
 /// Why the track is not further than it is, and which targets are not as far as the track.
 pub(super) fn explain(turn: &Turn<'_>, spec: &TrackSpec) -> Waits {
-    let mut waits = gates::supply(turn, spec);
+    let mut waits = supply::supply(turn, spec);
+    batch::explain(&mut waits, turn, spec);
     failed(&mut waits, turn, spec);
     // Nothing waits for it yet, and whoever asks why nothing new comes shall not have to guess.
     waits.join(gates::paused(turn));
+    check::incident::explain(&mut waits, turn, spec);
     outstanding(&mut waits, turn);
     waits
 }
@@ -60,12 +73,9 @@ pub(super) fn explain(turn: &Turn<'_>, spec: &TrackSpec) -> Waits {
 /// What the rules would bring, had it not failed here.
 fn failed(waits: &mut Waits, turn: &Turn<'_>, spec: &TrackSpec) {
     let track = &turn.track;
-    let Some(best) = admitted_newest(track, turn.inputs, spec) else {
+    let Some(best) = failed_point(track, turn.inputs, spec) else {
         return;
     };
-    if !is_passed_over(track, spec, best.sequence) || rests_on(turn, &best) {
-        return;
-    }
     let current = track
         .current
         .as_ref()
@@ -83,10 +93,15 @@ fn failed(waits: &mut Waits, turn: &Turn<'_>, spec: &TrackSpec) {
     };
     let wait = waits.push(WaitKind::Failed, &best.version, message);
     by_command(wait, "retry", &track.name);
-    wait.ends_by.push(format!(
-        "holdfast release create {} --version V",
-        track.name.service
-    ));
+    match rule(track, spec) {
+        Rule::Pin if track.pinned.is_some() => by_command(wait, "unpin", &track.name),
+        Rule::Newest | Rule::After | Rule::Train => wait.ends_by.push(format!(
+            "holdfast release create {} --version V",
+            track.name.service
+        )),
+        Rule::Manual => by_command(wait, "promote", &track.name),
+        Rule::Pin | Rule::Follow | Rule::Deploy | Rule::Rollback => {}
+    }
 }
 
 /// Targets that do not do yet what the track rests on.
@@ -95,14 +110,19 @@ fn outstanding(waits: &mut Waits, turn: &Turn<'_>) {
         return;
     };
     let (mut away, mut slow, mut failing, mut blocked) = (vec![], vec![], vec![], vec![]);
+    let mut held = vec![];
     for (name, view) in &turn.inputs.targets {
-        let has_it = turn
-            .track
-            .placements
-            .get(name)
-            .is_some_and(|p| p.point.is(goal));
+        let placement = turn.track.placements.get(name);
+        let has_it = placement.is_some_and(|p| batch::has(turn, name, view, p, goal));
+        if !has_it && batch::spares(turn, name) {
+            continue;
+        }
         if !has_it && let Some(until) = returning_until(view, turn.now) {
             waits.wake(until);
+        }
+        if !has_it && presence::hold(view, turn.now).is_some() {
+            held.push((name, view));
+            continue;
         }
         match placed(turn, name, view) {
             Seen::Ready { .. } if has_it => {}
@@ -116,6 +136,7 @@ fn outstanding(waits: &mut Waits, turn: &Turn<'_>) {
         }
     }
     let version = &goal.version;
+    presence::held(waits, held, turn.now);
     say_away(waits, version, &away);
     say(waits, WaitKind::Target, "targets", version, &slow);
     say(waits, WaitKind::Failed, "targets", version, &failing);

@@ -1,6 +1,8 @@
 //! What can happen to a world, as a line of a script: printed and read back, so that a failing random
 //! history is a scenario.
 
+mod gate;
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -9,6 +11,8 @@ use holdfast_engine::steer::Wish;
 use holdfast_engine::track::TrackName;
 use holdfast_protocol::name::{EnvironmentName, ServiceName, TargetName, Version};
 use holdfast_protocol::time::{friendly, millis, parse_span};
+
+pub(crate) use gate::Gate;
 
 /// One thing that happens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +26,11 @@ pub(crate) enum Event {
     Service {
         name: ServiceName,
         depends_on: Vec<ServiceName>,
+    },
+    /// A service that is declared from now on runs to completion, with these `key=value` words.
+    Job {
+        name: ServiceName,
+        settings: Vec<(String, String)>,
     },
     /// A release is made.
     Release {
@@ -63,6 +72,8 @@ pub(crate) enum Event {
     },
     /// A person's wish.
     Wish { track: TrackName, wish: Wish },
+    /// Something about checks, policies, freezes, approvals, targets that are held.
+    Gate(Gate),
     /// A track is declared no more.
     Remove { track: TrackName },
     /// A person confirms it.
@@ -91,6 +102,12 @@ impl fmt::Display for Event {
                 depends_on
                     .iter()
                     .try_for_each(|service| write!(f, " {service}"))
+            }
+            Self::Job { name, settings } => {
+                write!(f, "job {name}")?;
+                settings
+                    .iter()
+                    .try_for_each(|(key, value)| write!(f, " {key}={value}"))
             }
             Self::Release { service, version } => write!(f, "release {service} {version}"),
             Self::Bad {
@@ -122,10 +139,25 @@ impl fmt::Display for Event {
                 Wish::Rollback { to: None } => write!(f, "rollback {track}"),
                 Wish::Rollback { to: Some(version) } => write!(f, "rollback {track} {version}"),
                 Wish::Retry => write!(f, "retry {track}"),
+                Wish::Deploy {
+                    version,
+                    hotfix: false,
+                } => write!(f, "deploy {track} {version}"),
+                Wish::Deploy {
+                    version,
+                    hotfix: true,
+                } => write!(f, "hotfix {track} {version}"),
+                Wish::Promote { version: None } => write!(f, "promote {track}"),
+                Wish::Promote {
+                    version: Some(version),
+                } => write!(f, "promote {track} {version}"),
+                Wish::Pin { version } => write!(f, "pin {track} {version}"),
+                Wish::Unpin => write!(f, "unpin {track}"),
                 Wish::Halt => write!(f, "halt {track}"),
                 Wish::Pause => write!(f, "pause {track}"),
                 Wish::Resume => write!(f, "resume {track}"),
             },
+            Self::Gate(gate) => gate.fmt(f),
             Self::Remove { track } => write!(f, "remove {track}"),
             Self::Confirm { track } => write!(f, "confirm {track}"),
             Self::Declare { track } => write!(f, "declare {track}"),
@@ -151,6 +183,9 @@ fn parse(verb: &str, rest: &[&str]) -> Result<Event, String> {
         let track = track(word(rest, 0)?)?;
         return Ok(Event::Wish { track, wish });
     }
+    if let Some(gate) = Gate::parse(verb, rest)? {
+        return Ok(Event::Gate(gate));
+    }
     let there = || track(word(rest, 0)?);
     Ok(match verb {
         "environment" => Event::Environment {
@@ -163,6 +198,10 @@ fn parse(verb: &str, rest: &[&str]) -> Result<Event, String> {
                 .iter()
                 .map(|text| name(text))
                 .collect::<Result<_, _>>()?,
+        },
+        "job" => Event::Job {
+            name: name(word(rest, 0)?)?,
+            settings: settings(&rest[1..])?,
         },
         "release" => Event::Release {
             service: name(word(rest, 0)?)?,
@@ -223,6 +262,18 @@ fn wish(verb: &str, rest: &[&str]) -> Result<Option<Wish>, String> {
             Wish::Rollback { to }
         }
         "retry" => Wish::Retry,
+        "deploy" | "hotfix" => Wish::Deploy {
+            version: name(word(rest, 1)?)?,
+            hotfix: verb == "hotfix",
+        },
+        "promote" => {
+            let version = rest.get(1).map(|text| name(text)).transpose()?;
+            Wish::Promote { version }
+        }
+        "pin" => Wish::Pin {
+            version: name(word(rest, 1)?)?,
+        },
+        "unpin" => Wish::Unpin,
         "halt" => Wish::Halt,
         "pause" => Wish::Pause,
         "resume" => Wish::Resume,

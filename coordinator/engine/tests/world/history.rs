@@ -70,7 +70,9 @@ pub(crate) fn is_about(event: &Event, service: &ServiceName) -> bool {
         | Event::Confirm { track }
         | Event::Declare { track } => track.service == *service,
         Event::Environment { .. }
+        | Event::Gate(_)
         | Event::Service { .. }
+        | Event::Job { .. }
         | Event::Join { .. }
         | Event::Leave { .. }
         | Event::Connect { .. }

@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use holdfast_engine::compiled::TrackSpec;
-use holdfast_engine::input::{Declared, Dependency, Inputs, ReleaseRef, Seen, Upstream, View};
+use holdfast_engine::compiled::protection::Guard;
+use holdfast_engine::input::{
+    Declared, Dependency, Elsewhere, Freeze, Inputs, ReleaseRef, Seen, Upstream, View,
+};
 use holdfast_engine::track::{Track, TrackName};
-use holdfast_protocol::name::TargetName;
+use holdfast_protocol::name::{EnvironmentName, ServiceName, TargetName};
 
 use super::World;
 
@@ -30,13 +33,20 @@ impl World {
                 View {
                     connected,
                     seen,
+                    labels: Arc::clone(&target.labels),
+                    held: target.held.clone(),
                     ..View::connected(since)
                 },
             );
         }
         let spec = self.compiled.tracks.get(name).cloned();
+        let meant = |freeze: &&Freeze| {
+            let here = freeze.environment.as_ref();
+            here.is_none_or(|environment| *environment == name.environment)
+        };
         Parts {
             spec,
+            freezes: self.freezes.iter().filter(meant).cloned().collect(),
             targets,
             tracks: self.tracks.clone(),
             releases: self
@@ -53,6 +63,7 @@ pub(crate) struct Parts {
     pub(super) spec: Option<Arc<TrackSpec>>,
     pub(super) targets: BTreeMap<TargetName, View>,
     tracks: BTreeMap<TrackName, Track>,
+    freezes: Vec<Freeze>,
     releases: Vec<ReleaseRef>,
 }
 
@@ -73,15 +84,7 @@ impl Parts {
                 environment: name.environment.clone(),
             };
             let track = self.tracks.get(&name);
-            Dependency {
-                service,
-                stable: track
-                    .and_then(|track| track.stable.as_ref())
-                    .map(|point| &point.version),
-                phase: track
-                    .and_then(|track| track.current.as_ref())
-                    .map(|d| d.phase.name()),
-            }
+            Dependency::of(service, track)
         };
         let confirmed = world.removed.get(name) == Some(&true);
         Inputs {
@@ -89,15 +92,30 @@ impl Parts {
             revision: world.revision,
             releases: &self.releases,
             upstream: spec
-                .map(|spec| spec.after.iter().map(upstream).collect())
+                .map(|spec| spec.upstream().map(upstream).collect())
                 .unwrap_or_default(),
             dependencies: spec
                 .map(|spec| spec.depends_on.iter().map(dependency).collect())
                 .unwrap_or_default(),
             targets: self.targets.clone(),
             next_deployment: world.last_deployment + 1,
-            freezes: &[],
-            elsewhere: Vec::new(),
+            freezes: &self.freezes,
+            elsewhere: spec.map(|spec| self.elsewhere(spec)).unwrap_or_default(),
         }
+    }
+
+    fn elsewhere<'p>(&'p self, spec: &'p TrackSpec) -> Vec<Elsewhere<'p>> {
+        let asked = |guard: &'p Guard| guard.protection.check.stable_elsewhere(&spec.name);
+        let there = spec.guards.iter().filter_map(asked);
+        let track = |(service, environment): (&ServiceName, &EnvironmentName)| {
+            let (service, environment) = (service.clone(), environment.clone());
+            self.tracks.get(&TrackName {
+                service,
+                environment,
+            })
+        };
+        there
+            .map(|of| Elsewhere::of(of, track(of)))
+            .collect()
     }
 }

@@ -4,25 +4,31 @@
 mod agent;
 mod drive;
 mod inputs;
+mod people;
 mod shape;
 mod tell;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use holdfast_engine::compiled::{Compiled, Configuration, Rollout, TrackSpec};
-use holdfast_engine::input::{Inputs, ReleaseRef, Seen};
+use holdfast_engine::compiled::{Compiled, Configuration, Job, Rollout, TrackSpec};
+use holdfast_engine::effect::Ask;
+use holdfast_engine::input::{Freeze, Held, Inputs, ReleaseRef, Seen};
 use holdfast_engine::steer::Wish;
 use holdfast_engine::step::Outcome;
+use holdfast_engine::track::check::CheckResult;
 use holdfast_engine::track::{Point, Track, TrackName};
 use holdfast_engine::wake::{Change, Index};
 use holdfast_protocol::digest::Digest;
-use holdfast_protocol::name::{EnvironmentName, ServiceName, TargetName, Version};
+use holdfast_protocol::name::{
+    EnvironmentName, ProtectionName, ServiceName, TargetName, Version,
+};
+use holdfast_protocol::observed::Labels;
 use holdfast_protocol::time::Timestamp;
 use holdfast_protocol::workload::Rollback;
 
 use super::event::Event;
-use shape::shape;
+use shape::{job, shape};
 
 /// Most steps that one event may lead to. A world of this size never needs as many.
 pub(crate) const STEPS_MAX: usize = 5_000;
@@ -33,6 +39,8 @@ pub(crate) struct World {
     pub(crate) now: Timestamp,
     pub(crate) environments: BTreeMap<EnvironmentName, Shape>,
     pub(crate) services: BTreeMap<ServiceName, Vec<ServiceName>>,
+    /// The services that run to completion.
+    pub(crate) jobs: BTreeMap<ServiceName, Job>,
     pub(crate) compiled: Compiled,
     pub(crate) index: Index,
     /// Tracks that are declared no more, and whether that was confirmed.
@@ -44,6 +52,14 @@ pub(crate) struct World {
     pub(crate) wakes: BTreeMap<TrackName, Timestamp>,
     pub(crate) revision: u64,
     pub(crate) last_deployment: u64,
+    /// What checks answer; those that are not here do not.
+    pub(crate) answers: BTreeMap<ProtectionName, (CheckResult, String)>,
+    /// What was asked and not answered yet.
+    pub(crate) asks: Vec<(TrackName, Ask)>,
+    /// What people have frozen.
+    pub(crate) freezes: Vec<Freeze>,
+    /// What authors will say of their releases.
+    pub(crate) about: BTreeMap<(ServiceName, Version), BTreeMap<String, String>>,
     /// What was decided since the last event, for people.
     pub(crate) said: Vec<String>,
     /// Who looks at every step.
@@ -75,6 +91,8 @@ pub(crate) type Watch = Arc<std::sync::Mutex<dyn FnMut(&Stepped<'_>) -> Result<(
 pub(crate) struct Shape {
     pub(crate) after: Vec<EnvironmentName>,
     pub(crate) rollout: Rollout,
+    /// Of which guards, requirements, windows and rules are those of every track.
+    pub(crate) gates: TrackSpec,
 }
 
 /// A target with its agent.
@@ -83,6 +101,8 @@ pub(crate) struct Target {
     pub(crate) environment: EnvironmentName,
     pub(crate) connected: bool,
     pub(crate) since: Timestamp,
+    pub(crate) labels: Arc<Labels>,
+    pub(crate) held: Option<Held>,
     /// What its agent last reported of each service.
     pub(crate) runs: BTreeMap<ServiceName, (Point, Seen)>,
 }
@@ -93,6 +113,7 @@ impl World {
             now: Timestamp::from_millis(START_MILLIS),
             environments: BTreeMap::new(),
             services: BTreeMap::new(),
+            jobs: BTreeMap::new(),
             compiled: Compiled::default(),
             index: Index::default(),
             removed: BTreeMap::new(),
@@ -103,6 +124,10 @@ impl World {
             wakes: BTreeMap::new(),
             revision: 0,
             last_deployment: 0,
+            answers: BTreeMap::new(),
+            asks: Vec::new(),
+            freezes: Vec::new(),
+            about: BTreeMap::new(),
             said: Vec::new(),
             watch: None,
             objection: None,
@@ -124,6 +149,9 @@ impl World {
                 self.environments.insert(name.clone(), shape(settings));
             }
             Event::Service { name, depends_on } => self.declare_service(name, depends_on),
+            Event::Job { name, settings } => {
+                self.jobs.insert(name.clone(), job(settings));
+            }
             Event::Release { service, version } => self.release(service, version),
             Event::Bad {
                 service,
@@ -154,6 +182,7 @@ impl World {
             Event::Settle { millis } => self.pass(*millis, true),
             Event::Break { target, service } => self.break_down(target, service),
             Event::Wish { track, wish } => self.wish(track, wish),
+            Event::Gate(gate) => self.gate(gate),
             Event::Remove { track } => self.remove(track),
             Event::Confirm { track } => {
                 if let Some(confirmed) = self.removed.get_mut(track) {
@@ -199,10 +228,19 @@ impl World {
             depends_on: depends_on.clone(),
             rollback: Rollback::Central,
             progress_deadline_ms: 0,
+            job: None,
         };
         TrackSpec {
             after: shape.after.clone(),
             rollout: shape.rollout.clone(),
+            promotion: shape.gates.promotion,
+            follow: shape.gates.follow.clone(),
+            pin: shape.gates.pin.clone(),
+            admits: shape.gates.admits.clone(),
+            job: self.jobs.get(&name.service).cloned(),
+            windows: shape.gates.windows.clone(),
+            guards: shape.gates.guards.clone(),
+            requirements: shape.gates.requirements.clone(),
             digest: Digest::of(format!("{name} {number}").as_bytes()),
             ..TrackSpec::plain(name.clone(), configuration)
         }
@@ -223,7 +261,12 @@ impl World {
             return;
         }
         let sequence = releases.len() as u64 + 1;
-        releases.push(ReleaseRef::bare(version.clone(), sequence));
+        let about = self.release_about(service, version, sequence);
+        let releases = self.releases.entry(service.clone()).or_default();
+        releases.push(ReleaseRef {
+            about,
+            ..ReleaseRef::bare(version.clone(), sequence)
+        });
         self.touch(Change::Release(service));
     }
 
@@ -269,6 +312,8 @@ impl World {
                     environment,
                     connected,
                     since,
+                    labels: Arc::default(),
+                    held: None,
                     runs,
                 },
             );

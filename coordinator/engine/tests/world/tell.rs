@@ -41,9 +41,11 @@ pub(super) fn effect_text(name: &TrackName, effect: &Effect) -> Option<String> {
             } else {
                 format!(" with configuration {}", point.configuration.short())
             };
+            let run = point.run.map(|run| format!(", the run of {run}"));
             Some(format!(
-                "{name} places {} on {target}{configuration}",
-                point.version
+                "{name} places {} on {target}{configuration}{}",
+                point.version,
+                run.unwrap_or_default()
             ))
         }
         Effect::Displace { target } => Some(format!("{name} displaces {target}")),
