@@ -9,6 +9,7 @@ use holdfast_protocol::name::TargetName;
 use holdfast_protocol::time::{Timestamp, friendly};
 
 use crate::compiled::Rollout;
+use crate::gates::presence;
 use crate::input::{Seen, View};
 use crate::step::Turn;
 use crate::track::{Deployment, Placement};
@@ -97,6 +98,14 @@ pub(crate) fn standing(
             message: message.clone(),
         },
         _ if !view.connected => away(view, turn.now),
+        Seen::Failed { .. } | Seen::Progressing { .. } | Seen::Unknown
+            if presence::hold(view, turn.now).is_some() =>
+        {
+            // It may not begin before its site lets it: as little to be waited for as one far away.
+            Standing::Away {
+                returning_until: None,
+            }
+        }
         Seen::Ready { since } => settling(since.after(terms.min_ready), turn.now),
         Seen::Failed { message } => under_way(message, until, turn.now, terms),
         Seen::Progressing { message } => under_way(message, until, turn.now, terms),

@@ -263,7 +263,7 @@ fn never_worse(failed: &mut BTreeSet<(u64, String)>, stepped: &Stepped<'_>) -> R
     let current = outcome.track.current.as_ref();
     let manual = current.filter(|current| current.is_manual_rollback());
     match wish {
-        Some(Wish::Retry) => {
+        Some(Wish::Retry | Wish::Deploy { .. } | Wish::Promote { .. }) => {
             failed
                 .retain(|point| Some(point) != current.map(|current| key(&current.point)).as_ref());
         }
@@ -278,7 +278,7 @@ fn never_worse(failed: &mut BTreeSet<(u64, String)>, stepped: &Stepped<'_>) -> R
                 failed.remove(&key(&manual.point));
             }
         }
-        Some(Wish::Halt | Wish::Pause | Wish::Resume) | None => {}
+        Some(Wish::Halt | Wish::Pause | Wish::Resume | Wish::Pin { .. } | Wish::Unpin) | None => {}
     }
     for effect in &outcome.effects {
         if let Effect::Place { target, point } = effect {

@@ -3,7 +3,8 @@
 //! *Expected flow:* place, wait until every target of the wave is done, hold for the soak, next wave.
 //! The last wave's soak is `Verifying`. A wave that reaches nobody new is left out, with its soak.
 //! *Guarantees:* only between waves does a newer deployment interrupt; a pause stops the next
-//! placement, not the judgement. *Assumptions:* [`place`](super::place) has given the wave's targets
+//! placement, not the judgement; a freeze, a window that closes under `hold`, and too many targets away
+//! stop the next wave, and nothing of the one under way. *Assumptions:* [`place`](super::place) has given the wave's targets
 //! the point as far as it may.
 
 use holdfast_protocol::api::wait::WaitKind;
@@ -12,8 +13,9 @@ use holdfast_protocol::time::{Timestamp, friendly};
 use super::place::starts;
 use super::waiting::overtaken;
 use super::{Next, Turn};
+use crate::check;
 use crate::compiled::TrackSpec;
-use crate::gates;
+use crate::gates::{self, presence};
 use crate::track::{Deployment, Phase};
 use crate::verify::Standing;
 use crate::wait::{self, Waits, by_command};
@@ -31,9 +33,16 @@ pub(super) fn next(turn: &Turn<'_>, spec: &TrackSpec, at: At) -> Next {
     if let Some(reason) = failure(turn, spec, &survey) {
         return Next::Fail(reason);
     }
+    if let Some(reason) = check::failure(turn, spec, deployment) {
+        return Next::Fail(reason);
+    }
+    if let Some(reason) = gates::calendar::over(turn, spec, deployment) {
+        return Next::GoBack(reason);
+    }
     let mut next = judge(turn, spec, deployment, &survey, at);
     if let Next::Stay(waits) = &mut next {
         survey.next_changes().for_each(|at| waits.wake(at));
+        gates::calendar::closes(waits, turn, spec);
     }
     next
 }
@@ -56,6 +65,10 @@ fn judge(
         && survey.holders.is_empty()
         && let Some(next_wave) = survey.next_wave(waves, wave)
     {
+        let waits = gates::before_wave(turn, spec, deployment);
+        if !waits.is_empty() {
+            return Next::Stay(waits);
+        }
         return enter_wave(turn, spec, deployment, next_wave);
     }
     let note = |since, holding_since| {
@@ -84,7 +97,8 @@ fn judge(
     }
 }
 
-/// After a wave that holds: the next one, once it has held for the soak and nobody paused it.
+/// After a wave that holds: the next one, once it has held for the soak, its checks have passed and
+/// nobody stops it.
 fn proceed(
     turn: &Turn<'_>,
     spec: &TrackSpec,
@@ -97,6 +111,8 @@ fn proceed(
     if turn.now < until {
         waits.join(soak(turn, spec, until, &format!("wave {}", wave + 1)));
     }
+    check::unproven(&mut waits, turn, spec, deployment);
+    waits.join(gates::before_wave(turn, spec, deployment));
     if !starts(turn, deployment) {
         waits.join(gates::paused(turn));
     }
@@ -263,6 +279,11 @@ fn held_back(waits: &mut Waits, turn: &Turn<'_>, spec: &TrackSpec, survey: &Surv
             .push("unavailable targets becoming ready".to_owned());
         by_command(wait, "halt", &turn.track.name);
     }
+    let without = turn.inputs.targets.iter().filter(|(name, _)| {
+        let placement = turn.track.placements.get(*name);
+        !placement.is_some_and(|placement| placement.point.is(&deployment.point))
+    });
+    presence::held(waits, without, turn.now);
     if waits.is_empty() {
         let message = format!("no target of {environment} is connected that could prove it");
         let wait = waits.push(WaitKind::Target, environment, message);

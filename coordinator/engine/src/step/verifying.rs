@@ -5,6 +5,7 @@ use holdfast_protocol::time::Timestamp;
 
 use super::rolling::{describe, failure, soak, under_way};
 use super::{Next, Turn};
+use crate::check;
 use crate::compiled::TrackSpec;
 use crate::track::{Deployment, Phase};
 use crate::wait::Waits;
@@ -22,6 +23,9 @@ pub(super) fn next(
     };
     let survey = waves::survey(turn, &spec.rollout, deployment, since);
     if let Some(reason) = failure(turn, spec, &survey) {
+        return Next::Fail(reason);
+    }
+    if let Some(reason) = check::failure(turn, spec, deployment) {
         return Next::Fail(reason);
     }
     let proving = survey.any_done();
@@ -56,15 +60,27 @@ fn judge(
     match end {
         Some(_) if !holds => note(turn.now, None),
         None if holds && proving => note(since, Some(turn.now)),
-        Some(end) if proving && turn.now >= end => Next::Prove,
+        Some(end) if proving && turn.now >= end => prove(turn, spec, deployment),
         Some(end) if turn.now < end => {
             let mut waits = soak(turn, spec, end, deployment.point.version.as_str());
+            check::unproven(&mut waits, turn, spec, deployment);
             if !proving {
                 waits.join(under_way(turn, spec, survey, u32::MAX));
             }
             Next::Stay(waits)
         }
         Some(_) | None => Next::Stay(under_way(turn, spec, survey, u32::MAX)),
+    }
+}
+
+/// `Stable`, unless a check has not passed yet.
+fn prove(turn: &Turn<'_>, spec: &TrackSpec, deployment: &Deployment) -> Next {
+    let mut waits = Waits::default();
+    check::unproven(&mut waits, turn, spec, deployment);
+    if waits.is_empty() {
+        Next::Prove
+    } else {
+        Next::Stay(waits)
     }
 }
 

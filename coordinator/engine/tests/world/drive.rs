@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use holdfast_engine::effect::Effect;
+use holdfast_engine::effect::{Ask, Effect};
 use holdfast_engine::input::{Inputs, Seen};
-use holdfast_engine::steer::{Wish, steer};
+use holdfast_engine::steer::{Refusal, Wish, steer};
 use holdfast_engine::step::{Outcome, step};
+use holdfast_engine::track::kept::same_wait;
 use holdfast_engine::track::{Track, TrackName};
 use holdfast_engine::wake::Change;
+use holdfast_protocol::api::wait::{Wait, WaitKind};
 use holdfast_protocol::name::TargetName;
 
 use super::tell::{effect_text, placed, wait_text};
@@ -20,7 +22,11 @@ impl World {
         };
         let parts = self.parts(name);
         let inputs = parts.inputs(self, name);
-        match steer(&track, wish, "alice", "", &inputs, self.now) {
+        let reason = match wish {
+            Wish::Deploy { hotfix: true, .. } => "it is on fire",
+            _ => "",
+        };
+        match steer(&track, wish, "alice", reason, &inputs, self.now) {
             Ok(steered) => {
                 self.watched(&track, &inputs, &steered.outcome, Some(wish));
                 let changed = if steered.changed { "" } else { " (already so)" };
@@ -29,12 +35,7 @@ impl World {
                 self.commit(name, steered.outcome);
                 self.move_track(name);
             }
-            Err(refusal) => {
-                self.said.push(format!(
-                    "{name}: refused: {}; {}",
-                    refusal.message, refusal.help
-                ));
-            }
+            Err(refusal) => self.said.push(refused(name, &refusal)),
         }
     }
 
@@ -76,6 +77,7 @@ impl World {
             *track = stored;
         }
         self.wakes.clear();
+        self.ask_again();
         let now = self.now;
         let mut back = Vec::new();
         for (name, target) in &mut self.targets {
@@ -121,10 +123,11 @@ impl World {
 
     pub(super) fn settle_tracks(&mut self) {
         for _ in 0..STEPS_MAX {
-            let Some((_, name)) = self.moved.pop_first() else {
+            if let Some((_, name)) = self.moved.pop_first() {
+                self.step(&name);
+            } else if !self.answer_one() {
                 return;
-            };
-            self.step(&name);
+            }
         }
         self.object("tracks kept moving each other");
     }
@@ -205,7 +208,13 @@ impl World {
             (track.stable.clone(), track.proven.clone(), current)
         };
         let progress = seen_by_others(before) != seen_by_others(&outcome.track);
-        if before.waits != outcome.waits {
+        let same = before.waits.len() == outcome.waits.len()
+            && before
+                .waits
+                .iter()
+                .zip(&outcome.waits)
+                .all(|(before, after)| same_said(before, after));
+        if !same {
             for wait in &outcome.waits {
                 self.said
                     .push(format!("{name} waits: {}", wait_text(wait, self.now)));
@@ -217,6 +226,13 @@ impl World {
         for effect in &outcome.effects {
             if let Effect::Save(deployment) = effect {
                 self.last_deployment = self.last_deployment.max(deployment.id);
+            }
+            if let Effect::Check(ask) = effect {
+                let same = |(track, old): &(TrackName, Ask)| {
+                    track == name && old.guard == ask.guard && old.when == ask.when
+                };
+                self.asks.retain(|old| !same(old));
+                self.asks.push((name.clone(), ask.clone()));
             }
             self.said.extend(effect_text(name, effect));
         }
@@ -235,4 +251,15 @@ impl World {
             self.wakes.remove(name);
         }
     }
+}
+
+/// A refusal as one line.
+pub(super) fn refused(name: &TrackName, refusal: &Refusal) -> String {
+    format!("{name}: refused: {}; {}", refusal.message, refusal.help)
+}
+
+/// Whether two waits say the same. When a check is asked next changes all the time.
+fn same_said(before: &Wait, after: &Wait) -> bool {
+    let asked = before.kind == WaitKind::Protection && before.subject != "soak";
+    before == after || asked && same_wait(before, after)
 }

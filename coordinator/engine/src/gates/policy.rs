@@ -1,0 +1,58 @@
+//! What policies require of a release.
+//!
+//! What is violated ends the deployment: no waiting makes it good. What cannot be judged stands: a rule
+//! that says nothing must not let anything through.
+
+use holdfast_protocol::api::wait::WaitKind;
+use serde_json::Value;
+
+use crate::check::subject;
+use crate::compiled::{Requirement, TrackSpec};
+use crate::step::Turn;
+use crate::track::Point;
+use crate::wait::Waits;
+
+/// Why policies forbid `point`, if they do.
+pub(crate) fn forbids(turn: &Turn<'_>, spec: &TrackSpec, point: &Point) -> Option<String> {
+    let forbids = |(requirement, holds): (&Requirement, Result<bool, String>)| {
+        (holds == Ok(false)).then(|| {
+            let policy = &requirement.policy.name;
+            format!("forbidden by policy {policy}: {}", requirement.message)
+        })
+    };
+    let reasons: Vec<String> = judged(turn, spec, point).filter_map(forbids).collect();
+    (!reasons.is_empty()).then(|| reasons.join("; "))
+}
+
+/// Stands where a requirement cannot be judged.
+pub(super) fn unjudged(waits: &mut Waits, turn: &Turn<'_>, spec: &TrackSpec, point: &Point) {
+    for (requirement, holds) in judged(turn, spec, point) {
+        if let Err(problem) = holds {
+            let policy = &requirement.policy;
+            let message = format!(
+                "policy {} could not be judged ({}): {problem}",
+                policy.name,
+                requirement.expression.text()
+            );
+            let wait = waits.push(WaitKind::Policy, &policy.name, message);
+            wait.ends_by.push(format!(
+                "holdfast apply --set {} with an expression that can be",
+                policy.set
+            ));
+        }
+    }
+}
+
+fn judged<'s>(
+    turn: &Turn<'_>,
+    spec: &'s TrackSpec,
+    point: &Point,
+) -> impl Iterator<Item = (&'s Requirement, Result<bool, String>)> {
+    let values = if spec.requirements.is_empty() {
+        Value::Null
+    } else {
+        subject(turn, spec, point)
+    };
+    let requirements = spec.requirements.iter();
+    requirements.map(move |requirement| (requirement, requirement.expression.holds(&values)))
+}
