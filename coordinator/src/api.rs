@@ -16,6 +16,7 @@ pub mod event;
 pub mod ever;
 pub mod health;
 pub mod idempotency;
+pub mod judge;
 pub mod limits;
 pub mod log;
 pub mod page;
@@ -24,6 +25,7 @@ pub mod release;
 pub mod role;
 pub mod serve;
 pub mod service;
+pub mod simulate;
 pub mod status;
 pub mod target;
 pub mod token;
@@ -185,6 +187,7 @@ fn answered() -> OpenApiRouter<App> {
             OpenApiRouter::new()
                 .routes(routes!(apply::apply))
                 .routes(routes!(apply::plan))
+                .routes(routes!(simulate::simulate))
                 .layer(DefaultBodyLimit::max(apply::REQUEST_MAX_BYTES)),
         )
         .routes(routes!(apply::set))
@@ -204,6 +207,7 @@ fn answered() -> OpenApiRouter<App> {
         .routes(routes!(deployment::list))
         .routes(routes!(deployment::one))
         .routes(routes!(deployment::history))
+        .routes(routes!(judge::judge))
         .routes(routes!(compare::diff))
         .routes(routes!(ever::ever))
         .routes(routes!(status::status))

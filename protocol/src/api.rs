@@ -8,6 +8,7 @@
 //! | `GET /v1/whoami` | | [`access::Whoami`] |
 //! | `POST /v1/apply` | [`apply::ApplyRequest`] | [`apply::Applied`] |
 //! | `POST /v1/plan` | [`apply::ApplyRequest`] | [`apply::Plan`] |
+//! | `POST /v1/simulate` | [`simulate::Simulation`] | [`simulate::Timeline`] |
 //! | `POST /v1/revisions/{number}/confirm` | [`steer::Steer`] | [`steer::Steered`] |
 //! | `GET /v1/sets/{name}` | | [`apply::InputSet`] |
 //! | `GET /v1/revisions` | | items of [`apply::Revision`] |
@@ -21,6 +22,7 @@
 //! | `POST /v1/services/{name}/releases` | [`release::NewRelease`] | [`release::Release`] |
 //! | `GET /v1/releases?service=` | | items of [`release::Release`] |
 //! | `GET /v1/deployments[/{id}]?service=&environment=` | | items of [`deployment::Deployment`] |
+//! | `POST /v1/deployments/{id}/{verb}` | [`steer::Judgement`] | [`steer::Steered`] |
 //! | `GET /v1/history?service=&environment=` | | items of [`deployment::Deployment`], oldest first |
 //! | `GET /v1/status?service=&environment=` | | items of [`status::Status`] |
 //! | `GET /v1/why?service=&environment=` | | items of [`why::Reason`] |
@@ -41,7 +43,8 @@
 //! | `GET, DELETE /v1/roles/{name}` | | [`role::Role`] |
 //! | `GET /v1/ca` | | [`access::CaStatus`] |
 //!
-//! `verb` is one of `rollback retry halt pause resume`.
+//! `verb` of a track is one of `deploy promote pin unpin rollback retry halt pause resume`, of a
+//! deployment one of `approve reject skip repeat`.
 
 pub mod access;
 pub mod apply;

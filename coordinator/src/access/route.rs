@@ -58,6 +58,7 @@ pub const RULES: &[(&str, &str, Rule)] = &[
     ("GET", "/v1/whoami", Known),
     ("POST", "/v1/apply", Needs(Apply, Inside)),
     ("POST", "/v1/plan", LOOK),
+    ("POST", "/v1/simulate", LOOK),
     ("GET", "/v1/sets/{name}", LOOK),
     ("GET", "/v1/revisions", LOOK),
     (
@@ -96,6 +97,7 @@ pub const RULES: &[(&str, &str, Rule)] = &[
     ),
     ("GET", "/v1/deployments", LOOK),
     ("GET", "/v1/deployments/{id}", LOOK),
+    ("POST", "/v1/deployments/{id}/{verb}", Rule::Named),
     ("GET", "/v1/history", LOOK),
     ("GET", "/v1/status", LOOK),
     ("GET", "/v1/why", LOOK),

@@ -14,6 +14,7 @@ use utoipa::IntoParams;
 use super::problem::{self, Answer, Body, Failed, Path, Query};
 use super::{App, Caller, page};
 use crate::access::document;
+use crate::clock;
 use crate::event::{Event, Refused};
 use crate::world::apply::{NotApplied, Prepared, prepare};
 
@@ -86,9 +87,10 @@ fn too_many() -> Failed {
 }
 
 /// Compiles on a thread of its own: large inputs take seconds, and others must not wait for them.
-async fn compiled(app: &App, request: ApplyRequest) -> Result<Prepared, Failed> {
+pub(super) async fn compiled(app: &App, request: ApplyRequest) -> Result<Prepared, Failed> {
     let place = app.limits.compilation().await?;
-    let base = app.driver.ask(|world| world.base()).await?;
+    let now = clock::now();
+    let base = app.driver.ask(move |world| world.base(now)).await?;
     // The place is free once the work is done, whether or not the caller still waits.
     let work = tokio::task::spawn_blocking(move || (prepare(&base, request), place));
     let prepared = work.await.map(|(prepared, _)| prepared);

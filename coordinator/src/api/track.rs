@@ -10,7 +10,8 @@ use super::problem::{self, Answer, Body, Failed, Path};
 use super::{App, Caller};
 use crate::event::{Event, Refused, Verb};
 
-/// Carries out a person's wish: `rollback`, `retry`, `halt`, `pause`, `resume`.
+/// Carries out a person's wish: `deploy`, `promote`, `pin`, `unpin`, `rollback`, `retry`, `halt`,
+/// `pause`, `resume`.
 #[utoipa::path(
     post,
     path = "/v1/tracks/{service}/{environment}/{verb}",

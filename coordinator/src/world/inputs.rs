@@ -161,7 +161,8 @@ impl Context<'_> {
     }
 }
 
-fn view(target: &Target, service: &ServiceName) -> View {
+/// What a step of a track of `service` is told of a target.
+pub(super) fn view(target: &Target, service: &ServiceName) -> View {
     let seen = match (target.placed.get(service), target.observed.get(service)) {
         (None, _) => Seen::Unknown,
         (Some(placed), observed) => seen(placed, observed),

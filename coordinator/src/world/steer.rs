@@ -4,6 +4,7 @@ use holdfast_engine::steer::{self as engine, Wish};
 use holdfast_engine::track::TrackName;
 use holdfast_protocol::api::Code;
 use holdfast_protocol::api::steer::{Steer, Steered};
+use holdfast_protocol::name::Version;
 
 use super::Round;
 use crate::event::{Refused, Verb};
@@ -29,6 +30,17 @@ impl Round<'_> {
             .ok_or_else(|| unknown_track(name))?;
         let reason = wish.reason.unwrap_or_default();
         let wish = match verb {
+            Verb::Deploy => Wish::Deploy {
+                version: demand_version(verb, wish.version)?,
+                hotfix: wish.hotfix,
+            },
+            Verb::Promote => Wish::Promote {
+                version: wish.version,
+            },
+            Verb::Pin => Wish::Pin {
+                version: demand_version(verb, wish.version)?,
+            },
+            Verb::Unpin => Wish::Unpin,
             Verb::Rollback => Wish::Rollback { to: wish.version },
             Verb::Retry => Wish::Retry,
             Verb::Halt => Wish::Halt,
@@ -37,29 +49,9 @@ impl Round<'_> {
         };
         let mut context = self.world.context(name);
         let inputs = context.inputs();
-        let steered =
-            engine::steer(track, &wish, by, &reason, &inputs, self.now).map_err(|no| {
-                let refused = Refused::new(Code::Refused, no.message);
-                if no.help.is_empty() {
-                    refused
-                } else {
-                    refused.help(no.help)
-                }
-            })?;
+        let granted = engine::steer(track, &wish, by, &reason, &inputs, self.now);
         drop(context);
-        self.take_outcome(name, steered.outcome);
-        self.moved.insert(name.clone());
-        self.settle();
-        let current = self
-            .world
-            .tracks
-            .get(name)
-            .and_then(|track| track.current.as_ref());
-        Ok(Steered {
-            message: steered.message,
-            changed: steered.changed,
-            deployment: current.map(|current| current.id),
-        })
+        self.grant(name, granted)
     }
 
     /// Lets removals happen that waited for a person.
@@ -121,6 +113,13 @@ impl Round<'_> {
             deployment: None,
         })
     }
+}
+
+fn demand_version(verb: Verb, version: Option<Version>) -> Result<Version, Refused> {
+    version.ok_or_else(|| {
+        Refused::new(Code::BadRequest, "`version` is missing")
+            .help(format!("say which release to {verb:?}").to_lowercase())
+    })
 }
 
 /// The refusal for a track that does not exist.
