@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use holdfast_engine::assign::{RenderRelease, RenderTarget, Renderer};
-use holdfast_engine::compile::compile;
 use holdfast_engine::compile::diff::changes;
+use holdfast_engine::compile::{Known, compile};
 use holdfast_engine::manifest::parse;
 use holdfast_protocol::api::apply::{ManifestFile, default_set};
 use holdfast_protocol::digest::Digest;
@@ -25,8 +25,12 @@ fn main() {
     assert!(diagnostics.is_empty(), "{diagnostics:?}");
     let before = BTreeMap::from([(default_set(), set)]);
     let resident = resident_kib();
-    let (compiled, compiling) =
-        timed(|| compile(&before, &default_set(), &|_, _, _| Vec::new()).expect("compiles"));
+    let (compiled, compiling) = timed(|| {
+        compile(&before, &default_set(), &Known::default(), &|_, _, _| {
+            Vec::new()
+        })
+        .expect("compiles")
+    });
     assert_eq!(compiled.tracks.len(), SERVICES * ENVIRONMENTS);
     let compiled_kib = resident_kib().saturating_sub(resident);
     let after = BTreeMap::from([(default_set(), parse(&manifests(9090)).0)]);
@@ -138,6 +142,7 @@ fn release() -> RenderRelease {
         version: "1.0.0".parse().expect("a version"),
         sequence: 1,
         artifacts: BTreeMap::from([("app".parse().expect("a name"), (digest, 7))]),
+        run: None,
     }
 }
 

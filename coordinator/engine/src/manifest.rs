@@ -12,8 +12,9 @@ pub mod yaml;
 mod check;
 mod shape;
 
-pub(crate) use check::{Reach, join, read_extent};
-pub(crate) use kinds::{ENVIRONMENT, HEALTH, REMOVAL_LIMIT, ROLLOUT, SERVICE};
+pub(crate) use check::{
+    AT_LEAST, AT_MOST, Reach, join, read_extent, read_percent, read_window, use_name,
+};
 pub(crate) use shape::{Need, Object};
 
 use std::collections::BTreeMap;
@@ -21,7 +22,9 @@ use std::sync::Arc;
 
 use holdfast_protocol::api::Diagnostic;
 use holdfast_protocol::api::apply::{MANIFESTS_MAX_BYTES, ManifestFile};
-use holdfast_protocol::name::{EnvironmentName, ServiceName};
+use holdfast_protocol::name::{
+    EnvironmentName, NameError, NotifierName, PolicyName, ProtectionName, ServiceName,
+};
 
 use crate::diagnostic::{Place, Problems, SourceFile};
 use kinds::{Kind, LATER_KINDS};
@@ -37,6 +40,31 @@ pub struct ManifestSet {
     pub environments: BTreeMap<EnvironmentName, Document>,
     /// Its services.
     pub services: BTreeMap<ServiceName, Document>,
+    /// Its protections.
+    pub protections: BTreeMap<ProtectionName, Document>,
+    /// Its policies.
+    pub policies: BTreeMap<PolicyName, Document>,
+    /// Its notifiers.
+    pub notifiers: BTreeMap<NotifierName, Document>,
+}
+
+impl ManifestSet {
+    /// Its documents, kind by kind.
+    pub fn documents(&self) -> impl Iterator<Item = &Document> {
+        let Self {
+            environments,
+            services,
+            protections,
+            policies,
+            notifiers,
+        } = self;
+        environments
+            .values()
+            .chain(services.values())
+            .chain(protections.values())
+            .chain(policies.values())
+            .chain(notifiers.values())
+    }
 }
 
 /// One document, checked against the shape of its kind.
@@ -61,6 +89,11 @@ impl Document {
     #[must_use]
     pub fn spec(&self) -> Option<&Node> {
         self.root.at("spec")
+    }
+
+    /// Where it stands, for people: `web.yaml line 7`.
+    pub(crate) fn described_in(&self) -> String {
+        format!("{} line {}", self.file.path(), self.place.line)
     }
 }
 
@@ -208,14 +241,11 @@ fn read_kind(source: &SourceFile, root: &Node, problems: &mut Problems) -> Optio
 
 fn add(set: &mut ManifestSet, document: Document, problems: &mut Problems) {
     let first = match document.kind {
-        Kind::Environment => {
-            let name = EnvironmentName::parse(&document.name).expect("checked with its shape");
-            put(&mut set.environments, name, document)
-        }
-        Kind::Service => {
-            let name = ServiceName::parse(&document.name).expect("checked with its shape");
-            put(&mut set.services, name, document)
-        }
+        Kind::Environment => put(&mut set.environments, EnvironmentName::parse, document),
+        Kind::Service => put(&mut set.services, ServiceName::parse, document),
+        Kind::Protection => put(&mut set.protections, ProtectionName::parse, document),
+        Kind::Policy => put(&mut set.policies, PolicyName::parse, document),
+        Kind::Notifier => put(&mut set.notifiers, NotifierName::parse, document),
     };
     if let Err(twice) = first {
         let (second, first) = *twice;
@@ -228,12 +258,12 @@ fn add(set: &mut ManifestSet, document: Document, problems: &mut Problems) {
 /// Puts `document` under its name; gives it back, with the place of the other, where that is taken.
 fn put<N: Ord>(
     documents: &mut BTreeMap<N, Document>,
-    name: N,
+    parse: impl Fn(&str) -> Result<N, NameError>,
     document: Document,
 ) -> Result<(), Box<(Document, String)>> {
+    let name = parse(&document.name).expect("checked with its shape");
     if let Some(first) = documents.get(&name) {
-        let place = format!("{} line {}", first.file.path(), first.place.line);
-        return Err(Box::new((document, place)));
+        return Err(Box::new((document, first.described_in())));
     }
     documents.insert(name, document);
     Ok(())

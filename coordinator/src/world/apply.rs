@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use holdfast_adapters as adapters;
-use holdfast_engine::compile::{self as engine, TemplateProblem, canonical, diff, removal};
+use holdfast_engine::compile::{self as engine, Known, TemplateProblem, canonical, diff, removal};
 use holdfast_engine::compiled::Compiled;
 use holdfast_engine::manifest::{self, ManifestSet};
 use holdfast_engine::track::{Track, TrackName};
@@ -13,7 +13,8 @@ use holdfast_engine::wake::Index;
 use holdfast_protocol::api::apply::{Applied, ApplyRequest, Change, ManifestFile, PlanBase};
 use holdfast_protocol::api::wait::{Wait, WaitKind};
 use holdfast_protocol::api::{Code, Diagnostic};
-use holdfast_protocol::name::{ArtifactName, InputSetName};
+use holdfast_protocol::name::{ArtifactName, EnvironmentName, InputSetName};
+use holdfast_protocol::time::Timestamp;
 use holdfast_protocol::workload::Form;
 
 use super::{Round, World};
@@ -29,6 +30,8 @@ pub struct Base {
     pub revision: u64,
     /// Its documents.
     pub manifests: Arc<BTreeMap<InputSetName, ManifestSet>>,
+    /// Which targets and people there are.
+    pub known: Known,
 }
 
 /// An apply, parsed and compiled.
@@ -80,7 +83,7 @@ pub fn prepare(base: &Base, request: ApplyRequest) -> Result<Prepared, Vec<Diagn
     }
     let mut manifests = BTreeMap::clone(&base.manifests);
     manifests.insert(request.set.clone(), set);
-    let compiled = compile(&manifests, &request.set)?;
+    let compiled = compile(&manifests, &request.set, &base.known)?;
     let changes = diff::changes(&base.manifests, &manifests);
     Ok(Prepared {
         base: base.revision,
@@ -102,8 +105,9 @@ pub fn prepare(base: &Base, request: ApplyRequest) -> Result<Prepared, Vec<Diagn
 pub fn compile(
     manifests: &BTreeMap<InputSetName, ManifestSet>,
     applied: &InputSetName,
+    known: &Known,
 ) -> Result<Compiled, Vec<Diagnostic>> {
-    engine::compile(manifests, applied, &validate)
+    engine::compile(manifests, applied, known, &validate)
 }
 
 /// What the adapters say of a template.
@@ -132,10 +136,19 @@ fn validate(
 impl World {
     /// What an apply is prepared against.
     #[must_use]
-    pub fn base(&self) -> Base {
+    pub fn base(&self, now: Timestamp) -> Base {
+        let mut targets: BTreeMap<EnvironmentName, BTreeMap<_, _>> = BTreeMap::new();
+        for target in self.targets.values() {
+            let there = targets.entry(target.kept.environment.clone()).or_default();
+            there.insert(target.kept.name.clone(), Arc::clone(&target.labels));
+        }
         Base {
             revision: self.revision,
             manifests: Arc::clone(&self.manifests),
+            known: Known {
+                targets: Some(targets),
+                roles: Some(self.roles_with_holders(now)),
+            },
         }
     }
 
@@ -157,7 +170,7 @@ impl World {
         &self,
         removal: &removal::Removal,
         revision: u64,
-        now: holdfast_protocol::time::Timestamp,
+        now: Timestamp,
     ) -> Wait {
         Wait {
             kind: WaitKind::Removal,

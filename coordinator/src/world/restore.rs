@@ -6,6 +6,7 @@ use std::sync::Arc;
 use holdfast_certs::keystore::KeystoreError;
 use holdfast_certs::keystore::coordinator::Authorities;
 use holdfast_certs::registry::{Anchors, MAX_OFFLINE, Registry};
+use holdfast_engine::compile::Known;
 use holdfast_engine::compiled::Compiled;
 use holdfast_engine::manifest::{self, ManifestSet};
 use holdfast_engine::track::Placement;
@@ -180,7 +181,8 @@ fn restore_sets(
 }
 
 fn compile(manifests: &BTreeMap<InputSetName, ManifestSet>) -> Result<Compiled, RestoreError> {
-    apply::compile(manifests, &default_set()).map_err(|diagnostics| {
+    // What has become of targets and people since must not keep a revision from its force.
+    apply::compile(manifests, &default_set(), &Known::default()).map_err(|diagnostics| {
         let first = diagnostics.first().map(describe);
         RestoreError::Manifests(first.unwrap_or_default())
     })

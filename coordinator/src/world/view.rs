@@ -319,6 +319,7 @@ impl World {
                 owner: field.owner,
                 file: field.file,
                 line: field.line,
+                locked_by: field.locked_by,
             });
         let mut explanation = Explanation {
             service: name.service.clone(),
@@ -364,6 +365,7 @@ impl World {
             owner: String::new(),
             file: None,
             line: None,
+            locked_by: None,
         };
         Ok((placed.point.version.clone(), field))
     }

@@ -188,10 +188,14 @@ impl Row for Field {
             self.line
                 .map_or_else(|| file.clone(), |line| format!("{file}:{line}"))
         });
+        let layer = match &self.locked_by {
+            Some(policy) => format!("locked by {policy}"),
+            None => self.layer.clone(),
+        };
         vec![
             Cell::from(&self.path),
             Cell::from(&self.value),
-            Cell::from(&self.layer),
+            Cell::from(&layer),
             or_dash(Some(&self.owner).filter(|owner| !owner.is_empty())),
             or_dash(place.as_ref()).keeping_end(),
         ]

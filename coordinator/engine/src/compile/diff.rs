@@ -1,8 +1,9 @@
 //! What differs between two states of the input sets, document by document and field by field.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_protocol::api::apply::{Change, ChangeAction};
+use holdfast_protocol::api::diff::FieldChange;
 use holdfast_protocol::name::InputSetName;
 use serde_json::Value;
 
@@ -63,9 +64,25 @@ pub fn configuration_changes(before: &Configuration, after: &Configuration) -> V
     differences(&json(before), &json(after))
 }
 
+/// What differs between two values, leaf by leaf, each as JSON and whole.
+#[must_use]
+pub fn leaf_changes(before: &Value, after: &Value) -> Vec<FieldChange> {
+    let (mut old, mut new) = (BTreeMap::new(), BTreeMap::new());
+    leaves(before, "", &mut old);
+    leaves(after, "", &mut new);
+    let paths: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let change = |path: &String| FieldChange {
+        path: path.clone(),
+        from: old.get(path).cloned(),
+        to: new.get(path).cloned(),
+    };
+    let changes = paths.into_iter().map(change);
+    changes.filter(|change| change.from != change.to).collect()
+}
+
 fn documents(sets: &BTreeMap<InputSetName, ManifestSet>) -> BTreeMap<(Kind, &str), &Document> {
     sets.values()
-        .flat_map(|set| set.environments.values().chain(set.services.values()))
+        .flat_map(ManifestSet::documents)
         .map(|document| ((document.kind, document.name.as_str()), document))
         .collect()
 }

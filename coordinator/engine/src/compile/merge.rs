@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use crate::compile::Owned;
 use crate::compile::canonical::canonical;
 use crate::compiled::{Layer, Provenance};
 use crate::diagnostic::Place;
@@ -17,7 +18,27 @@ pub(crate) struct Source<'a> {
     /// Which layer.
     pub(crate) layer: Layer,
     /// The document; none for what is built in.
-    pub(crate) document: Option<&'a Document>,
+    pub(crate) owned: Option<Owned<'a>>,
+}
+
+impl<'a> Source<'a> {
+    /// What is built in.
+    pub(crate) const BUILT_IN: Self = Self {
+        layer: Layer::Default,
+        owned: None,
+    };
+
+    /// A layer that `owned` describes.
+    pub(crate) const fn of(layer: Layer, owned: Owned<'a>) -> Self {
+        Self {
+            layer,
+            owned: Some(owned),
+        }
+    }
+
+    pub(crate) fn document(&self) -> Option<&'a Document> {
+        self.owned.map(|owned| owned.document)
+    }
 }
 
 /// A value put together from layers.
@@ -89,6 +110,21 @@ impl<'a> Tree<'a> {
         }
     }
 
+    /// The object at `key`, made where there is none.
+    pub(crate) fn map_at(
+        &mut self,
+        key: &'a str,
+        from: Source<'a>,
+        at: Place,
+    ) -> Option<&mut Self> {
+        match self {
+            Self::Map { entries, .. } => {
+                Some(entries.entry(key).or_insert_with(|| Self::empty(from, at)))
+            }
+            Self::Leaf { .. } => None,
+        }
+    }
+
     /// Takes `key` away.
     pub(crate) fn remove(&mut self, key: &str) {
         if let Self::Map { entries, .. } = self {
@@ -117,6 +153,15 @@ impl<'a> Tree<'a> {
         match self.at(key) {
             Some(Self::Leaf { node, .. }) => Some(node),
             Some(Self::Map { .. }) | None => None,
+        }
+    }
+
+    /// The scalar or list at a path of keys, with who set it.
+    pub(crate) fn leaf_at(&self, path: &str) -> Option<(&'a Node, Source<'a>)> {
+        let found = path.split('.').try_fold(self, Self::at)?;
+        match found {
+            Self::Leaf { node, source } => Some((node, *source)),
+            Self::Map { .. } => None,
         }
     }
 
@@ -205,13 +250,16 @@ fn leaves(node: &Node, path: &str, source: Source<'_>, into: &mut Vec<Provenance
 }
 
 fn field(path: &str, value: String, source: Source<'_>, place: Place) -> Provenance {
+    let document = source.document();
+    let is_locked = source.layer == Layer::Policy;
     Provenance {
         path: path.to_owned(),
         value,
         layer: source.layer,
-        owner: source.document.map(|d| d.owner.clone()).unwrap_or_default(),
-        file: source.document.map(|d| d.file.path().to_owned()),
-        line: source.document.map(|_| place.line),
+        owner: document.map(|d| d.owner.clone()).unwrap_or_default(),
+        file: document.map(|d| d.file.path().to_owned()),
+        line: document.map(|_| place.line),
+        locked_by: document.filter(|_| is_locked).map(|d| d.name.clone()),
     }
 }
 

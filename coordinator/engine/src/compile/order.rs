@@ -1,206 +1,310 @@
-//! Whether environments and services refer to each other in ways that can be followed: nothing
-//! dangling, no circle.
+//! Whether documents refer to each other in ways that can be followed: nothing dangling, nothing that
+//! says two things at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use holdfast_protocol::name::{
+    EnvironmentName, NotifierName, ProtectionName, RoleName, ServiceName,
+};
 
-use holdfast_protocol::name::{EnvironmentName, ServiceName};
-
-use crate::compile::{Declared, Owned, Report};
+use crate::compile::layers::JOB_ONLY;
+use crate::compile::{Declared, Owned, Report, circle};
 use crate::diagnostic::{Place, suggestion};
-use crate::manifest::node::Node;
+use crate::manifest::node::{Node, NodeValue};
 
-/// Reports every name that leads nowhere and every circle in `after`.
+/// Reports every name that leads nowhere, every circle in the order of environments, and what
+/// contradicts itself within one document.
 pub(super) fn check(declared: &Declared<'_>, report: &mut Report<'_>) {
+    let mut checking = Checking { declared, report };
     for owned in declared.environments.values() {
-        for node in list(owned.document.spec(), "after") {
-            is_environment(declared, *owned, text(node), node.place, report);
-        }
+        checking.track(At::spec(*owned));
     }
     for owned in declared.services.values() {
-        let spec = owned.document.spec();
-        are_services(declared, *owned, spec, report);
-        for entry in spec
-            .and_then(|s| s.at("environments"))
-            .map_or(&[][..], Node::entries)
-        {
-            is_environment(declared, *owned, &entry.key, entry.place, report);
-            are_services(declared, *owned, Some(&entry.node), report);
-        }
+        checking.service(*owned);
+    }
+    for owned in declared.protections.values() {
+        checking.protection(*owned);
+    }
+    for owned in declared.policies.values() {
+        checking.policy(*owned);
+    }
+    for owned in declared.notifiers.values() {
+        checking.matched(At::spec(*owned));
     }
     if report.problems.is_empty() {
-        circles_in_order(declared, report);
+        circle::of_environments(declared, report);
     }
-}
-
-fn is_environment(
-    declared: &Declared<'_>,
-    owned: Owned<'_>,
-    name: &str,
-    place: Place,
-    report: &mut Report<'_>,
-) {
-    if !declared.environments.contains_key(name) {
-        let known = declared.environments.keys().map(EnvironmentName::as_str);
-        unknown(owned, place, ("environment", name), known, report);
-    }
-}
-
-fn are_services(
-    declared: &Declared<'_>,
-    owned: Owned<'_>,
-    node: Option<&Node>,
-    report: &mut Report<'_>,
-) {
-    for node in list(node, "dependsOn") {
-        if !declared.services.contains_key(text(node)) {
-            let known = declared.services.keys().map(ServiceName::as_str);
-            unknown(owned, node.place, ("service", text(node)), known, report);
-        }
-    }
-}
-
-fn text(node: &Node) -> &str {
-    node.text().unwrap_or_default()
 }
 
 /// The texts of the list at `key`, each with its value.
 pub(super) fn list<'n>(
     node: Option<&'n Node>,
     key: &str,
-) -> impl Iterator<Item = &'n Node> + use<'n> {
+) -> impl Iterator<Item = &'n Node> + Clone + use<'n> {
     node.and_then(|n| n.at(key))
         .map_or(&[][..], Node::items)
         .iter()
 }
 
-/// Reports the services of one environment that wait for each other in a circle.
-pub(super) fn circles_of_services(
-    environment: &EnvironmentName,
-    depends_on: &BTreeMap<ServiceName, Vec<(ServiceName, Owned<'_>, Place)>>,
-    report: &mut Report<'_>,
-) {
-    let edges = |name: &&str| -> Vec<&str> {
-        depends_on
-            .get(*name)
-            .into_iter()
-            .flatten()
-            .map(|(to, ..)| to.as_str())
-            .collect()
-    };
-    for circle in circles(depends_on.keys().map(|name| name.as_str()).collect(), edges) {
-        let (from, to) = (circle[0], circle[1 % circle.len()]);
-        let found = depends_on
-            .get(from)
-            .and_then(|all| all.iter().find(|(name, ..)| name.as_str() == to));
-        if let Some((_, owned, place)) = found {
-            let message = format!(
-                "services depend on each other in {environment}: {}",
-                chain(&circle)
-            );
-            report.add(*owned, *place, message, Some(OPEN_THE_CIRCLE.to_owned()));
+/// The names of the environments that come before, or the one that is followed.
+pub(super) fn before_of(spec: Option<&Node>) -> impl Iterator<Item = &Node> + Clone {
+    let follow = spec.and_then(|spec| spec.at("follow"));
+    list(spec, "after").chain(follow)
+}
+
+/// A part of a document; none where it says nothing.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    owned: Owned<'a>,
+    node: Option<&'a Node>,
+}
+
+impl<'a> At<'a> {
+    fn spec(owned: Owned<'a>) -> Self {
+        Self {
+            owned,
+            node: owned.document.spec(),
         }
+    }
+
+    fn below(self, key: &str) -> Self {
+        let node = self.node.and_then(|node| node.at(key));
+        Self { node, ..self }
+    }
+
+    fn list(self, key: &str) -> impl Iterator<Item = &'a Node> {
+        list(self.node, key)
+    }
+
+    fn text(self, key: &str) -> Option<&'a Node> {
+        self.node?.at(key)
     }
 }
 
-fn circles_in_order(declared: &Declared<'_>, report: &mut Report<'_>) {
-    let edges = |name: &&str| -> Vec<&str> {
-        let owned = declared.environments.get(*name);
-        list(owned.and_then(|o| o.document.spec()), "after")
-            .filter_map(Node::text)
-            .collect()
-    };
-    let names = declared
-        .environments
-        .keys()
-        .map(|name| name.as_str())
-        .collect();
-    for circle in circles(names, edges) {
-        let Some(owned) = declared.environments.get(circle[0]) else {
-            continue;
+struct Checking<'a, 'r, 'k> {
+    declared: &'a Declared<'a>,
+    report: &'r mut Report<'k>,
+}
+
+impl Checking<'_, '_, '_> {
+    fn service(&mut self, owned: Owned<'_>) {
+        let spec = At::spec(owned);
+        let is_job = spec.text("kind").and_then(Node::text) == Some("job");
+        self.track(spec);
+        self.job_only(spec, is_job);
+        let exceptions = spec.below("environments").node;
+        for entry in exceptions.map_or(&[][..], Node::entries) {
+            self.environment(owned, &entry.key, entry.place);
+            let node = (entry.node.value != NodeValue::Null).then_some(&entry.node);
+            let exception = At { owned, node };
+            self.track(exception);
+            self.job_only(exception, is_job);
+        }
+    }
+
+    /// What an environment, a service, an override and the `set` of a policy have in common.
+    fn track(&mut self, at: At<'_>) {
+        for node in at.list("after").chain(at.text("follow")) {
+            self.environment(at.owned, text(node), node.place);
+        }
+        for node in at.list("dependsOn") {
+            self.service_name(at.owned, node);
+        }
+        self.uses(at);
+        let Some(node) = at.node.filter(|node| node.at("follow").is_some()) else {
+            return;
         };
-        let to = circle[1 % circle.len()];
-        let node = list(owned.document.spec(), "after").find(|n| n.text() == Some(to));
-        let place = node.map_or(owned.document.place, |n| n.place);
-        let message = format!(
-            "environments come after each other in a circle: {}",
-            chain(&circle)
-        );
-        report.add(*owned, place, message, Some(OPEN_THE_CIRCLE.to_owned()));
-    }
-}
-
-fn chain(circle: &[impl std::fmt::Display]) -> String {
-    let names: Vec<String> = circle
-        .iter()
-        .chain(circle.first())
-        .map(ToString::to_string)
-        .collect();
-    names.join(" -> ")
-}
-
-/// One circle for each knot of names that lead to each other, beginning with its least name; at most
-/// [`CIRCLES_MAX`]. Does not recurse, since a chain may be as long as there are names.
-fn circles<N: Ord + Copy>(names: Vec<N>, edges: impl Fn(&N) -> Vec<N>) -> Vec<Vec<N>> {
-    let mut done = BTreeSet::new();
-    let mut found = Vec::new();
-    for start in names {
-        if done.contains(&start) {
-            continue;
-        }
-        let mut path: Vec<(N, Vec<N>)> = vec![(start, edges(&start))];
-        let mut on_path = BTreeSet::from([start]);
-        while let Some((name, ahead)) = path.last_mut() {
-            let Some(next) = ahead.pop() else {
-                on_path.remove(name);
-                done.insert(*name);
-                path.pop();
-                continue;
-            };
-            if on_path.contains(&next) {
-                found.push(circle(&path, next));
-                if found.len() == CIRCLES_MAX {
-                    return found;
-                }
-            } else if !done.contains(&next) {
-                path.push((next, edges(&next)));
-                on_path.insert(next);
+        for key in ["after", "promotion"] {
+            if let Some(entry) = node.entry(key) {
+                let message =
+                    format!("`follow` mirrors another environment; `{key}` says nothing beside it");
+                let help = "take one of the two out".to_owned();
+                self.report.add(at.owned, entry.place, message, Some(help));
             }
         }
     }
-    found.sort();
-    found.dedup();
-    found
-}
 
-/// The end of `path` from `first` on, turned so that it begins with its least name.
-fn circle<N: Ord + Copy>(path: &[(N, Vec<N>)], first: N) -> Vec<N> {
-    let names = path.iter().map(|(name, _)| *name);
-    let mut circle: Vec<N> = names.skip_while(|name| *name != first).collect();
-    let least = (0..circle.len()).min_by_key(|i| circle[*i]).unwrap_or(0);
-    circle.rotate_left(least);
-    circle
-}
-
-fn unknown<'k>(
-    owned: Owned<'_>,
-    place: Place,
-    (kind, name): (&str, &str),
-    known: impl Iterator<Item = &'k str> + Clone,
-    report: &mut Report<'_>,
-) {
-    let message = format!("there is no {kind} `{name}`");
-    let mut help = match report.problems.is_full() {
-        true => None,
-        false => suggestion(name, known),
-    };
-    if report.offline {
-        let elsewhere = "if another set declares it, pass its files with -f as well";
-        help = Some(help.map_or_else(|| elsewhere.to_owned(), |h| format!("{h}; {elsewhere}")));
+    fn job_only(&mut self, at: At<'_>, is_job: bool) {
+        for key in JOB_ONLY.iter().filter(|_| !is_job) {
+            if let Some(entry) = at.node.and_then(|node| node.entry(key)) {
+                let message = format!("`{key}` says something of jobs, and this is a service");
+                let help = "write kind: job beside the runtime if it runs to completion".to_owned();
+                self.report.add(at.owned, entry.place, message, Some(help));
+            }
+        }
     }
-    report.add(owned, place, message, help);
+
+    fn uses(&mut self, at: At<'_>) {
+        for item in at.list("protections") {
+            let Some(name) = item.at("use") else { continue };
+            let Some(protection) = self.declared.protections.get(text(name)) else {
+                let known = self.declared.protections.keys();
+                let known = known.map(ProtectionName::as_str);
+                self.unknown(at.owned, name.place, ("protection", text(name)), known);
+                continue;
+            };
+            self.parameters(at.owned, item, *protection);
+            self.moments(at.owned, item, *protection);
+        }
+    }
+
+    /// Whether every parameter of a use is one that its protection has.
+    fn parameters(&mut self, owned: Owned<'_>, item: &Node, protection: Owned<'_>) {
+        let declared = At::spec(protection).below("parameters").node;
+        let known = declared.map_or(&[][..], Node::entries);
+        let known = known.iter().map(|entry| entry.key.as_str());
+        for entry in item.at("parameters").map_or(&[][..], Node::entries) {
+            if known.clone().all(|name| name != entry.key) {
+                let name = &protection.document.name;
+                let message = format!("protection {name} has no parameter `{}`", entry.key);
+                let help = suggestion(&entry.key, known.clone());
+                self.report.add(owned, entry.place, message, help);
+            }
+        }
+    }
+
+    /// People agree to what has not begun yet.
+    fn moments(&mut self, owned: Owned<'_>, item: &Node, protection: Owned<'_>) {
+        if At::spec(protection).text("approval").is_none() {
+            return;
+        }
+        for word in list(Some(item), "when").filter(|word| text(word) != "pre") {
+            let name = &protection.document.name;
+            let message = format!(
+                "{name} is an approval, which is given before a deployment starts, not `{}`",
+                text(word)
+            );
+            let help = Some("write when: [pre]".to_owned());
+            self.report.add(owned, word.place, message, help);
+        }
+    }
+
+    fn protection(&mut self, owned: Owned<'_>) {
+        let spec = At::spec(owned);
+        let stable = spec.below("stable");
+        if let Some(node) = stable.text("service") {
+            self.service_name(owned, node);
+        }
+        if let Some(node) = stable.text("environment") {
+            self.environment(owned, text(node), node.place);
+        }
+        if let Some(node) = spec.below("notify").text("to")
+            && !self.declared.notifiers.contains_key(text(node))
+        {
+            let known = self.declared.notifiers.keys().map(NotifierName::as_str);
+            self.unknown(owned, node.place, ("notifier", text(node)), known);
+        }
+        self.roles(owned, spec.below("skippable"));
+        let approval = spec.below("approval");
+        if self.roles(owned, approval) {
+            self.people(owned, approval);
+        }
+    }
+
+    /// Whether every role is known; true where roles are not.
+    fn roles(&mut self, owned: Owned<'_>, at: At<'_>) -> bool {
+        let Some(roles) = &self.report.known.roles else {
+            return true;
+        };
+        let mut known = true;
+        for node in at.list("roles").filter(|n| !roles.contains_key(text(n))) {
+            known = false;
+            let names = roles.keys().map(RoleName::as_str);
+            let near = suggestion(text(node), names).unwrap_or_default();
+            let help = format!("{near}; or make it: holdfast role create {}", text(node));
+            let message = format!("there is no role `{}`", text(node));
+            let help = Some(help.trim_start_matches("; ").to_owned());
+            self.report.add(owned, node.place, message, help);
+        }
+        known
+    }
+
+    /// Whether there are as many people as have to agree.
+    fn people(&mut self, owned: Owned<'_>, approval: At<'_>) {
+        let Some(roles) = &self.report.known.roles else {
+            return;
+        };
+        let named: Vec<&str> = approval.list("roles").filter_map(Node::text).collect();
+        let holders = named.iter().filter_map(|name| roles.get(*name)).flatten();
+        let people = holders.collect::<std::collections::BTreeSet<_>>().len();
+        let count = approval.text("count").and_then(Node::number).unwrap_or(1);
+        let (Some(first), true) = (named.first(), (people as u64) < count) else {
+            return;
+        };
+        let Some(list) = approval.text("roles") else {
+            return;
+        };
+        let words = named.join(" or ");
+        let message = match people {
+            0 => format!("nobody has the role {words}: nobody could ever approve"),
+            people => format!("{count} people have to agree, and {people} have the role {words}"),
+        };
+        let help = format!("holdfast user create NAME --role {first}");
+        self.report.add(owned, list.place, message, Some(help));
+    }
+
+    fn policy(&mut self, owned: Owned<'_>) {
+        let spec = At::spec(owned);
+        self.matched(spec);
+        self.track(spec.below("set"));
+        self.uses(spec.below("add"));
+        let says = |key: &&str| {
+            let node = spec.text(key);
+            node.is_some_and(|node| !node.entries().is_empty() || !node.items().is_empty())
+        };
+        if !["require", "add", "set", "limit"]
+            .iter()
+            .any(|key| says(key))
+        {
+            let message = format!("policy {} says nothing", owned.document.name);
+            let help = Some("write require, add, set or limit".to_owned());
+            self.report.add(owned, owned.document.place, message, help);
+        }
+    }
+
+    fn matched(&mut self, at: At<'_>) {
+        let matched = at.below("match");
+        for node in matched.list("environments") {
+            self.environment(at.owned, text(node), node.place);
+        }
+        for node in matched.list("services") {
+            self.service_name(at.owned, node);
+        }
+    }
+
+    fn environment(&mut self, owned: Owned<'_>, name: &str, place: Place) {
+        if !self.declared.environments.contains_key(name) {
+            let known = self.declared.environments.keys();
+            let known = known.map(EnvironmentName::as_str);
+            self.unknown(owned, place, ("environment", name), known);
+        }
+    }
+
+    fn service_name(&mut self, owned: Owned<'_>, node: &Node) {
+        if !self.declared.services.contains_key(text(node)) {
+            let known = self.declared.services.keys().map(ServiceName::as_str);
+            self.unknown(owned, node.place, ("service", text(node)), known);
+        }
+    }
+
+    fn unknown<'n>(
+        &mut self,
+        owned: Owned<'_>,
+        place: Place,
+        (kind, name): (&str, &str),
+        known: impl Iterator<Item = &'n str> + Clone,
+    ) {
+        let message = format!("there is no {kind} `{name}`");
+        let mut help = match self.report.problems.is_full() {
+            true => None,
+            false => suggestion(name, known),
+        };
+        if self.report.offline {
+            let elsewhere = "if another set declares it, pass its files with -f as well";
+            help = Some(help.map_or_else(|| elsewhere.to_owned(), |h| format!("{h}; {elsewhere}")));
+        }
+        self.report.add(owned, place, message, help);
+    }
 }
 
-/// What to do about a circle.
-const OPEN_THE_CIRCLE: &str = "take one of these references out, so that one of them comes first";
-/// Most circles that are reported.
-const CIRCLES_MAX: usize = 10;
+fn text(node: &Node) -> &str {
+    node.text().unwrap_or_default()
+}

@@ -1,12 +1,15 @@
 //! Whether every `{{ }}` of a configuration can be read and refers to something that will be there.
 
+use std::collections::BTreeSet;
+
 use holdfast_protocol::name::ArtifactName;
 use serde_json::Value;
 
-use crate::compile::template::{Reference, Template, Written};
+use crate::compile::template::{Malformed, Reference, Template, Written};
 use crate::compiled::{CheckSpec, Configuration};
-use crate::diagnostic::suggestion;
+use crate::diagnostic::{Place, suggestion};
 use crate::manifest::join;
+use crate::manifest::node::Node;
 
 /// One thing wrong with a text.
 pub(super) struct Problem {
@@ -86,9 +89,7 @@ impl Checking<'_> {
         match Template::parse(text) {
             Err(malformed) => self.found.push(Problem {
                 path: path.to_owned(),
-                text: malformed.text,
-                message: malformed.message,
-                help: Some(r#"to write two braces as they are, use {{ "{{" }}"#.to_owned()),
+                ..malformed.into()
             }),
             Ok(template) => {
                 for written in template.expressions() {
@@ -184,6 +185,126 @@ impl Checking<'_> {
             None => suggestion(name, known.keys().map(ArtifactName::as_str)),
         };
         Err(Dangling::Never { message, help })
+    }
+}
+
+/// Looks through the texts of a check.
+pub(super) struct Asking<'p> {
+    parameters: Vec<&'p str>,
+    /// What is wrong, and at which value.
+    pub(super) found: Vec<(Place, Problem)>,
+    /// The variables that have to be there.
+    pub(super) vars: BTreeSet<String>,
+}
+
+/// What texts of a check may refer to.
+const IN_CHECKS: &[&str] = &[
+    "service",
+    "environment",
+    "env",
+    "release",
+    "deployment",
+    "vars",
+    "parameters",
+];
+
+impl<'p> Asking<'p> {
+    /// A check with these parameters.
+    pub(super) fn new(parameters: impl Iterator<Item = &'p str>) -> Self {
+        Self {
+            parameters: parameters.collect(),
+            found: Vec::new(),
+            vars: BTreeSet::new(),
+        }
+    }
+
+    /// Looks through every text of a value.
+    pub(super) fn node(&mut self, node: &Node) {
+        if let Some(text) = node.text().filter(|text| Template::is_one(text)) {
+            self.text(text, node.place);
+        }
+        node.items().iter().for_each(|item| self.node(item));
+        node.entries()
+            .iter()
+            .for_each(|entry| self.node(&entry.node));
+    }
+
+    fn text(&mut self, text: &str, place: Place) {
+        let template = match Template::parse(text) {
+            Ok(template) => template,
+            Err(malformed) => return self.found.push((place, malformed.into())),
+        };
+        for written in template.expressions() {
+            for reference in &written.references {
+                let (message, help) = match self.reference(reference, written.has_default) {
+                    Ok(()) => continue,
+                    Err(
+                        Dangling::Missing { message, help } | Dangling::Never { message, help },
+                    ) => (message, help),
+                };
+                let problem = Problem {
+                    path: String::new(),
+                    text: reference.text.clone(),
+                    message,
+                    help,
+                };
+                self.found.push((place, problem));
+            }
+        }
+    }
+
+    fn reference(&mut self, reference: &Reference, has_default: bool) -> Result<(), Dangling> {
+        let text = &reference.text;
+        match reference.parts().as_slice() {
+            ["service" | "environment" | "deployment"] | ["env", "name"] => Ok(()),
+            ["release", "version" | "sequence" | "commit"] | ["release", "meta", _] => Ok(()),
+            ["vars", name] | ["vars", name, ..] => {
+                if !has_default {
+                    self.vars.insert((*name).to_owned());
+                }
+                Ok(())
+            }
+            ["parameters", name] if self.parameters.contains(name) => Ok(()),
+            ["parameters", name] => Err(Dangling::Never {
+                message: format!("there is no parameter `{name}`"),
+                help: Some(
+                    suggestion(name, self.parameters.iter().copied()).map_or_else(
+                        || format!("declare it: parameters: {{{name}: {{}}}}"),
+                        |near| format!("{near}, or declare it: parameters: {{{name}: {{}}}}"),
+                    ),
+                ),
+            }),
+            ["service", ..] => Err(never(text, &["service"])),
+            ["environment", ..] => Err(never(text, &["environment"])),
+            ["deployment", ..] => Err(never(text, &["deployment"])),
+            ["env", ..] => Err(never(text, &["env.name"])),
+            ["release", ..] => Err(never(text, OF_RELEASES)),
+            ["vars", ..] => Err(never(text, &["vars.NAME"])),
+            ["parameters", ..] => Err(never(text, &["parameters.NAME"])),
+            [root, ..] => Err(Dangling::Never {
+                message: format!("there is nothing called `{root}` for checks"),
+                help: suggestion(root, IN_CHECKS.iter().copied()),
+            }),
+            [] => Ok(()),
+        }
+    }
+}
+
+const OF_RELEASES: &[&str] = &[
+    "release.version",
+    "release.sequence",
+    "release.commit",
+    "release.meta.KEY",
+];
+
+impl From<Malformed> for Problem {
+    fn from(malformed: Malformed) -> Self {
+        Self {
+            path: String::new(),
+            text: malformed.text,
+            message: malformed.message,
+            help: Some(r#"to write two braces as they are, use {{ "{{" }}"#.to_owned()),
+        }
     }
 }
 

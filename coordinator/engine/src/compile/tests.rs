@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::diff::changes;
 use super::removal::removals;
-use super::{TemplateProblem, compile, provenance};
+use super::{Known, TemplateProblem, compile, provenance};
 use crate::compiled::{Compiled, Extent, Layer, TrackSpec, Wave};
 use crate::diagnostic::render;
 use crate::manifest::tests::{EXAMPLE, file};
@@ -33,6 +33,7 @@ pub(crate) fn compiled(content: &str) -> Compiled {
     match compile(
         &sets(&[("default", content)]),
         &set_name("default"),
+        &Known::default(),
         &|_, _, _| Vec::new(),
     ) {
         Ok(compiled) => compiled,
@@ -53,7 +54,13 @@ fn track_name(service: &str, environment: &str) -> TrackName {
 
 /// What is said when `applied` joins the other sets.
 fn refused(named: &[(&str, &str)], applied: &str, expected: Expect) {
-    let error = compile(&sets(named), &set_name(applied), &|_, _, _| Vec::new()).unwrap_err();
+    let error = compile(
+        &sets(named),
+        &set_name(applied),
+        &Known::default(),
+        &|_, _, _| Vec::new(),
+    )
+    .unwrap_err();
     expected.assert_eq(&render(&error, false));
 }
 
@@ -96,10 +103,12 @@ fn every_field_knows_who_set_it() {
         promotion = "latest" [Default]
         rollback = "central" [Default]
         rollout.disconnected = "skip" [Default]
+        rollout.maxDisconnected = "100%" [Default]
         rollout.maxFailures = 0 [Default]
         rollout.maxUnavailable = "25%" [Default]
         rollout.minReady = "0s" [Default]
         rollout.onFailure = "rollback" [Default]
+        rollout.onWindowClose = "finish" [Default]
         rollout.progressDeadline = "10m" [Default]
         rollout.soak = "30s" [Default]
         rollout.waves[0] = 1 [Default]
@@ -128,10 +137,12 @@ fn every_field_knows_who_set_it() {
         promotion = "latest" [Environment default.yaml:12 platform]
         rollback = "central" [Default]
         rollout.disconnected = "skip" [Environment default.yaml:20 platform]
+        rollout.maxDisconnected = "100%" [Default]
         rollout.maxFailures = 0 [Environment default.yaml:16 platform]
         rollout.maxUnavailable = 1 [Environment default.yaml:15 platform]
         rollout.minReady = "0s" [Default]
         rollout.onFailure = "rollback" [Environment default.yaml:19 platform]
+        rollout.onWindowClose = "finish" [Default]
         rollout.progressDeadline = "10m" [Environment default.yaml:18 platform]
         rollout.soak = "10m" [Environment default.yaml:17 platform]
         rollout.waves[0] = 1 [Environment default.yaml:14 platform]
@@ -167,14 +178,20 @@ fn defaults_are_those_of_the_schema() {
     expect![[r#"
         Rollout {
             waves: [
-                Count(
-                    1,
+                Extent(
+                    Count(
+                        1,
+                    ),
                 ),
-                Percent(
-                    25,
+                Extent(
+                    Percent(
+                        25,
+                    ),
                 ),
-                Percent(
-                    100,
+                Extent(
+                    Percent(
+                        100,
+                    ),
                 ),
             ],
             max_unavailable: Percent(
@@ -186,6 +203,10 @@ fn defaults_are_those_of_the_schema() {
             progress_deadline: 600s,
             on_failure: Rollback,
             disconnected: Skip,
+            max_disconnected: Percent(
+                100,
+            ),
+            on_window_close: Finish,
         }
         Some(
             HealthSpec {
@@ -346,7 +367,7 @@ fn what_an_adapter_says_is_shown_at_the_field() {
         ]
     };
     let sets = sets(&[("default", &content)]);
-    let error = compile(&sets, &set_name("default"), &validate).unwrap_err();
+    let error = compile(&sets, &set_name("default"), &Known::default(), &validate).unwrap_err();
     expect![[r#"
         error: everything is wrong
           --> default.yaml:10:17
@@ -394,7 +415,10 @@ fn the_order_of_files_documents_and_keys_changes_nothing() {
         .map(|(n, d)| file(&format!("{n}.yaml"), d))
         .collect();
     let set = BTreeMap::from([(set_name("default"), parse(&files).0)]);
-    let backward = compile(&set, &set_name("default"), &|_, _, _| Vec::new()).unwrap();
+    let backward = compile(&set, &set_name("default"), &Known::default(), &|_, _, _| {
+        Vec::new()
+    })
+    .unwrap();
     for (name, spec) in &forward.tracks {
         assert_eq!(spec.digest, backward.tracks[name].digest, "{name}");
     }
@@ -559,7 +583,13 @@ fn a_template_is_checked_though_the_service_runs_nowhere_yet() {
         keys.map(problem).collect()
     };
     let name = set_name("default");
-    let error = compile(&sets(&[("default", &content)]), &name, &complain).unwrap_err();
+    let error = compile(
+        &sets(&[("default", &content)]),
+        &name,
+        &Known::default(),
+        &complain,
+    )
+    .unwrap_err();
     expect![[r#"
         error: `template.comand`: unknown field
          --> default.yaml:5:45

@@ -2,80 +2,262 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use holdfast_protocol::api::apply::{ManifestFile, default_set};
-use holdfast_protocol::name::{ArtifactName, EnvironmentName, LabelKey, LabelValue, ServiceName};
-use holdfast_protocol::time::{millis, parse_span};
-use holdfast_protocol::workload::{BODY_MAX_BYTES, Rollback};
+use holdfast_protocol::name::{EnvironmentName, ServiceName, Version};
 
+use crate::calendar::Window;
+use crate::compile::configuration::{check, check_template, configuration, job, selector};
+use crate::compile::declaration::{environment, service};
+use crate::compile::field::text;
+use crate::compile::guard::{self, Protections};
+use crate::compile::layers::{self, Clash};
 use crate::compile::merge::Tree;
-use crate::compile::{Declared, Owned, Report, Validate, canonical, layers, order, reference};
-use crate::compiled::{
-    CheckSpec, Compiled, Configuration, Disconnected, Environment, Extent, HealthSpec, OnFailure,
-    OnWindowClose, Promotion, Provenance, RemovalLimit, Rollout, Selector, Service, TrackSpec,
-    Wave,
-};
+use crate::compile::notifier::notifier;
+use crate::compile::policy::{self, Compared, Rule};
+use crate::compile::requirement::{self, Demand};
+use crate::compile::rollout::rollout;
+use crate::compile::upstream::{self, follow, promotion};
+use crate::compile::wave::Waves;
+use crate::compile::{Declared, Owned, Report, Validate, circle, limit, protection};
+use crate::compiled::{Admission, Compiled, Environment, Layer, Provenance, Selector, TrackSpec};
 use crate::diagnostic::Place;
 use crate::manifest::node::{Node, NodeValue};
-use crate::manifest::{self, Document, Reach, read_extent};
+use crate::manifest::{self, Document, read_window};
 use crate::track::TrackName;
 
-/// All environments, services and tracks. Names and order have been checked.
+/// All that is declared. Names and order have been checked.
 pub(super) fn compiled(
     declared: &Declared<'_>,
     validate: Validate<'_>,
     report: &mut Report<'_>,
 ) -> Compiled {
-    let mut compiled = Compiled::default();
+    let asked = protection::protections(declared, report);
+    let mut compiling = Compiling::new(declared, validate, Protections::new(asked), report);
     for (name, owned) in &declared.environments {
-        compiled
-            .environments
-            .insert(name.clone(), environment(name, *owned));
+        compiling.environment(name, *owned);
     }
-    for (name, owned) in &declared.services {
-        compiled
-            .services
-            .insert(name.clone(), service(name, *owned));
+    compiling.unplaced();
+    let waits_oddly = declared.is_ordered_by_more();
+    let compiled = compiling.finish();
+    if waits_oddly && report.problems.is_empty() {
+        circle::of_tracks(declared, &compiled, report);
     }
-    for (name, owned) in &declared.environments {
-        tracks_of(name, *owned, declared, &mut compiled, validate, report);
-    }
-    check_unplaced(declared, &compiled, validate, report);
     compiled
 }
 
-/// Checks the templates of services that run nowhere yet: what is wrong with one must not wait for
-/// somebody else's environment. What only an environment can give, such as a variable, is not missed.
-fn check_unplaced(
-    declared: &Declared<'_>,
-    compiled: &Compiled,
-    validate: Validate<'_>,
-    report: &mut Report<'_>,
-) {
-    let placed: BTreeSet<&ServiceName> = compiled.tracks.keys().map(|name| &name.service).collect();
-    let (stand_in, set) = (manifest::parse(&[stand_in()]).0, default_set());
-    let Some((environment, document)) = stand_in.environments.first_key_value() else {
-        return;
-    };
-    let unplaced = declared
-        .services
-        .iter()
-        .filter(|(name, _)| !placed.contains(*name));
-    for (name, owned) in unplaced {
+/// What is compiled so far.
+struct Compiling<'c, 'a, 'r, 'k> {
+    declared: &'c Declared<'a>,
+    validate: Validate<'c>,
+    report: &'r mut Report<'k>,
+    protections: Protections,
+    rules: Vec<Rule<'a>>,
+    demands: Vec<Vec<Demand>>,
+    compared: Compared,
+    windows: Windows,
+    compiled: Compiled,
+}
+
+impl<'c, 'a, 'r, 'k> Compiling<'c, 'a, 'r, 'k> {
+    fn new(
+        declared: &'c Declared<'a>,
+        validate: Validate<'c>,
+        protections: Protections,
+        report: &'r mut Report<'k>,
+    ) -> Self {
+        let rules = policy::rules(declared);
+        let services = declared.services.iter();
+        let notifiers = declared.notifiers.iter();
+        let policies = rules.iter().map(|rule| Arc::clone(&rule.policy));
+        let compiled = Compiled {
+            services: services
+                .map(|(name, owned)| (name.clone(), service(name, *owned)))
+                .collect(),
+            protections: protections.declared(),
+            policies: policies
+                .map(|policy| (policy.name.clone(), policy))
+                .collect(),
+            notifiers: notifiers
+                .filter_map(|(name, owned)| Some((name.clone(), Arc::new(notifier(name, *owned)?))))
+                .collect(),
+            ..Compiled::default()
+        };
+        Self {
+            declared,
+            validate,
+            protections,
+            demands: requirement::demands(&rules),
+            rules,
+            report,
+            compared: Compared::default(),
+            windows: Windows::default(),
+            compiled,
+        }
+    }
+
+    fn finish(self) -> Compiled {
+        self.compiled
+    }
+
+    /// An environment and its tracks.
+    fn environment(&mut self, name: &EnvironmentName, stage: Owned<'a>) {
+        let environment = environment(name, stage);
+        self.waves_of(&environment, stage);
+        self.compiled.environments.insert(name.clone(), environment);
+        let mut depends_on = BTreeMap::new();
+        for (service, owned) in &self.declared.services {
+            if !runs_in(owned.document, stage.document) {
+                continue;
+            }
+            let matching: Vec<usize> = (0..self.rules.len())
+                .filter(|at| self.rules[*at].matches(owned.document, stage.document))
+                .collect();
+            let (merged, clashes) = self.merged(*owned, stage, &matching);
+            guard::clashes(&clashes, self.report);
+            let wanted = dependencies(&merged, name, self.declared, self.report);
+            depends_on.insert(service.clone(), wanted);
+            let track = TrackName {
+                service: service.clone(),
+                environment: name.clone(),
+            };
+            let spec = self.track(track, &merged, &matching);
+            self.compiled
+                .tracks
+                .insert(spec.name.clone(), Arc::new(spec));
+        }
+        circle::of_services(name, &depends_on, self.report);
+    }
+
+    fn merged(
+        &self,
+        service: Owned<'a>,
+        environment: Owned<'a>,
+        matching: &[usize],
+    ) -> (Merged<'a>, Vec<Clash<'a>>) {
+        let rules: Vec<&Rule<'a>> = matching.iter().map(|at| &self.rules[*at]).collect();
+        let layered = layers::track(service, environment, &rules);
         let merged = Merged {
-            tree: layers::track(owned.document, document),
-            service: *owned,
-            environment: Owned {
-                set: &set,
-                document,
-            },
+            tree: layered.tree,
+            service,
+            environment,
         };
-        let name = TrackName {
-            service: ServiceName::clone(name),
-            environment: environment.clone(),
+        (merged, layered.clashes)
+    }
+
+    fn track(&mut self, name: TrackName, merged: &Merged<'a>, matching: &[usize]) -> TrackSpec {
+        let tree = &merged.tree;
+        let rollout = rollout(tree);
+        let configuration = configuration(&name, tree, &rollout);
+        check(&configuration, merged, self.validate, self.report);
+        let guards =
+            self.protections
+                .guards((&name, &configuration), merged, self.declared, self.report);
+        self.policies(&name, merged, matching);
+        let demands = matching.iter().flat_map(|at| &self.demands[*at]);
+        let requirements = requirement::judged(demands, &configuration, merged, self.report);
+        upstream::check(&name.service, merged, self.declared, self.report);
+        let spec = TrackSpec {
+            after: upstream::after(merged, self.declared),
+            promotion: promotion(tree),
+            follow: follow(tree),
+            pin: tree
+                .leaf("pin")
+                .and_then(|node| Version::parse(text(node)).ok()),
+            admits: tree.at("releases").and_then(admission),
+            windows: self.windows.of(tree.leaf("windows")),
+            guards,
+            requirements,
+            job: job(tree),
+            selector: selector(tree),
+            rollout,
+            ..TrackSpec::plain(name, configuration)
         };
-        check_template(&track(name, Vec::new(), &merged), &merged, validate, report);
+        merged.check_pin(&spec, self.report);
+        self.own_waves(&spec, merged);
+        spec
+    }
+
+    /// What the matching policies say of each other and of the result.
+    fn policies(&mut self, name: &TrackName, merged: &Merged<'_>, matching: &[usize]) {
+        if matching.is_empty() {
+            return;
+        }
+        let rules: Vec<&Rule<'_>> = matching.iter().map(|at| &self.rules[*at]).collect();
+        if rules.len() > 1 {
+            let track = format!("{} in {}", name.service, name.environment);
+            self.compared.check(&rules, &track, self.report);
+        }
+        limit::check(merged, &rules, self.report);
+    }
+
+    /// Whether the waves of an environment reach its targets.
+    fn waves_of(&mut self, environment: &Environment, stage: Owned<'_>) {
+        let rollout = stage.document.spec().and_then(|spec| spec.at("rollout"));
+        if let Some(waves) = rollout.and_then(|rollout| rollout.at("waves")) {
+            let waves = Waves {
+                environment: &environment.name,
+                selector: &Selector::default(),
+                waves: &environment.rollout.waves,
+                owned: stage,
+                places: waves.items().iter().map(|wave| wave.place).collect(),
+            };
+            waves.check(self.report);
+        }
+    }
+
+    /// Whether waves that this track alone has reach its targets.
+    fn own_waves(&mut self, spec: &TrackSpec, merged: &Merged<'_>) {
+        let Some((node, source)) = merged.tree.leaf_at("rollout.waves") else {
+            return;
+        };
+        let Some(owned) = source.owned.filter(|_| source.layer > Layer::Environment) else {
+            return;
+        };
+        let waves = Waves {
+            environment: &spec.name.environment,
+            selector: &spec.selector,
+            waves: &spec.rollout.waves,
+            owned,
+            places: node.items().iter().map(|wave| wave.place).collect(),
+        };
+        waves.check(self.report);
+    }
+
+    /// Checks the templates of services that run nowhere yet: what is wrong with one must not wait for
+    /// somebody else's environment. What only an environment can give, such as a variable, is not
+    /// missed.
+    fn unplaced(&mut self) {
+        let placed: BTreeSet<&ServiceName> = self
+            .compiled
+            .tracks
+            .keys()
+            .map(|name| &name.service)
+            .collect();
+        let (stand_in, set) = (manifest::parse(&[stand_in()]).0, default_set());
+        let Some((environment, document)) = stand_in.environments.first_key_value() else {
+            return;
+        };
+        let stage = Owned {
+            set: &set,
+            document,
+        };
+        for (name, owned) in &self.declared.services {
+            if placed.contains(name) {
+                continue;
+            }
+            let merged = Merged {
+                tree: layers::track(*owned, stage, &[]).tree,
+                service: *owned,
+                environment: stage,
+            };
+            let name = TrackName {
+                service: name.clone(),
+                environment: environment.clone(),
+            };
+            let configuration = configuration(&name, &merged.tree, &rollout(&merged.tree));
+            check_template(&configuration, &merged, self.validate, self.report);
+        }
     }
 }
 
@@ -87,59 +269,73 @@ fn stand_in() -> ManifestFile {
     }
 }
 
-fn tracks_of(
-    environment: &EnvironmentName,
-    stage: Owned<'_>,
-    declared: &Declared<'_>,
-    compiled: &mut Compiled,
-    validate: Validate<'_>,
-    report: &mut Report<'_>,
-) {
-    let mut depends_on = BTreeMap::new();
-    for (name, owned) in &declared.services {
-        if !runs_in(owned.document, stage.document) {
-            continue;
-        }
-        let merged = Merged {
-            tree: layers::track(owned.document, stage.document),
-            service: *owned,
-            environment: stage,
+/// Windows that were read, each once: most tracks of an environment have the same.
+#[derive(Default)]
+struct Windows {
+    read: Vec<(Node, Vec<Window>)>,
+}
+
+impl Windows {
+    fn of(&mut self, list: Option<&Node>) -> Vec<Window> {
+        let Some(list) = list else {
+            return Vec::new();
         };
-        let wanted = dependencies(&merged, environment, declared, report);
-        depends_on.insert(name.clone(), wanted);
-        let after = after(name, environment, declared);
-        let spec = track(
-            TrackName {
-                service: name.clone(),
-                environment: environment.clone(),
-            },
-            after,
-            &merged,
-        );
-        check(&spec, &merged, validate, report);
-        compiled.tracks.insert(spec.name.clone(), Arc::new(spec));
+        if let Some((_, windows)) = self.read.iter().find(|(known, _)| known == list) {
+            return windows.clone();
+        }
+        let windows: Vec<Window> = list
+            .items()
+            .iter()
+            .filter_map(|item| read_window(item).ok())
+            .collect();
+        if self.read.len() < WINDOWS_KEPT_MAX {
+            self.read.push((list.clone(), windows.clone()));
+        }
+        windows
     }
-    order::circles_of_services(environment, &depends_on, report);
+}
+
+fn admission(tree: &Tree<'_>) -> Option<Admission> {
+    let semver = semver::VersionReq::parse(text(tree.leaf("semver")?)).ok()?;
+    Some(Admission { semver })
 }
 
 /// The layers of one track and the documents that they come from.
-struct Merged<'a> {
-    tree: Tree<'a>,
-    service: Owned<'a>,
-    environment: Owned<'a>,
+pub(super) struct Merged<'a> {
+    pub(super) tree: Tree<'a>,
+    pub(super) service: Owned<'a>,
+    pub(super) environment: Owned<'a>,
 }
 
 impl<'a> Merged<'a> {
     /// The document and place of a path.
-    fn place_of(&self, path: &str) -> (Owned<'a>, Place) {
+    pub(super) fn place_of(&self, path: &str) -> (Owned<'a>, Place) {
         let (source, place) = self.tree.place_of(path);
-        let of_environment = source
-            .document
-            .is_some_and(|d| std::ptr::eq(d, self.environment.document));
-        match source.document {
-            Some(_) if of_environment => (self.environment, place),
-            Some(_) => (self.service, place),
+        match source.owned {
+            Some(owned) => (owned, place),
             None => (self.service, self.service.document.place),
+        }
+    }
+
+    /// Which track, for people.
+    pub(super) fn words(&self) -> String {
+        let (service, environment) = (&self.service.document.name, &self.environment.document.name);
+        format!("{service} in {environment}")
+    }
+
+    fn check_pin(&self, spec: &TrackSpec, report: &mut Report<'_>) {
+        let (Some(pin), Some(admits)) = (&spec.pin, &spec.admits) else {
+            return;
+        };
+        if !admits.admits(pin) {
+            let (owned, place) = self.place_of("pin");
+            let semver = &admits.semver;
+            let message = format!("version {pin} is pinned, and `releases.semver` admits {semver}");
+            let help = format!(
+                "in {}; pin a version that is admitted, or widen the range",
+                self.words()
+            );
+            report.add(owned, place, message, Some(help));
         }
     }
 }
@@ -153,39 +349,7 @@ pub(super) fn runs_in(service: &Document, stage: &Document) -> bool {
     )
 }
 
-/// The environments before this one in which the service runs: where it does not run in one, those
-/// before that one.
-fn after(
-    service: &ServiceName,
-    environment: &EnvironmentName,
-    declared: &Declared<'_>,
-) -> Vec<EnvironmentName> {
-    let Some(service) = declared.services.get(service) else {
-        return Vec::new();
-    };
-    let before = |name: &str| -> Vec<EnvironmentName> {
-        let stage = declared.environments.get(name);
-        let texts = order::list(stage.and_then(|s| s.document.spec()), "after").map(text);
-        texts
-            .filter_map(|name| EnvironmentName::parse(name).ok())
-            .collect()
-    };
-    let mut found = Vec::new();
-    let mut seen = BTreeSet::new();
-    let mut ahead = before(environment.as_str());
-    ahead.reverse();
-    while let Some(name) = ahead.pop() {
-        if !seen.insert(name.clone()) {
-            continue;
-        }
-        match declared.environments.get(&name) {
-            Some(stage) if runs_in(service.document, stage.document) => found.push(name),
-            Some(_) | None => ahead.extend(before(name.as_str()).into_iter().rev()),
-        }
-    }
-    found
-}
-
+/// What it depends on, each with where that is said.
 fn dependencies<'a>(
     merged: &Merged<'a>,
     environment: &EnvironmentName,
@@ -216,62 +380,6 @@ fn dependencies<'a>(
     found
 }
 
-fn environment(name: &EnvironmentName, owned: Owned<'_>) -> Environment {
-    let tree = layers::environment(owned.document);
-    let limit = tree.at("removalLimit");
-    let services = limit.and_then(|l| l.leaf("services")).map_or(0, number);
-    let share = limit.and_then(|l| l.leaf("workloads")).map_or("", text);
-    Environment {
-        name: name.clone(),
-        owner: owned.document.owner.clone(),
-        set: owned.set.clone(),
-        after: names(tree.leaf("after"), EnvironmentName::parse),
-        promotion: Promotion::Latest,
-        follow: None,
-        rollout: rollout(&tree),
-        removal_limit: RemovalLimit {
-            services,
-            workloads_percent: share.trim_end_matches('%').parse().unwrap_or(0),
-        },
-    }
-}
-
-fn service(name: &ServiceName, owned: Owned<'_>) -> Service {
-    let spec = owned.document.spec();
-    let runtime = spec.and_then(|s| s.at("runtime")).map_or("", text);
-    let artifacts = spec
-        .and_then(|s| s.at("artifacts"))
-        .map_or(&[][..], Node::entries);
-    Service {
-        name: name.clone(),
-        owner: owned.document.owner.clone(),
-        set: owned.set.clone(),
-        runtime: runtime.to_owned(),
-        artifacts: artifacts
-            .iter()
-            .filter_map(|e| {
-                Some((
-                    ArtifactName::parse(&e.key).ok()?,
-                    text(e.node.at("file")?).to_owned(),
-                ))
-            })
-            .collect(),
-        depends_on: names(spec.and_then(|s| s.at("dependsOn")), ServiceName::parse),
-    }
-}
-
-fn track(name: TrackName, after: Vec<EnvironmentName>, merged: &Merged<'_>) -> TrackSpec {
-    let tree = &merged.tree;
-    let rollout = rollout(tree);
-    let configuration = configuration(&name, tree, &rollout);
-    TrackSpec {
-        after,
-        selector: selector(tree),
-        rollout,
-        ..TrackSpec::plain(name, configuration)
-    }
-}
-
 /// Every field of a track with who set it, by path.
 pub(super) fn provenance(tree: &Tree<'_>) -> Vec<Provenance> {
     let mut provenance = Vec::new();
@@ -283,199 +391,5 @@ pub(super) fn provenance(tree: &Tree<'_>) -> Vec<Provenance> {
     provenance
 }
 
-fn configuration(name: &TrackName, tree: &Tree<'_>, rollout: &Rollout) -> Configuration {
-    let empty = || serde_json::Value::Object(serde_json::Map::new());
-    let entries = |key: &str| tree.at(key).into_iter().flat_map(Tree::entries);
-    Configuration {
-        service: name.service.clone(),
-        environment: name.environment.clone(),
-        runtime: tree.leaf("runtime").map_or("", text).to_owned(),
-        template: tree.at("template").map_or_else(empty, Tree::json),
-        vars: entries("vars")
-            .map(|(key, value)| (key.to_owned(), value.json()))
-            .collect(),
-        artifacts: entries("artifacts").filter_map(artifact).collect(),
-        health: tree.at("health").and_then(health),
-        depends_on: names(tree.leaf("dependsOn"), ServiceName::parse),
-        rollback: match tree.leaf("rollback").map_or("", text) {
-            "local" => Rollback::Local,
-            _ => Rollback::Central,
-        },
-        progress_deadline_ms: millis(rollout.progress_deadline),
-    }
-}
-
-fn artifact((name, tree): (&str, &Tree<'_>)) -> Option<(ArtifactName, String)> {
-    Some((
-        ArtifactName::parse(name).ok()?,
-        text(tree.leaf("file")?).to_owned(),
-    ))
-}
-
-fn selector(tree: &Tree<'_>) -> Selector {
-    let labels = tree.at("targets").and_then(|t| t.at("matchLabels"));
-    let pair = |(key, value): (&str, &Tree<'_>)| match value {
-        Tree::Leaf { node, .. } => Some((
-            LabelKey::parse(key).ok()?,
-            LabelValue::parse(text(node)).ok()?,
-        )),
-        Tree::Map { .. } => None,
-    };
-    Selector {
-        labels: labels
-            .into_iter()
-            .flat_map(Tree::entries)
-            .filter_map(pair)
-            .collect(),
-    }
-}
-
-fn rollout(tree: &Tree<'_>) -> Rollout {
-    let leaf = |key: &str| tree.at("rollout").and_then(|r| r.leaf(key));
-    let waves = leaf("waves").map_or(&[][..], Node::items);
-    Rollout {
-        waves: waves.iter().map(extent).map(Wave::Extent).collect(),
-        max_unavailable: leaf("maxUnavailable").map_or(Extent::Count(1), extent),
-        max_failures: leaf("maxFailures").map_or(0, number),
-        soak: leaf("soak").map(span).unwrap_or_default(),
-        min_ready: leaf("minReady").map(span).unwrap_or_default(),
-        progress_deadline: leaf("progressDeadline").map(span).unwrap_or_default(),
-        on_failure: match leaf("onFailure").map_or("", text) {
-            "halt" => OnFailure::Halt,
-            _ => OnFailure::Rollback,
-        },
-        disconnected: match leaf("disconnected").map_or("", text) {
-            "wait" => Disconnected::Wait,
-            _ => Disconnected::Skip,
-        },
-        max_disconnected: leaf("maxDisconnected").map_or(Extent::Percent(100), extent),
-        on_window_close: match leaf("onWindowClose").map_or("", text) {
-            "hold" => OnWindowClose::Hold,
-            "rollback" => OnWindowClose::Rollback,
-            _ => OnWindowClose::Finish,
-        },
-    }
-}
-
-fn health(tree: &Tree<'_>) -> Option<HealthSpec> {
-    let span_ms = |key: &str| tree.leaf(key).map_or(0, |node| millis(span(node)));
-    Some(HealthSpec {
-        check: health_check(tree)?,
-        interval_ms: span_ms("interval"),
-        timeout_ms: span_ms("timeout"),
-        success_threshold: tree.leaf("successThreshold").map_or(1, number),
-        failure_threshold: tree.leaf("failureThreshold").map_or(1, number),
-        start_period_ms: span_ms("startPeriod"),
-    })
-}
-
-fn health_check(tree: &Tree<'_>) -> Option<CheckSpec> {
-    if let Some(http) = tree.at("http") {
-        let expect = http.leaf("expect").and_then(Node::number);
-        let url = match http {
-            Tree::Leaf { node, .. } => text(node),
-            Tree::Map { .. } => http.leaf("url").map_or("", text),
-        };
-        let expect = expect.and_then(|status| u16::try_from(status).ok());
-        return Some(CheckSpec::Http {
-            url: url.to_owned(),
-            expect,
-        });
-    }
-    if let Some(tcp) = tree.leaf("tcp") {
-        return Some(CheckSpec::Tcp {
-            address: text(tcp).to_owned(),
-        });
-    }
-    let command = tree
-        .leaf("exec")?
-        .items()
-        .iter()
-        .map(|n| text(n).to_owned())
-        .collect();
-    Some(CheckSpec::Exec { command })
-}
-
-/// What needs all layers together: the template, the health check, and what texts refer to.
-fn check(spec: &TrackSpec, merged: &Merged<'_>, validate: Validate<'_>, report: &mut Report<'_>) {
-    let configuration = &*spec.configuration;
-    check_template(spec, merged, validate, report);
-    for problem in reference::check(configuration) {
-        let (owned, place) = merged.place_of(&problem.path);
-        let place = owned.document.file.narrowed(place, &problem.text);
-        report.add(owned, place, problem.message, problem.help);
-    }
-}
-
-/// What the runtime says of the template, and what can be said without knowing it.
-fn check_template(
-    spec: &TrackSpec,
-    merged: &Merged<'_>,
-    validate: Validate<'_>,
-    report: &mut Report<'_>,
-) {
-    let configuration = &*spec.configuration;
-    let problems = validate(
-        &configuration.runtime,
-        &configuration.template,
-        &configuration.artifacts,
-    );
-    for problem in problems {
-        let (path, message) = match problem.path.as_str() {
-            "" => ("runtime".to_owned(), problem.message),
-            path => (
-                format!("template.{path}"),
-                format!("`template.{path}`: {}", problem.message),
-            ),
-        };
-        let known = merged.tree.at("template").is_some();
-        let (owned, place) = merged.place_of(if known { &path } else { "runtime" });
-        let help = format!(
-            "docs/adapters.md tells what `{}` takes",
-            configuration.runtime
-        );
-        report.add(owned, place, message, Some(help));
-    }
-    let size = canonical::canonical(&configuration.template).len();
-    if size > BODY_MAX_BYTES {
-        let (owned, place) = merged.place_of("template");
-        let message =
-            format!("the template has {size} bytes, more than the {BODY_MAX_BYTES} allowed");
-        report.add(owned, place, message, None);
-    }
-    if merged.tree.at("health").is_some() && configuration.health.is_none() {
-        let (owned, place) = merged.place_of("health");
-        let message = "`health` needs one of: http, tcp, exec".to_owned();
-        report.add(owned, place, message, None);
-    }
-}
-
-fn extent(node: &Node) -> Extent {
-    match read_extent(node) {
-        Some(Reach::Count(count)) => Extent::Count(count),
-        Some(Reach::Percent(share)) => Extent::Percent(share),
-        // Cannot be: the shape was checked. One target at a time is what harms least.
-        None => Extent::Count(1),
-    }
-}
-
-fn names<N, E>(node: Option<&Node>, parse: impl Fn(&str) -> Result<N, E>) -> Vec<N> {
-    node.map_or(&[][..], Node::items)
-        .iter()
-        .filter_map(|n| parse(text(n)).ok())
-        .collect()
-}
-
-fn text(node: &Node) -> &str {
-    node.text().unwrap_or_default()
-}
-
-fn number(node: &Node) -> u32 {
-    node.number()
-        .and_then(|n| u32::try_from(n).ok())
-        .unwrap_or(0)
-}
-
-fn span(node: &Node) -> Duration {
-    parse_span(text(node)).unwrap_or_default()
-}
+/// Most lists of windows that are kept while a revision is compiled.
+const WINDOWS_KEPT_MAX: usize = 256;

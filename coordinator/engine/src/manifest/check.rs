@@ -1,15 +1,16 @@
 //! Compares a document with the shape of its kind and says everything that is wrong with it.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+mod list;
+mod text;
 
-use holdfast_protocol::name::{EnvironmentName, LabelKey, LabelValue, NameError};
-use holdfast_protocol::time::{friendly, parse_span};
+pub(crate) use list::{Reach, read_extent, read_percent, use_name};
+pub(crate) use text::read_window;
 
 use crate::diagnostic::{Place, Problems, SourceFile, nearest, suggestion};
-use crate::manifest::kinds::API_VERSION;
+use crate::manifest::kinds::bounded;
 use crate::manifest::node::{Entry, Node, NodeValue};
-use crate::manifest::shape::{Field, Grammar, Need, Object, Shape};
+use crate::manifest::shape::{Field, Grammar, Need, Object, Shape, Word};
+use text::grammar;
 
 /// Whether an object is complete, or overrides parts of another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,56 +93,68 @@ impl Check<'_> {
             Shape::Overrides(object) => self.object(at, object, Whole::No),
             Shape::Table { key, value } => self.table(at, *key, value),
             Shape::List(of) => self.list(at, of),
+            Shape::Some(of) => self.some(at, of),
             Shape::Text(grammar) => self.text(at, *grammar),
-            Shape::Word(words) => {
-                let known = || words.iter().filter(|w| w.supported).map(|w| w.word);
-                match at.node.text() {
-                    Some(text) if known().any(|w| w == text) => {}
-                    Some(text) if words.iter().any(|w| w.word == text) => {
-                        let message = format!(
-                            "`{}: {text}` is not supported by this version yet",
-                            at.name()
-                        );
-                        self.problem(at.place, message, suggestion("", known()));
-                    }
-                    Some(text) => {
-                        let message = format!("`{text}` is not a word for `{}`", at.name());
-                        self.problem(at.place, message, suggestion(text, known()));
-                    }
-                    None => self.wrong(at, "a word", suggestion("", known())),
-                }
-            }
+            Shape::Word(words) => self.word(at, words),
             Shape::Count { least, most } => self.count(at, *least, *most),
             Shape::Span { least_ms, most_ms } => self.span(at, *least_ms, *most_ms),
             Shape::Extent => self.extent(at, "a number from 1, or a share such as 25%"),
             Shape::Wave => self.wave(at),
             Shape::Percent => self.percent(at),
-            Shape::Flag => {
-                if !matches!(at.node.value, NodeValue::Flag(_)) {
-                    self.wrong(at, "true or false", None);
-                }
+            Shape::Flag => self.is(at, is_flag(at.node), "true or false"),
+            Shape::Scalar => self.is(at, is_scalar(at.node), "text, a number, true or false"),
+            Shape::Real => {
+                let is_number = matches!(at.node.value, NodeValue::Number(_));
+                self.is(at, is_number, "a number");
             }
+            Shape::Expression(names) => self.expression(at, names),
+            Shape::Window(object) => self.window(at, object),
+            Shape::Use(object) => self.object(at, object, Whole::Yes),
+            Shape::Limits => self.limits(at),
             Shape::Any => {}
             Shape::AnyObject => {
-                if !matches!(at.node.value, NodeValue::Map(_)) {
+                if !is_map(at.node) {
                     self.wrong(at, "an object", Some("write {key: value}".to_owned()));
                 }
             }
-            Shape::TextOr(grammar, object) => match at.node.value {
-                NodeValue::Text(_) => self.text(at, *grammar),
-                NodeValue::Map(_) => self.object(at, object, Whole::Yes),
-                NodeValue::Null
-                | NodeValue::Flag(_)
-                | NodeValue::Number(_)
-                | NodeValue::List(_) => {
-                    self.wrong(at, "text or an object", None);
-                }
-            },
+            Shape::TextOr(grammar, _) if at.node.text().is_some() => self.text(at, *grammar),
+            Shape::WordOr(words, _) if at.node.text().is_some() => self.word(at, words),
+            Shape::FlagOr(_) if is_flag(at.node) => {}
+            Shape::TextOr(_, object) => self.object_or(at, object, "text"),
+            Shape::WordOr(_, object) => self.object_or(at, object, "a word"),
+            Shape::FlagOr(object) => self.object_or(at, object, "true, false"),
+        }
+    }
+
+    fn is(&mut self, at: &At<'_>, fits: bool, expected: &str) {
+        if !fits {
+            self.wrong(at, expected, None);
+        }
+    }
+
+    /// An object where something simpler, which it is not, might stand as well.
+    fn object_or(&mut self, at: &At<'_>, object: &'static Object, other: &str) {
+        if is_map(at.node) {
+            self.object(at, object, Whole::Yes);
+        } else {
+            self.wrong(at, &format!("{other} or an object"), None);
+        }
+    }
+
+    fn word(&mut self, at: &At<'_>, words: &'static [Word]) {
+        let known = words.iter().map(|w| w.word);
+        match at.node.text() {
+            Some(text) if known.clone().any(|word| word == text) => {}
+            Some(text) => {
+                let message = format!("`{text}` is not a word for `{}`", at.name());
+                self.problem(at.place, message, suggestion(text, known));
+            }
+            None => self.wrong(at, "a word", suggestion("", known)),
         }
     }
 
     fn object(&mut self, at: &At<'_>, object: &'static Object, whole: Whole) {
-        if !matches!(at.node.value, NodeValue::Map(_)) {
+        if !is_map(at.node) {
             let help =
                 suggestion("", object.names()).map(|known| known.replace("known are", "with"));
             return self.wrong(at, "an object", help);
@@ -154,8 +167,7 @@ impl Check<'_> {
         }
         let required = |f: &&Field| matches!(f.need, Need::Required);
         for field in object
-            .fields
-            .iter()
+            .fields()
             .filter(required)
             .filter(|_| whole == Whole::Yes)
         {
@@ -212,7 +224,7 @@ impl Check<'_> {
     }
 
     fn table(&mut self, at: &At<'_>, key: Grammar, value: &'static Shape) {
-        if !matches!(at.node.value, NodeValue::Map(_)) {
+        if !is_map(at.node) {
             return self.wrong(at, "an object", Some("write {key: value}".to_owned()));
         }
         for entry in at.node.entries() {
@@ -225,76 +237,10 @@ impl Check<'_> {
         }
     }
 
-    fn list(&mut self, at: &At<'_>, of: &'static Shape) {
-        if !matches!(at.node.value, NodeValue::List(_)) {
-            return self.wrong(at, "a list", Some("write [one, another]".to_owned()));
-        }
-        for (index, item) in at.node.items().iter().enumerate() {
-            self.value(&at.item(index, item), of, Whole::Yes);
-        }
-        if matches!(of, Shape::Wave) {
-            self.waves(at);
-        }
-        if matches!(of, Shape::Text(Grammar::Name)) {
-            self.names(at);
-        }
-    }
-
-    /// A list of names holds each once.
-    fn names(&mut self, at: &At<'_>) {
-        let mut seen = BTreeSet::new();
-        for item in at.node.items() {
-            if let Some(name) = item.text().filter(|name| !seen.insert(*name)) {
-                let message = format!("`{name}` is in `{}` twice", at.name());
-                self.problem(item.place, message, None);
-            }
-        }
-    }
-
-    fn text(&mut self, at: &At<'_>, wanted: Grammar) {
-        match at.node.text() {
-            None => {
-                let help = match &at.node.value {
-                    NodeValue::Number(number) => Some(format!("write \"{number}\"")),
-                    NodeValue::Flag(flag) => Some(format!("write \"{flag}\"")),
-                    NodeValue::Null
-                    | NodeValue::Text(_)
-                    | NodeValue::List(_)
-                    | NodeValue::Map(_) => None,
-                };
-                self.wrong(at, "text", help);
-            }
-            Some(text) => {
-                if let Err(message) = grammar(wanted, text) {
-                    let help =
-                        (wanted == Grammar::ApiVersion).then(|| format!("write {API_VERSION}"));
-                    self.problem(at.place, message, help);
-                }
-            }
-        }
-    }
-
     fn count(&mut self, at: &At<'_>, least: u32, most: u32) {
         let bounds = u64::from(least)..=u64::from(most);
         if !at.node.number().is_some_and(|n| bounds.contains(&n)) {
             self.wrong(at, &format!("a whole number from {least} to {most}"), None);
-        }
-    }
-
-    fn span(&mut self, at: &At<'_>, least_ms: u64, most_ms: u64) {
-        let Some(text) = at.node.text() else {
-            let help = Some("write a number and a unit, such as 30s, 10m, 1h 30m".to_owned());
-            return self.wrong(at, "a duration", help);
-        };
-        let [least, most] = [least_ms, most_ms].map(Duration::from_millis);
-        match parse_span(text) {
-            Err(message) => self.problem(at.place, message, None),
-            Ok(span) if span < least || span > most => {
-                let [least, most] = [least, most].map(friendly);
-                let message = format!("`{}` has to be from {least} to {most}", at.name());
-                self.problem(at.place, message, None);
-            }
-            Ok(_) => {}
         }
     }
 
@@ -305,40 +251,43 @@ impl Check<'_> {
     }
 
     fn percent(&mut self, at: &At<'_>) {
-        let percent = |text: &str| text.strip_suffix('%').and_then(|n| n.parse::<u8>().ok());
-        let share = at.node.text().and_then(percent);
-        if share.is_none_or(|share| share > 100) {
+        if read_percent(at.node).is_none() {
             self.wrong(at, "a share from 0% to 100%", None);
         }
     }
 
-    fn wave(&mut self, at: &At<'_>) {
-        if matches!(at.node.value, NodeValue::Map(_)) {
-            let message = "a wave chosen by labels is not supported by this version yet".to_owned();
-            return self.problem(at.place, message, None);
+    /// Bounds of fields by path: each is a value that the field could have.
+    fn limits(&mut self, at: &At<'_>) {
+        if !is_map(at.node) {
+            let help = "write {rollout.soak: {atLeast: 5m}}".to_owned();
+            return self.wrong(at, "an object", Some(help));
         }
-        self.extent(at, "a number of targets from 1, or a share such as 25%");
-    }
-
-    /// Each wave has to reach further than the one before, and the last one everything.
-    fn waves(&mut self, at: &At<'_>) {
-        let items = at.node.items();
-        let reach: Vec<_> = items.iter().map(read_extent).collect();
-        for (index, pair) in reach.windows(2).enumerate() {
-            let [Some(before), Some(after)] = pair else {
-                continue;
-            };
-            if !after.reaches_beyond(*before) {
-                let place = items.get(index + 1).map_or(at.place, |item| item.place);
-                let message = "this wave does not reach further than the one before it".to_owned();
-                let help = "counts come first, then shares, each larger than the one before";
-                self.problem(place, message, Some(help.to_owned()));
+        for entry in at.node.entries() {
+            match bounded().find(|(path, _)| *path == entry.key) {
+                Some((_, field)) => self.bounds(&at.below(entry), field),
+                None => {
+                    let known: Vec<String> = bounded().map(|(path, _)| path).collect();
+                    let message = format!("`{}` is nothing that can be bounded", entry.key);
+                    let help = suggestion(&entry.key, known.iter().map(String::as_str));
+                    self.problem(entry.place, message, help);
+                }
             }
         }
-        let last = items.last().map_or(at.place, |item| item.place);
-        if reach.iter().all(Option::is_some) && reach.last() != Some(&Some(Reach::Percent(100))) {
-            let message = "the last wave has to reach every target".to_owned();
-            self.problem(last, message, Some("end the list with 100%".to_owned()));
+    }
+
+    fn bounds(&mut self, at: &At<'_>, field: &'static Field) {
+        if at.node.entries().is_empty() {
+            let help = format!("write {{{AT_LEAST}: …}}, {{{AT_MOST}: …}} or both");
+            return self.wrong(at, "an object", Some(help));
+        }
+        for entry in at.node.entries() {
+            if [AT_LEAST, AT_MOST].contains(&entry.key.as_str()) {
+                self.value(&at.below(entry), &field.shape, Whole::Yes);
+            } else {
+                let message = format!("unknown field `{}` in `{}`", entry.key, at.path);
+                let help = suggestion(&entry.key, [AT_LEAST, AT_MOST]);
+                self.problem(entry.place, message, help);
+            }
         }
     }
 
@@ -361,32 +310,19 @@ impl Check<'_> {
     }
 }
 
-/// A number of targets or a share of them, as written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
-    Count(u32),
-    Percent(u8),
+const fn is_map(node: &Node) -> bool {
+    matches!(node.value, NodeValue::Map(_))
 }
 
-impl Reach {
-    const fn reaches_beyond(self, before: Self) -> bool {
-        match (before, self) {
-            (Self::Count(a), Self::Count(b)) => a < b,
-            (Self::Percent(a), Self::Percent(b)) => a < b,
-            (Self::Count(_), Self::Percent(_)) => true,
-            (Self::Percent(_), Self::Count(_)) => false,
-        }
-    }
+const fn is_flag(node: &Node) -> bool {
+    matches!(node.value, NodeValue::Flag(_))
 }
 
-/// The extent that a value is, if it is one.
-pub(crate) fn read_extent(node: &Node) -> Option<Reach> {
-    if let Some(text) = node.text() {
-        let share: u8 = text.strip_suffix('%')?.parse().ok()?;
-        return (1..=100).contains(&share).then_some(Reach::Percent(share));
-    }
-    let count = u32::try_from(node.number()?).ok()?;
-    (count >= 1).then_some(Reach::Count(count))
+const fn is_scalar(node: &Node) -> bool {
+    matches!(
+        node.value,
+        NodeValue::Flag(_) | NodeValue::Number(_) | NodeValue::Text(_)
+    )
 }
 
 /// A path one step deeper.
@@ -398,56 +334,6 @@ pub(crate) fn join(path: &str, key: &str) -> String {
     }
 }
 
-fn grammar(wanted: Grammar, text: &str) -> Result<(), String> {
-    let refused = |e: NameError| format!("{:?} {}", e.text, e.problem);
-    match wanted {
-        Grammar::ApiVersion if text == API_VERSION => Ok(()),
-        Grammar::ApiVersion => Err(format!("{text:?} is not an apiVersion of this program")),
-        Grammar::Name => EnvironmentName::parse(text).map(drop).map_err(refused),
-        Grammar::LabelKey => LabelKey::parse(text).map(drop).map_err(refused),
-        Grammar::LabelValue => LabelValue::parse(text).map(drop).map_err(refused),
-        Grammar::Variable => variable(text),
-        Grammar::FileName => file_name(text),
-        Grammar::Runtime => runtime(text),
-        Grammar::Line if text.contains(char::is_control) => {
-            Err("has to be one line without control characters".to_owned())
-        }
-        Grammar::Line | Grammar::Template => Ok(()),
-    }
-}
-
-fn variable(text: &str) -> Result<(), String> {
-    let starts = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    let goes_on = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if starts && goes_on && text.len() <= NAME_MAX_BYTES {
-        return Ok(());
-    }
-    Err(format!(
-        "{text:?} is not the name of a variable: a letter, then letters, digits and underscores"
-    ))
-}
-
-fn file_name(text: &str) -> Result<(), String> {
-    let first = text.starts_with(|c: char| c.is_ascii_alphanumeric());
-    let rest = text
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b"._+-".contains(&b));
-    if first && rest && text.len() <= FILE_NAME_MAX_BYTES {
-        return Ok(());
-    }
-    Err(format!(
-        "{text:?} is not a plain file name: a letter or digit, then letters, digits and . _ + -"
-    ))
-}
-
-fn runtime(text: &str) -> Result<(), String> {
-    let name = text.strip_prefix("plugin/").unwrap_or(text);
-    match EnvironmentName::parse(name) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("runtime {:?} {}", error.text, error.problem)),
-    }
-}
-
 /// The kind of document that `word` was probably meant to be, as help.
 pub(crate) fn kind_help(word: &str, known: &[&str]) -> Option<String> {
     match nearest(word, known.iter().copied()) {
@@ -456,7 +342,7 @@ pub(crate) fn kind_help(word: &str, known: &[&str]) -> Option<String> {
     }
 }
 
-/// Longest name of a variable, in bytes.
-const NAME_MAX_BYTES: usize = 63;
-/// Longest file name of an artifact, in bytes.
-const FILE_NAME_MAX_BYTES: usize = 128;
+/// The least that a policy allows.
+pub(crate) const AT_LEAST: &str = "atLeast";
+/// The most that a policy allows.
+pub(crate) const AT_MOST: &str = "atMost";

@@ -108,6 +108,19 @@ impl Node {
         }
     }
 
+    /// The number, where this is one.
+    #[must_use]
+    pub fn real(&self) -> Option<f64> {
+        match &self.value {
+            NodeValue::Number(number) => number.as_f64(),
+            NodeValue::Null
+            | NodeValue::Flag(_)
+            | NodeValue::Text(_)
+            | NodeValue::List(_)
+            | NodeValue::Map(_) => None,
+        }
+    }
+
     /// What this kind of value is called in messages.
     #[must_use]
     pub const fn kind(&self) -> &'static str {

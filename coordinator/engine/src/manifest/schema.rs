@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::manifest::kinds::{API_VERSION, Kind};
-use crate::manifest::shape::{Field, Grammar, Need, Object, Shape};
+use crate::expression::TEXT_MAX_BYTES;
+use crate::manifest::kinds::{API_VERSION, Kind, LABELLED, bounded};
+use crate::manifest::shape::{Field, Grammar, Need, Object, Shape, Word};
 
 /// The schema of one document of any kind.
 #[must_use]
@@ -21,7 +22,7 @@ pub fn schema() -> Value {
 }
 
 fn object(object: &'static Object, whole: bool) -> Value {
-    let fields = || object.fields.iter().filter(|f| !f.is_refused());
+    let fields = || object.fields().filter(|f| !f.is_refused());
     let properties: Map<String, Value> = fields()
         .map(|f| (f.name.to_owned(), field(f, whole)))
         .collect();
@@ -74,13 +75,9 @@ fn value(shape: &'static Shape, whole: bool) -> Value {
             "additionalProperties": value(of, whole),
         }),
         Shape::List(of) => json!({"type": "array", "items": value(of, true)}),
+        Shape::Some(of) => json!({"type": "array", "items": value(of, true), "minItems": 1}),
         Shape::Text(grammar) => text(*grammar),
-        Shape::Word(words) => {
-            let of =
-                |w: &crate::manifest::shape::Word| json!({"const": w.word, "description": w.doc});
-            let words: Vec<_> = words.iter().filter(|w| w.supported).map(of).collect();
-            json!({"oneOf": words})
-        }
+        Shape::Word(words) => json!({"oneOf": self::words(words)}),
         Shape::Count { least, most } => {
             json!({"type": "integer", "minimum": least, "maximum": most})
         }
@@ -89,16 +86,69 @@ fn value(shape: &'static Shape, whole: bool) -> Value {
             "pattern": r"^([0-9]+(ms|s|m|h|d) *)+$",
             "examples": ["30s", "10m", "1h 30m"],
         }),
-        Shape::Extent | Shape::Wave => json!({"oneOf": [
-            {"type": "integer", "minimum": 1},
-            {"type": "string", "pattern": "^([1-9][0-9]?|100)%$"},
-        ]}),
+        Shape::Extent => json!({"oneOf": extent()}),
+        Shape::Wave => {
+            let mut kinds = extent();
+            kinds.push(object(&LABELLED, true));
+            json!({"oneOf": kinds})
+        }
         Shape::Percent => json!({"type": "string", "pattern": "^([0-9]|[1-9][0-9]|100)%$"}),
         Shape::Flag => json!({"type": "boolean"}),
         Shape::Any => json!({}),
         Shape::AnyObject => json!({"type": "object"}),
+        Shape::Scalar => json!({"type": ["string", "number", "boolean"]}),
+        Shape::Real => json!({"type": "number"}),
+        Shape::Expression(names) => json!({
+            "type": "string",
+            "maxLength": TEXT_MAX_BYTES,
+            "$comment": format!("CEL over {}", names.join(", ")),
+        }),
+        Shape::Window(of) | Shape::Use(of) => object(of, true),
+        Shape::Limits => limits(),
         Shape::TextOr(grammar, of) => json!({"oneOf": [text(*grammar), object(of, true)]}),
+        Shape::WordOr(words, of) => {
+            let mut kinds = self::words(words);
+            kinds.push(object(of, true));
+            json!({"oneOf": kinds})
+        }
+        Shape::FlagOr(of) => json!({"oneOf": [{"type": "boolean"}, object(of, true)]}),
     }
+}
+
+fn words(words: &'static [Word]) -> Vec<Value> {
+    let one = |w: &Word| json!({"const": w.word, "description": w.doc});
+    words.iter().map(one).collect()
+}
+
+fn extent() -> Vec<Value> {
+    vec![
+        json!({"type": "integer", "minimum": 1}),
+        json!({"type": "string", "pattern": "^([1-9][0-9]?|100)%$"}),
+    ]
+}
+
+/// Bounds by path, each like the field that it bounds.
+fn limits() -> Value {
+    let bounds = |(path, field): (String, &'static Field)| {
+        let of = value(&field.shape, true);
+        let bound = json!({
+            "type": "object",
+            "additionalProperties": false,
+            "minProperties": 1,
+            "properties": {
+                "atLeast": described(of.clone(), "The least that is allowed."),
+                "atMost": described(of, "The most that is allowed."),
+            },
+        });
+        (path, described(bound, field.doc))
+    };
+    let properties: Map<String, Value> = bounded().map(bounds).collect();
+    json!({"type": "object", "additionalProperties": false, "properties": properties})
+}
+
+fn described(mut schema: Value, doc: &str) -> Value {
+    schema["description"] = json!(doc);
+    schema
 }
 
 fn text(grammar: Grammar) -> Value {
@@ -110,8 +160,11 @@ fn text(grammar: Grammar) -> Value {
         Grammar::LabelValue => "^[A-Za-z0-9._+-]{0,63}$",
         Grammar::FileName => "^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$",
         Grammar::Runtime => "^(plugin/)?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        Grammar::Version => "^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$",
+        Grammar::Url => "^(https?://|.*\\{\\{)",
+        Grammar::Address => "^https?://",
         Grammar::Line => "^[^\\n]*$",
-        Grammar::Template => return json!({"type": "string"}),
+        Grammar::Range | Grammar::Template => return json!({"type": "string"}),
     };
     json!({"type": "string", "pattern": pattern})
 }

@@ -17,6 +17,8 @@ pub(crate) enum Shape {
     },
     /// A list.
     List(&'static Self),
+    /// A list that is not empty.
+    Some(&'static Self),
     /// Text of a grammar.
     Text(Grammar),
     /// One of these words.
@@ -47,15 +49,33 @@ pub(crate) enum Shape {
     Any,
     /// An object that is checked by somebody who knows more.
     AnyObject,
+    /// Text, a number, true or false.
+    Scalar,
+    /// Any number.
+    Real,
+    /// A CEL expression over these names.
+    Expression(&'static [&'static str]),
+    /// When something may happen.
+    Window(&'static Object),
+    /// The use of a protection: in a list, each under a name of its own.
+    Use(&'static Object),
+    /// Bounds of fields, by their paths.
+    Limits,
     /// The first for text, the second for everything else.
     TextOr(Grammar, &'static Object),
+    /// One of the words, or an object.
+    WordOr(&'static [Word], &'static Object),
+    /// True or false, or an object.
+    FlagOr(&'static Object),
 }
 
 /// The fields of an object.
 #[derive(Debug)]
 pub(crate) struct Object {
     /// The fields.
-    pub(crate) fields: &'static [Field],
+    pub(crate) own: &'static [Field],
+    /// More fields, those of another object.
+    pub(crate) shared: Option<&'static Self>,
     /// Fields of which exactly one is there; empty where that is no matter.
     pub(crate) one_of: &'static [&'static str],
 }
@@ -94,8 +114,6 @@ pub(crate) struct Word {
     pub(crate) word: &'static str,
     /// What it means.
     pub(crate) doc: &'static str,
-    /// Whether this version supports it.
-    pub(crate) supported: bool,
 }
 
 /// What a text may be.
@@ -115,6 +133,14 @@ pub(crate) enum Grammar {
     FileName,
     /// The name of an adapter.
     Runtime,
+    /// The version of a release.
+    Version,
+    /// A range of semantic versions.
+    Range,
+    /// `http://…` or `https://…`; it may hold `{{ }}`.
+    Url,
+    /// The address of a message: `https://…`, or `http://…`.
+    Address,
     /// Any text of one line.
     Line,
     /// Any text; it may hold `{{ }}`.
@@ -157,6 +183,15 @@ impl Field {
         }
     }
 
+    pub(crate) const fn refused(name: &'static str, why: &'static str) -> Self {
+        Self {
+            name,
+            shape: Shape::Any,
+            need: Need::Refused(why),
+            doc: "",
+        }
+    }
+
     pub(crate) const fn later(name: &'static str, doc: &'static str) -> Self {
         Self {
             name,
@@ -166,22 +201,55 @@ impl Field {
         }
     }
 
+    /// The object that it holds, where it is one.
+    pub(crate) fn object(&self) -> Option<&'static Object> {
+        if let Shape::Object(object) = self.shape {
+            return Some(object);
+        }
+        None
+    }
+
     pub(crate) const fn is_refused(&self) -> bool {
         matches!(self.need, Need::Refused(_))
     }
 }
 
 impl Object {
+    /// An object with these fields.
+    pub(crate) const fn of(own: &'static [Field]) -> Self {
+        Self {
+            own,
+            shared: None,
+            one_of: &[],
+        }
+    }
+
+    /// The same, of whose fields `one_of` exactly one is there.
+    pub(crate) const fn one_of(self, one_of: &'static [&'static str]) -> Self {
+        Self { one_of, ..self }
+    }
+
+    /// The same, with the fields of another object as well.
+    pub(crate) const fn with(self, shared: &'static Self) -> Self {
+        Self {
+            shared: Some(shared),
+            ..self
+        }
+    }
+
+    /// Its fields.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = &'static Field> + Clone + use<> {
+        let shared = self.shared.map_or(&[][..], |shared| shared.own);
+        self.own.iter().chain(shared)
+    }
+
     /// The field of that name.
     pub(crate) fn field(&self, name: &str) -> Option<&'static Field> {
-        self.fields.iter().find(|f| f.name == name)
+        self.fields().find(|f| f.name == name)
     }
 
     /// The names of the fields that this version supports.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> + Clone {
-        self.fields
-            .iter()
-            .filter(|f| !f.is_refused())
-            .map(|f| f.name)
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'static str> + Clone + use<> {
+        self.fields().filter(|f| !f.is_refused()).map(|f| f.name)
     }
 }

@@ -58,38 +58,38 @@ fn every_unknown_field_of_every_document_is_named_with_the_nearest_word() {
     check(
         &content,
         expect![[r#"
-        error: unknown field `tempalte` in `spec`
-         --> web.yaml:6:3
-          |
-        6 |   tempalte: {}
-          |   ^^^^^^^^
-          |
-          = help: did you mean `template`?
+            error: unknown field `tempalte` in `spec`
+             --> web.yaml:6:3
+              |
+            6 |   tempalte: {}
+              |   ^^^^^^^^
+              |
+              = help: did you mean `template`?
 
-        error: unknown field `intervall` in `spec.health`
-         --> web.yaml:7:31
-          |
-        7 |   health: {http: 'http://x/', intervall: 2s}
-          |                               ^^^^^^^^^
-          |
-          = help: did you mean `interval`?
+            error: unknown field `intervall` in `spec.health`
+             --> web.yaml:7:31
+              |
+            7 |   health: {http: 'http://x/', intervall: 2s}
+              |                               ^^^^^^^^^
+              |
+              = help: did you mean `interval`?
 
-        error: unknown field `maxUnavailabel` in `spec.rollout`
-          --> web.yaml:13:31
-           |
-        13 |   rollout: {waves: [1, 100%], maxUnavailabel: 1}
-           |                               ^^^^^^^^^^^^^^
-           |
-           = help: did you mean `maxUnavailable`?
+            error: unknown field `maxUnavailabel` in `spec.rollout`
+              --> web.yaml:13:31
+               |
+            13 |   rollout: {waves: [1, 100%], maxUnavailabel: 1}
+               |                               ^^^^^^^^^^^^^^
+               |
+               = help: did you mean `maxUnavailable`?
 
-        error: unknown field `zzz` in `spec`
-          --> web.yaml:14:3
-           |
-        14 |   zzz: 1
-           |   ^^^
-           |
-           = help: known are after, promotion, rollout, vars, removalLimit
-    "#]],
+            error: unknown field `zzz` in `spec`
+              --> web.yaml:14:3
+               |
+            14 |   zzz: 1
+               |   ^^^
+               |
+               = help: known are after, promotion, follow, rollout, windows, protections, vars, removalLimit
+        "#]],
     );
 }
 
@@ -221,71 +221,33 @@ fn bad_words_spans_and_names_are_named() {
 }
 
 #[test]
-fn guardrails_of_later_versions_are_refused_and_not_passed_over() {
-    let content = format!(
-        "{}---\n{}---\napiVersion: holdfast/v1\nkind: Protection\nmetadata: {{name: a}}\nspec: {{}}\n",
-        service("  pin: 1.4.0\n  environments: {staging: {protections: [{use: x}]}}\n"),
-        environment(
-            "  promotion: every\n  follow: x\n  windows: []\n  protections: []\n  \
-             rollout: {waves: [{matchLabels: {a: b}}]}\n"
-        ),
-    );
-    check(
-        &content,
-        expect![[r#"
-        error: `spec.pin` is not supported by this version yet
-         --> web.yaml:6:3
+fn what_later_versions_will_know_is_refused_and_not_passed_over() {
+    let content = "\
+apiVersion: holdfast/v1
+kind: Source
+metadata: {name: a}
+spec: {}
+---
+apiVersion: holdfast/v1
+kind: Notifier
+metadata: {name: chat}
+spec: {slack: {url: {secret: slack-web}}}
+";
+    check(content, expect![[r#"
+        error: kind Source is not supported by this version yet
+         --> web.yaml:2:7
           |
-        6 |   pin: 1.4.0
-          |   ^^^
-
-        error: `spec.environments.staging.protections` is not supported by this version yet
-         --> web.yaml:7:28
+        2 | kind: Source
+          |       ^^^^^^
           |
-        7 |   environments: {staging: {protections: [{use: x}]}}
-          |                            ^^^^^^^^^^^
+          = help: known are Environment, Service, Protection, Policy, Notifier
 
-        error: `spec.promotion: every` is not supported by this version yet
-          --> web.yaml:13:14
-           |
-        13 |   promotion: every
-           |              ^^^^^
-           |
-           = help: known are latest
-
-        error: `spec.follow` is not supported by this version yet
-          --> web.yaml:14:3
-           |
-        14 |   follow: x
-           |   ^^^^^^
-
-        error: `spec.windows` is not supported by this version yet
-          --> web.yaml:15:3
-           |
-        15 |   windows: []
-           |   ^^^^^^^
-
-        error: `spec.protections` is not supported by this version yet
-          --> web.yaml:16:3
-           |
-        16 |   protections: []
-           |   ^^^^^^^^^^^
-
-        error: a wave chosen by labels is not supported by this version yet
-          --> web.yaml:17:21
-           |
-        17 |   rollout: {waves: [{matchLabels: {a: b}}]}
-           |                     ^
-
-        error: kind Protection is not supported by this version yet
-          --> web.yaml:20:7
-           |
-        20 | kind: Protection
-           |       ^^^^^^^^^^
-           |
-           = help: known are Environment, Service
-    "#]],
-    );
+        error: `spec.slack.url.secret` is not supported by this version yet; write {file: NAME} with a file on the coordinator
+         --> web.yaml:9:22
+          |
+        9 | spec: {slack: {url: {secret: slack-web}}}
+          |                      ^^^^^^
+    "#]]);
 }
 
 #[test]
@@ -701,20 +663,20 @@ fn places_are_right_whatever_the_file_looks_like() {
     check(
         &windows,
         expect![[r#"
-        error: "ü" is not the name of a variable: a letter, then letters, digits and underscores
-         --> web.yaml:6:10
-          |
-        6 |   vars: {ü: 1}
-          |          ^
+            error: "ü" is not the name of a variable: a letter, then letters, digits and underscores
+             --> web.yaml:6:10
+              |
+            6 |   vars: {ü: 1}
+              |          ^
 
-        error: unknown field `tpl` in `spec`
-         --> web.yaml:7:3
-          |
-        7 |   tpl: {}
-          |   ^^^
-          |
-          = help: known are dependsOn, artifacts, runtime, template, health, vars, targets, rollback, environments
-    "#]],
+            error: unknown field `tpl` in `spec`
+             --> web.yaml:7:3
+              |
+            7 |   tpl: {}
+              |   ^^^
+              |
+              = help: known are kind, dependsOn, artifacts, runtime, template, health, vars, targets, rollback, releases, pin, once, schedule, attempts, timeLimit, protections, environments
+        "#]],
     );
     check(
         "{\"apiVersion\": \"holdfast/v1\", \"kind\": \"Environment\",\n\t\"metadata\": {\"name\": \"a\", \"名前\": 1}}",
@@ -765,20 +727,20 @@ fn an_alias_within_itself_is_refused() {
     check(
         "a: &a [*a]\n",
         expect![[r#"
-        error: `kind` is missing
-         --> web.yaml:1:1
-          |
-        1 | a: &a [*a]
-          | ^
-          |
-          = help: known are Environment, Service
+            error: `kind` is missing
+             --> web.yaml:1:1
+              |
+            1 | a: &a [*a]
+              | ^
+              |
+              = help: known are Environment, Service, Protection, Policy, Notifier
 
-        error: an alias may not stand within what it refers to
-         --> web.yaml:1:8
-          |
-        1 | a: &a [*a]
-          |        ^^
-    "#]],
+            error: an alias may not stand within what it refers to
+             --> web.yaml:1:8
+              |
+            1 | a: &a [*a]
+              |        ^^
+        "#]],
     );
 }
 
@@ -831,11 +793,11 @@ fn the_schema_describes_every_field_and_closes_every_object() {
             }
         }
     }
-    assert!(fields > 60, "{fields}");
+    assert!(fields > 150, "{fields}");
     let service = &schema["oneOf"][1]["properties"]["spec"]["properties"];
     assert_eq!(service["rollback"]["default"], "central");
     assert!(
-        service.get("pin").is_none(),
+        service.get("rollout").is_none(),
         "what is refused is not offered"
     );
     let exception = &service["environments"]["additionalProperties"];
