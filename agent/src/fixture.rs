@@ -19,5 +19,6 @@ pub(crate) fn workload(service: &str, version: &str) -> Workload {
         depends_on: Vec::new(),
         rollback: Rollback::Central,
         progress_deadline_ms: 60_000,
+        job: None,
     }
 }

@@ -6,12 +6,16 @@
 
 use std::time::Duration;
 
+use bincode::de::Decoder;
+use bincode::enc::Encoder;
+use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, CodecError};
 use crate::digest::Digest;
 use crate::name::{ArtifactName, EnvironmentName, ServiceName, Version};
+use crate::time::Timestamp;
 
 /// Largest encoded workload body, in bytes: four bodies fit one frame.
 pub const BODY_MAX_BYTES: usize = 240 * 1024;
@@ -19,12 +23,14 @@ pub const BODY_MAX_BYTES: usize = 240 * 1024;
 /// A workload body on the wire and on disk. New shapes become new variants.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Body {
-    /// The first shape.
+    /// The first shape: what runs for ever. Its `job` is none.
     V1(Workload),
+    /// What runs to completion: the first shape, and how.
+    V2(Workload, JobTerms),
 }
 
 /// What one target shall run of one service.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Workload {
     /// The service; also the workload's name on its target.
     pub service: ServiceName,
@@ -50,6 +56,20 @@ pub struct Workload {
     pub rollback: Rollback,
     /// How long it may take to become ready, in milliseconds, before it counts as failed.
     pub progress_deadline_ms: u64,
+    /// How it runs to completion; none for what runs for ever. Not one of the first shape's fields.
+    pub job: Option<JobTerms>,
+}
+
+/// How a job runs to completion on one target. It is ready once it has ended with exit code 0, and is
+/// not run again for the same body; a body of another run differs in `run`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct JobTerms {
+    /// When this run was due, or asked for; none for the one run of a release.
+    pub run: Option<Timestamp>,
+    /// How often it is started before it has failed; at least 1.
+    pub attempts: u32,
+    /// How long one attempt may take, in milliseconds; then it is stopped and has failed.
+    pub time_limit_ms: u64,
 }
 
 /// Who puts the previous release back on a target.
@@ -166,6 +186,47 @@ impl Health {
     }
 }
 
+impl JobTerms {
+    /// How long one attempt may take.
+    #[must_use]
+    pub const fn time_limit(&self) -> Duration {
+        Duration::from_millis(self.time_limit_ms)
+    }
+}
+
+/// The first shape, field by field: what the job's terms are is beside it in the body.
+impl Encode for Workload {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        let name = (&self.service, &self.environment);
+        let release = (&self.version, &self.sequence, &self.configuration);
+        let what = (&self.runtime, &self.template, &self.artifacts);
+        let how = (&self.health, &self.depends_on, &self.rollback);
+        (name, release, what, how, &self.progress_deadline_ms).encode(encoder)
+    }
+}
+
+impl<Context> Decode<Context> for Workload {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Ok(Self {
+            service: Decode::decode(decoder)?,
+            environment: Decode::decode(decoder)?,
+            version: Decode::decode(decoder)?,
+            sequence: Decode::decode(decoder)?,
+            configuration: Decode::decode(decoder)?,
+            runtime: Decode::decode(decoder)?,
+            template: Decode::decode(decoder)?,
+            artifacts: Decode::decode(decoder)?,
+            health: Decode::decode(decoder)?,
+            depends_on: Decode::decode(decoder)?,
+            rollback: Decode::decode(decoder)?,
+            progress_deadline_ms: Decode::decode(decoder)?,
+            job: None,
+        })
+    }
+}
+
+bincode::impl_borrow_decode!(Workload);
+
 impl Workload {
     /// How long it may take to become ready before it counts as failed.
     #[must_use]
@@ -176,7 +237,10 @@ impl Workload {
     /// The canonical bytes of the body and their digest, which is the body's name.
     #[must_use]
     pub fn seal(self) -> (Digest, Vec<u8>) {
-        let bytes = codec::encode(&Body::V1(self));
+        let bytes = codec::encode(&match self.job {
+            None => Body::V1(self),
+            Some(terms) => Body::V2(self, terms),
+        });
         (Digest::of(&bytes), bytes)
     }
 
@@ -185,8 +249,13 @@ impl Workload {
     /// # Errors
     /// [`CodecError`] where the bytes are not one canonical body of at most [`BODY_MAX_BYTES`].
     pub fn open(bytes: &[u8]) -> Result<Self, CodecError> {
-        let Body::V1(workload) = codec::decode::<Body>(bytes, BODY_MAX_BYTES)?;
-        Ok(workload)
+        Ok(match codec::decode::<Body>(bytes, BODY_MAX_BYTES)? {
+            Body::V1(workload) => workload,
+            Body::V2(workload, terms) => Self {
+                job: Some(terms),
+                ..workload
+            },
+        })
     }
 }
 

@@ -31,7 +31,9 @@ use holdfast_protocol::stream::{
 };
 use holdfast_protocol::time::Timestamp;
 use holdfast_protocol::version::Range;
-use holdfast_protocol::workload::{Artifact, Body, Check, Form, Health, Rollback, Workload};
+use holdfast_protocol::workload::{
+    Artifact, Body, Check, Form, Health, JobTerms, Rollback, Workload,
+};
 
 fn at(millis: u64) -> Timestamp {
     Timestamp::from_millis(1_795_329_360_000 + millis)
@@ -103,6 +105,14 @@ fn report() -> Report {
     }
 }
 
+fn terms() -> JobTerms {
+    JobTerms {
+        run: Some(at(4)),
+        attempts: 3,
+        time_limit_ms: 3_600_000,
+    }
+}
+
 fn workload() -> Workload {
     Workload {
         service: service(),
@@ -133,6 +143,7 @@ fn workload() -> Workload {
         depends_on: vec!["db".parse().unwrap()],
         rollback: Rollback::Local,
         progress_deadline_ms: 600_000,
+        job: None,
     }
 }
 
@@ -347,6 +358,7 @@ fn recorded_messages_are_read_and_written_as_ever() {
 #[test]
 fn recorded_bodies_assignments_and_streams_are_read_and_written_as_ever() {
     one(Body::V1(workload()), "body-v1");
+    one(Body::V2(workload(), terms()), "body-v2");
     let tcp = Check::Tcp {
         address: "127.0.0.1:6379".to_owned(),
     };
@@ -440,6 +452,29 @@ fn the_digest_of_a_body_is_the_one_it_always_had() {
     assert_eq!(bytes, recorded("body-v1", &bytes));
     assert_eq!(digest, Digest::of(&bytes));
     assert_eq!(Workload::open(&bytes).unwrap(), workload());
+}
+
+/// A job's body is another shape, and says so by its digest.
+#[test]
+fn the_terms_of_a_job_are_part_of_its_body() {
+    let job = Workload {
+        job: Some(terms()),
+        ..workload()
+    };
+    let (digest, bytes) = job.clone().seal();
+    assert_eq!(bytes, recorded("body-v2", &bytes));
+    assert_eq!(Workload::open(&bytes).unwrap(), job);
+    let again = JobTerms {
+        run: None,
+        ..terms()
+    };
+    let (other, _) = Workload {
+        job: Some(again),
+        ..workload()
+    }
+    .seal();
+    assert_ne!(digest, other);
+    assert_ne!(digest, workload().seal().0);
 }
 
 /// The way out, should the codec's crate have to be left: another one reads and writes these bytes.

@@ -458,6 +458,7 @@ mod tests {
             depends_on: Vec::new(),
             rollback: Rollback::Central,
             progress_deadline_ms: 1_000,
+            job: None,
         };
         let (body, bytes) = workload.seal();
         let intent = Intent::open(&bytes).unwrap();

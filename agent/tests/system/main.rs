@@ -48,6 +48,7 @@ fn program(service: &str, version: &str, script: &str) -> Workload {
         depends_on: Vec::new(),
         rollback: Rollback::Central,
         progress_deadline_ms: 60_000,
+        job: None,
     }
 }
 

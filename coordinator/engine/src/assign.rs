@@ -10,8 +10,9 @@ use std::sync::Arc;
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::{ArtifactName, EnvironmentName, TargetName, Version};
 use holdfast_protocol::observed::Labels;
+use holdfast_protocol::time::Timestamp;
 use holdfast_protocol::workload::{
-    Artifact, BODY_MAX_BYTES, Check, Form, Health, Placeholder, Workload,
+    Artifact, BODY_MAX_BYTES, Check, Form, Health, JobTerms, Placeholder, Workload,
 };
 use minijinja::Value as Scope;
 use serde_json::{Map, Value, json};
@@ -30,6 +31,8 @@ pub struct RenderRelease {
     pub sequence: u64,
     /// Digest and length in bytes of each artifact.
     pub artifacts: BTreeMap<ArtifactName, (Digest, u64)>,
+    /// Which run of a job it is for, as in [`crate::track::Point`].
+    pub run: Option<Timestamp>,
 }
 
 /// A target as bodies are rendered for it.
@@ -132,6 +135,11 @@ impl Renderer {
             depends_on: configuration.depends_on.clone(),
             rollback: configuration.rollback,
             progress_deadline_ms: configuration.progress_deadline_ms,
+            job: configuration.job.map(|terms| JobTerms {
+                run: release.run,
+                attempts: terms.attempts,
+                time_limit_ms: terms.time_limit_ms,
+            }),
         };
         bounded(workload)
     }

@@ -128,6 +128,7 @@ impl World {
             version: release.version.clone(),
             sequence: release.sequence,
             artifacts,
+            run: point.run,
         };
         let target = RenderTarget {
             name: target.clone(),

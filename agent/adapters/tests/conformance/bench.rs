@@ -92,6 +92,7 @@ impl Home {
             depends_on: Vec::new(),
             rollback: Rollback::Central,
             progress_deadline_ms: 10_000,
+            job: None,
         };
         let (body, _) = workload.clone().seal();
         Wanted {
