@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 
 use holdfast_engine::track::TrackName;
 use holdfast_protocol::api::Code;
+use holdfast_protocol::api::access::Granted;
 use holdfast_protocol::api::role::{Permission, Scope};
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::{EnvironmentName, InputSetName, RoleName, ServiceName};
@@ -188,6 +189,16 @@ impl Subject {
             environment: Reach::All,
             set: Reach::All,
             kind: Reach::All,
+        }
+    }
+}
+
+impl From<Grant> for Granted {
+    fn from(grant: Grant) -> Self {
+        Self {
+            role: grant.role,
+            permissions: grant.permissions.into_iter().collect(),
+            scope: grant.scope,
         }
     }
 }

@@ -120,6 +120,11 @@ fn a_role_is_declared_shown_given_and_deleted_from_the_command_line() {
         assert!(listed.contains(name), "{listed}");
     }
 
+    let whoami = by(&fleet, token, "whoami").succeeds();
+    assert!(
+        whoami.contains("team-web: services web; environments staging"),
+        "{whoami}"
+    );
     let _ = by(&fleet, token, "pause web -e staging").succeeds();
     let _ = by(&fleet, token, "pause web -e production").ends_with(4);
     let whole = ENVIRONMENTS.to_owned() + "---\n" + &sleeper("web");
@@ -151,6 +156,45 @@ fn a_role_is_declared_shown_given_and_deleted_from_the_command_line() {
     let _ = told(&fleet, "role delete team-web").succeeds();
     let _ = told(&fleet, "role show team-web").ends_with(3);
     fleet.assert_record_holds();
+}
+
+#[test]
+fn what_is_named_decides_what_a_limit_allows() {
+    let mut fleet = declared();
+    let limit = "spec:\n  removalLimit: {services: 0, workloads: 0%}\n";
+    let guarded = ENVIRONMENTS.replacen("spec:\n", limit, 1);
+    fleet.apply(&(guarded.clone() + "---\n" + &sleeper("web")));
+    fleet.join("staging-1", "staging", &[]);
+    fleet.release("web", "1", &[]);
+    fleet.wait_stable("web", "staging", "1");
+    let of = |role: &str, flags: &str| {
+        let _ = told(&fleet, &format!("role create {role} {flags}")).succeeds();
+        told(&fleet, &format!("user create {role} --role {role}")).succeeds()
+    };
+    let reads = "--permission read --permission";
+    let hosts = of("hosts", &format!("{reads} target --environment production"));
+    let label = "target label staging-1 rack=b2";
+    let refused = by(&fleet, hosts.trim(), label).ends_with(4);
+    assert!(
+        refused.stderr.contains("environment staging"),
+        "{}",
+        refused.stderr
+    );
+    let racks = of("racks", &format!("{reads} target --environment staging"));
+    let _ = by(&fleet, racks.trim(), label).succeeds();
+    let _ = by(&fleet, racks.trim(), "target label nobody rack=b2").ends_with(3);
+
+    // All of what staging runs would go: that waits for a person.
+    let api = of("api", &format!("{reads} apply --service api"));
+    let web = of("web", &format!("{reads} apply --service web"));
+    let path = fleet.write("none.yaml", &guarded);
+    let _ = by(&fleet, api.trim(), &format!("apply -f {path}")).ends_with(4);
+    let applied = by(&fleet, web.trim(), &format!("apply -f {path} -o json")).json();
+    assert!(!applied["held"].as_array().unwrap().is_empty(), "{applied}");
+    let confirm = format!("confirm {}", applied["revision"]);
+    let refused = by(&fleet, api.trim(), &confirm).ends_with(4);
+    assert!(refused.stderr.contains("service web"), "{}", refused.stderr);
+    let _ = by(&fleet, web.trim(), &confirm).succeeds();
 }
 
 #[test]

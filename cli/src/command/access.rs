@@ -107,10 +107,25 @@ async fn typed_token(screen: &mut Screen) -> Result<String, Failure> {
 /// The coordinator does not answer, or does not know the token.
 pub async fn whoami(session: &mut Session<'_>) -> Outcome {
     let whoami: Whoami = session.client.fetch(&["whoami"], &[]).await?;
+    let limited = whoami
+        .grants
+        .iter()
+        .filter(|one| !one.scope.is_everything());
+    let limits: Vec<String> = limited
+        .map(|one| format!("{}: {}", one.role, one.scope))
+        .collect();
     session.screen.object(&whoami, |_| {
         text::fields(&[
             ("user", whoami.user.clone()),
             ("roles", listed(&whoami.roles)),
+            (
+                "limited to",
+                if limits.is_empty() {
+                    "nothing".to_owned()
+                } else {
+                    limits.join("; ")
+                },
+            ),
             ("permissions", listed(&whoami.permissions)),
             (
                 "token ends",

@@ -80,6 +80,8 @@ async fn caller(parts: &mut Parts, app: &App) -> Result<Caller, Response> {
     answer.flatten().map(Caller).map_err(|refused| {
         if matches!(refused.code, Code::Unauthenticated | Code::Forbidden) {
             app.metrics.refusals.inc();
+            let (method, why) = (&parts.method, &refused.detail);
+            tracing::info!(%method, path, %why, "a request was refused");
         }
         Failed(refused).into_response()
     })

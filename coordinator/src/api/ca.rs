@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use holdfast_protocol::api::access::{CaStatus, Whoami};
+use holdfast_protocol::api::access::{CaStatus, Granted, Whoami};
 
 use super::problem::Answer;
 use super::{App, Caller};
@@ -19,6 +19,7 @@ pub async fn whoami(State(app): State<App>, Caller(user): Caller) -> Answer<Whoa
         user: user.name,
         roles: user.roles,
         permissions: user.permissions.into_iter().collect(),
+        grants: user.grants.into_iter().map(Granted::from).collect(),
         expires_at: user.expires_at,
         coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
         trust_domain,

@@ -399,6 +399,10 @@ async fn nobody_gives_what_they_do_not_have_and_nobody_who_holds_a_role_loses_it
     assert_eq!(made.status(), StatusCode::OK);
     let taken = by(&program, &registrar, Method::DELETE, "/v1/users/admin");
     assert_forbidden(taken.send().await.unwrap(), "rita does not have").await;
+    role(&program, json!({"name": "boss", "permissions": ["deploy"]})).await;
+    let less = json!({"name": "boss", "permissions": ["read"], "replace": true});
+    let changed = post(&program, &registrar, "/v1/roles", &less).await;
+    assert_forbidden(changed, "rita does not have").await;
     let unknown = program
         .post("/v1/users", &json!({"name": "x", "roles": ["nobody"]}))
         .await;

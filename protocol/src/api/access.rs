@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::role::Permission;
+use crate::api::role::{Permission, Scope};
 use crate::name::{EnvironmentName, RoleName, TargetName};
 use crate::time::Timestamp;
 
@@ -18,6 +18,9 @@ pub struct Whoami {
     /// What the roles together let the user do, within what each of them is limited to.
     #[serde(default)]
     pub permissions: Vec<Permission>,
+    /// The same, role by role, with what each is limited to.
+    #[serde(default)]
+    pub grants: Vec<Granted>,
     /// When the token ends; never, if nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
@@ -25,6 +28,18 @@ pub struct Whoami {
     pub coordinator_version: String,
     /// Name of the installation's trust domain.
     pub trust_domain: String,
+}
+
+/// What one role lets its holder do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Granted {
+    /// The role.
+    pub role: RoleName,
+    /// What it allows.
+    pub permissions: Vec<Permission>,
+    /// What it is limited to.
+    pub scope: Scope,
 }
 
 /// The state of the certificates.

@@ -84,6 +84,9 @@ impl Round<'_> {
         };
         rules::may_give(by, &wanted)?;
         let before = self.world.roles.get(&new.name).cloned();
+        if let Some(before) = self.world.grant(&new.name) {
+            rules::may_give(by, &before)?;
+        }
         match before {
             Some(before) if before.says(&wanted) => {}
             Some(before) if !new.replace => return Err(differs(&before)),
