@@ -14,6 +14,7 @@ pub mod deployment;
 pub mod environment;
 pub mod event;
 pub mod ever;
+pub mod freeze;
 pub mod health;
 pub mod idempotency;
 pub mod judge;
@@ -215,6 +216,8 @@ fn answered() -> OpenApiRouter<App> {
         .routes(routes!(status::explain))
         .routes(routes!(status::whereabouts))
         .routes(routes!(track::steer))
+        .routes(routes!(freeze::create, freeze::list))
+        .routes(routes!(freeze::end))
         .routes(routes!(log::logs))
         .routes(routes!(event::events))
         .routes(routes!(event::audit))

@@ -31,6 +31,8 @@
 //! | `GET /v1/where/ever?service=&version=` | | items of [`whereabouts::Stay`] |
 //! | `GET /v1/diff?from=&to=` | | [`diff::DeploymentDiff`] |
 //! | `POST /v1/tracks/{service}/{environment}/{verb}` | [`steer::Steer`] | [`steer::Steered`] |
+//! | `POST, GET /v1/freezes` | [`freeze::NewFreeze`] | [`steer::Steered`], items of [`freeze::Freeze`] |
+//! | `POST /v1/freezes/{environment}/end` | [`steer::Steer`] | [`steer::Steered`] |
 //! | `GET /v1/logs?service=&environment=&target=&tail=&since=&follow=` | | lines of [`log::LogEntry`], one JSON object a line |
 //! | `GET /v1/events?after=&limit=&follow=` | | items of [`event::Event`], or a server-sent event stream |
 //! | `GET /v1/audit` | | [`event::Audit`] |

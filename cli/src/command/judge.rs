@@ -1,7 +1,7 @@
 //! `approve`, `reject`, `skip`, `repeat`, `freeze`, `unfreeze`: what a person says of one deployment,
 //! or of all that would start.
 
-use holdfast_protocol::api::freeze::{Freeze, NewFreeze};
+use holdfast_protocol::api::freeze::NewFreeze;
 use holdfast_protocol::api::steer::{Judgement, Steer, Steered};
 
 use super::steer::{finish, print};
@@ -72,12 +72,8 @@ pub async fn freeze(session: &mut Session<'_>, args: &judge::Freeze) -> Outcome 
         environment: args.environment.clone(),
         reason: args.reason.clone(),
     };
-    let freeze: Freeze = session.client.post(&["freezes"], &new).await?;
-    session.screen.object(&freeze, |_| {
-        let place = place(freeze.environment.as_ref());
-        let reason = crate::output::clean(&freeze.reason);
-        format!("nothing new starts {place}: {reason}\n")
-    })?;
+    let steered: Steered = session.client.post(&["freezes"], &new).await?;
+    print(session, &steered)?;
     Ok(Exit::Done)
 }
 
@@ -110,11 +106,4 @@ async fn say(
     let steered: Result<Steered, Failure> = session.client.post(&path, judgement).await;
     print(session, &steered?)?;
     Ok(Exit::Done)
-}
-
-fn place<T: std::fmt::Display>(environment: Option<&T>) -> String {
-    environment.map_or_else(
-        || "anywhere".to_owned(),
-        |environment| format!("in {environment}"),
-    )
 }

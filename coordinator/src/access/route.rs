@@ -110,6 +110,13 @@ pub const RULES: &[(&str, &str, Rule)] = &[
         "/v1/tracks/{service}/{environment}/{verb}",
         Needs(Deploy, Track),
     ),
+    ("GET", "/v1/freezes", LOOK),
+    ("POST", "/v1/freezes", Needs(Deploy, Inside)),
+    (
+        "POST",
+        "/v1/freezes/{environment}/end",
+        Needs(Deploy, Inside),
+    ),
     ("GET", "/v1/logs", LOOK),
     ("GET", "/v1/events", LOOK),
     ("GET", "/v1/audit", LOOK),
