@@ -8,6 +8,10 @@ use crate::compiled::protection::When;
 use crate::track::{Deployment, Point};
 
 /// One thing to do.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a step has a handful of effects, and they are consumed at once"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// The target's assignment shall hold this point from now on. The track's placements already

@@ -5,8 +5,8 @@ use holdfast_protocol::api::wait::WaitKind;
 use crate::calendar::{self, Opening};
 use crate::compiled::{OnWindowClose, TrackSpec};
 use crate::step::Turn;
-use crate::track::Deployment;
-use crate::wait::Waits;
+use crate::track::{Deployment, Phase};
+use crate::wait::{Waits, by_command};
 
 /// Stands while every window is closed.
 pub(super) fn window(waits: &mut Waits, turn: &Turn<'_>, spec: &TrackSpec) {
@@ -23,10 +23,15 @@ pub(super) fn window(waits: &mut Waits, turn: &Turn<'_>, spec: &TrackSpec) {
     let name = &turn.track.name;
     let wait = waits.push(WaitKind::Window, &name.environment, message);
     wait.until = opens;
-    wait.ends_by.push(format!(
-        "holdfast deploy {} -e {} --hotfix --reason WHY",
-        name.service, name.environment
-    ));
+    let version = turn.track.current.as_ref();
+    let version = version.filter(|current| current.phase == Phase::Waiting);
+    match version.map(|current| &current.point.version) {
+        Some(version) => wait.ends_by.push(format!(
+            "holdfast deploy {} {version} -e {} --hotfix --reason WHY",
+            name.service, name.environment
+        )),
+        None => by_command(wait, "rollback", name),
+    }
 }
 
 /// Why a deployment that rolls goes back, where that is what the end of its window means. Every target

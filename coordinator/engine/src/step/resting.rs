@@ -10,7 +10,7 @@ use crate::check;
 use crate::compiled::TrackSpec;
 use crate::gates::{self, presence};
 use crate::input::{Seen, View};
-use crate::track::{Phase, Point};
+use crate::track::{Deployment, Phase, Point};
 use crate::verify::returning_until;
 use crate::wait::{self, Waits, by_command};
 use crate::wanted::{Rule, failed_point, rule, supply, wanted};
@@ -84,13 +84,14 @@ fn failed(waits: &mut Waits, turn: &Turn<'_>, spec: &TrackSpec) {
         // Told by `halted`, with more.
         return;
     }
-    let message = match current {
-        Some(current) => format!("{} is passed over: {}", best.version, current.reason),
-        None => format!(
-            "{} is passed over: it failed or was rolled back here",
-            best.version
-        ),
+    let why = match (current, &track.current) {
+        (Some(current), _) => current.reason.clone(),
+        (None, Some(Deployment { trigger, .. })) if trigger.kind == TriggerKind::Protection => {
+            trigger.reason.clone().unwrap_or_default()
+        }
+        (None, _) => "it failed or was rolled back here".to_owned(),
     };
+    let message = format!("{} is passed over: {why}", best.version);
     let wait = waits.push(WaitKind::Failed, &best.version, message);
     by_command(wait, "retry", &track.name);
     match rule(track, spec) {

@@ -185,17 +185,8 @@ impl fmt::Display for Gate {
                 pairs(f, settings)
             }
             Self::Unprotect { environment, name } => write!(f, "unprotect {environment} {name}"),
-            Self::Answers { name, answer: None } => write!(f, "answers {name} nothing"),
-            Self::Answers {
-                name,
-                answer: Some((result, text)),
-            } => {
-                let result = match result {
-                    CheckResult::Passed => "pass",
-                    CheckResult::Failed => "fail",
-                    CheckResult::Unknown => "unknown",
-                };
-                write!(f, "answers {name} {result}{}", spaced(text))
+            Self::Answers { name, answer } => {
+                write!(f, "answers {name} {}", answered(answer.as_ref()))
             }
             Self::Require {
                 environment,
@@ -215,31 +206,14 @@ impl fmt::Display for Gate {
                 environment,
                 by,
                 reason,
-            } => write!(
-                f,
-                "freeze {} {by}{}",
-                or_all(environment.as_ref()),
-                spaced(reason)
-            ),
+            } => {
+                let what = or_all(environment.as_ref());
+                write!(f, "freeze {what} {by}{}", spaced(reason))
+            }
             Self::Unfreeze { environment } => {
                 write!(f, "unfreeze {}", or_all(environment.as_ref()))
             }
-            Self::Approve { track, by, roles } => {
-                write!(f, "approve {track} {by} {}", listed(roles))
-            }
-            Self::Reject { track, by, reason } => {
-                write!(f, "reject {track} {by}{}", spaced(reason))
-            }
-            Self::Skip {
-                track,
-                name,
-                by,
-                roles,
-                reason,
-            } => {
-                let roles = listed(roles);
-                write!(f, "skip {track} {name} {by} {roles}{}", spaced(reason))
-            }
+            Self::Approve { .. } | Self::Reject { .. } | Self::Skip { .. } => self.fmt_said(f),
             Self::Hold {
                 target,
                 millis,
@@ -259,6 +233,42 @@ impl fmt::Display for Gate {
             }
         }
     }
+}
+
+impl Gate {
+    fn fmt_said(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Approve { track, by, roles } => {
+                write!(f, "approve {track} {by} {}", listed(roles))
+            }
+            Self::Reject { track, by, reason } => {
+                write!(f, "reject {track} {by}{}", spaced(reason))
+            }
+            Self::Skip {
+                track,
+                name,
+                by,
+                roles,
+                reason,
+            } => {
+                let roles = listed(roles);
+                write!(f, "skip {track} {name} {by} {roles}{}", spaced(reason))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn answered(answer: Option<&(CheckResult, String)>) -> String {
+    let Some((result, text)) = answer else {
+        return "nothing".to_owned();
+    };
+    let result = match result {
+        CheckResult::Passed => "pass",
+        CheckResult::Failed => "fail",
+        CheckResult::Unknown => "unknown",
+    };
+    format!("{result}{}", spaced(text))
 }
 
 fn answer(word: &str, rest: &[&str]) -> Result<Option<(CheckResult, String)>, String> {

@@ -45,26 +45,7 @@ impl World {
                     None => self.answers.remove(name),
                 };
             }
-            Gate::Require {
-                environment,
-                policy,
-                expression,
-                message,
-            } => {
-                let requirement = Requirement {
-                    policy: Arc::new(Policy {
-                        name: policy.clone(),
-                        owner: "security".to_owned(),
-                        set: "security".parse().expect("a name"),
-                        summary: "require 1".to_owned(),
-                    }),
-                    expression: parsed(expression),
-                    message: message.clone(),
-                };
-                self.redeclare(environment, |spec| {
-                    spec.requirements.push(requirement.clone())
-                });
-            }
+            Gate::Require { .. } => self.require(gate),
             Gate::Allow {
                 environment,
                 policy,
@@ -77,6 +58,48 @@ impl World {
                 reason,
             } => self.freeze(environment.clone(), Some((by.clone(), reason.clone()))),
             Gate::Unfreeze { environment } => self.freeze(environment.clone(), None),
+            Gate::Approve { .. } | Gate::Reject { .. } | Gate::Skip { .. } => {
+                self.person_says(gate)
+            }
+            Gate::Hold { .. } | Gate::Label { .. } => self.target_says(gate),
+            Gate::About {
+                service,
+                version,
+                meta,
+            } => {
+                let meta = meta.iter().cloned().collect();
+                self.about.insert((service.clone(), version.clone()), meta);
+            }
+        }
+    }
+
+    fn require(&mut self, gate: &Gate) {
+        let Gate::Require {
+            environment,
+            policy,
+            expression,
+            message,
+        } = gate
+        else {
+            return;
+        };
+        let requirement = Requirement {
+            policy: Arc::new(Policy {
+                name: policy.clone(),
+                owner: "security".to_owned(),
+                set: "security".parse().expect("a name"),
+                summary: "require 1".to_owned(),
+            }),
+            expression: parsed(expression),
+            message: message.clone(),
+        };
+        self.redeclare(environment, |spec| {
+            spec.requirements.push(requirement.clone());
+        });
+    }
+
+    fn person_says(&mut self, gate: &Gate) {
+        match gate {
             Gate::Approve { track, by, roles } => {
                 self.say(track, &Word::Approve { shown: None }, (by, roles, ""));
             }
@@ -93,15 +116,7 @@ impl World {
                 let guard = name.clone();
                 self.say(track, &Word::Skip { guard }, (by, roles, reason));
             }
-            Gate::Hold { .. } | Gate::Label { .. } => self.target_says(gate),
-            Gate::About {
-                service,
-                version,
-                meta,
-            } => {
-                let meta = meta.iter().cloned().collect();
-                self.about.insert((service.clone(), version.clone()), meta);
-            }
+            _ => {}
         }
     }
 
