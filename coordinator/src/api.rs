@@ -15,6 +15,7 @@ pub mod environment;
 pub mod event;
 pub mod ever;
 pub mod freeze;
+pub mod guardrail;
 pub mod health;
 pub mod idempotency;
 pub mod judge;
@@ -198,6 +199,9 @@ fn answered() -> OpenApiRouter<App> {
         .routes(routes!(environment::one))
         .routes(routes!(service::list))
         .routes(routes!(service::one))
+        .routes(routes!(guardrail::protections))
+        .routes(routes!(guardrail::policies))
+        .routes(routes!(guardrail::notifiers))
         .routes(routes!(target::list))
         .routes(routes!(target::one))
         .routes(routes!(target::revoke))

@@ -14,6 +14,9 @@
 //! | `GET /v1/revisions` | | items of [`apply::Revision`] |
 //! | `GET /v1/environments[/{name}]` | | items of [`environment::Environment`] |
 //! | `GET /v1/services[/{name}]` | | items of [`service::Service`] |
+//! | `GET /v1/protections` | | items of [`guardrail::Protection`] |
+//! | `GET /v1/policies` | | items of [`guardrail::Policy`] |
+//! | `GET /v1/notifiers` | | items of [`guardrail::Notifier`] |
 //! | `GET /v1/targets[/{name}]?environment=` | | items of [`target::Target`] |
 //! | `POST /v1/targets/{name}/revoke` | [`steer::Steer`] | [`target::Target`] |
 //! | `POST /v1/targets/{name}/resume` | [`steer::Steer`] | [`target::Target`] |
@@ -56,6 +59,7 @@ pub mod environment;
 pub mod event;
 pub mod explain;
 pub mod freeze;
+pub mod guardrail;
 pub mod log;
 pub mod release;
 pub mod role;

@@ -32,12 +32,18 @@ pub enum Kind {
     /// Numbered results of applies
     #[value(alias = "revision")]
     Revisions,
-    /// Not part of this version yet
-    #[value(alias = "protection", hide = true)]
+    /// Checks that must pass
+    #[value(alias = "protection")]
     Protections,
-    /// Not part of this version yet
-    #[value(alias = "policy", hide = true)]
+    /// Rules over the compiled desired state
+    #[value(alias = "policy")]
     Policies,
+    /// Where events are told outside
+    #[value(alias = "notifier")]
+    Notifiers,
+    /// What keeps new deployments from starting
+    #[value(alias = "freeze")]
+    Freezes,
     /// Not part of this version yet
     #[value(alias = "source", hide = true)]
     Sources,

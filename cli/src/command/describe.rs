@@ -38,7 +38,11 @@ pub async fn run(session: &mut Session<'_>, args: &Describe) -> Outcome {
         }
         Kind::Tokens => searched(&session.client, "tokens", "id", name).await?,
         Kind::Revisions => searched(&session.client, "revisions", "number", name).await?,
-        Kind::Protections | Kind::Policies | Kind::Sources => return Err(get::not_yet(args.kind)),
+        Kind::Protections => searched(&session.client, "protections", "name", name).await?,
+        Kind::Policies => searched(&session.client, "policies", "name", name).await?,
+        Kind::Notifiers => searched(&session.client, "notifiers", "name", name).await?,
+        Kind::Freezes => searched(&session.client, "freezes", "environment", name).await?,
+        Kind::Sources => return Err(get::not_yet(args.kind)),
     };
     let width = session.screen.limit();
     session

@@ -3,6 +3,8 @@
 use holdfast_protocol::api::apply::Revision;
 use holdfast_protocol::api::deployment::Deployment;
 use holdfast_protocol::api::environment::Environment;
+use holdfast_protocol::api::freeze::Freeze;
+use holdfast_protocol::api::guardrail::{Notifier, Policy, Protection};
 use holdfast_protocol::api::release::Release;
 use holdfast_protocol::api::service::Service;
 use holdfast_protocol::api::target::Target;
@@ -31,7 +33,11 @@ pub async fn run(session: &mut Session<'_>, args: &Get) -> Outcome {
         Kind::Deployments => list::<Deployment>(session, args, "deployments").await,
         Kind::Tokens => list::<Token>(session, args, "tokens").await,
         Kind::Revisions => list::<Revision>(session, args, "revisions").await,
-        Kind::Protections | Kind::Policies | Kind::Sources => Err(not_yet(args.kind)),
+        Kind::Protections => list::<Protection>(session, args, "protections").await,
+        Kind::Policies => list::<Policy>(session, args, "policies").await,
+        Kind::Notifiers => list::<Notifier>(session, args, "notifiers").await,
+        Kind::Freezes => list::<Freeze>(session, args, "freezes").await,
+        Kind::Sources => Err(not_yet(args.kind)),
     }
 }
 
@@ -173,6 +179,26 @@ impl Listed for Token {
 
     fn environment(&self) -> Option<&EnvironmentName> {
         Some(&self.environment)
+    }
+}
+
+impl Listed for Protection {
+    const ADDRESS: Address = Address::None;
+}
+
+impl Listed for Policy {
+    const ADDRESS: Address = Address::None;
+}
+
+impl Listed for Notifier {
+    const ADDRESS: Address = Address::None;
+}
+
+impl Listed for Freeze {
+    const ADDRESS: Address = Address::None;
+
+    fn environment(&self) -> Option<&EnvironmentName> {
+        self.environment.as_ref()
     }
 }
 

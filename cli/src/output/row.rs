@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod fleet;
+pub mod guardrail;
 pub mod record;
 
 use holdfast_protocol::time::Timestamp;

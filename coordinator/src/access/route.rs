@@ -78,6 +78,9 @@ pub const RULES: &[(&str, &str, Rule)] = &[
     ("GET", "/v1/releases", LOOK),
     ("HEAD", "/v1/artifacts/{digest}", Needs(Release, Nothing)),
     ("PUT", "/v1/artifacts/{digest}", Needs(Release, Nothing)),
+    ("GET", "/v1/protections", LOOK),
+    ("GET", "/v1/policies", LOOK),
+    ("GET", "/v1/notifiers", LOOK),
     ("GET", "/v1/targets", LOOK),
     ("GET", "/v1/targets/{name}", LOOK),
     (
