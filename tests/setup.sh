@@ -11,7 +11,8 @@ BUILD_NEEDS="cc:gcc make:make"
 # Cargo fetches over TLS, and so needs certificates.
 BUILD_FILES="/usr/include/stdlib.h:libc6-dev /etc/ssl/certs/ca-certificates.crt:ca-certificates"
 TEST_NEEDS="ip:iproute2 nsenter:util-linux systemd-nspawn:systemd-container mmdebstrap:mmdebstrap
-    nginx:nginx redis-server:redis-server faketime:faketime"
+    nginx:nginx redis-server:redis-server faketime:faketime
+    dockerd:docker.io podman:podman runc:runc docker-registry:docker-registry busybox:busybox-static"
 RUST_NEEDED="1.95"
 
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
@@ -56,7 +57,14 @@ disable_installed() {
     command -v systemctl >/dev/null 2>&1 || return 0
     for package in $1; do
         case "$package" in
-            nginx | redis-server) systemctl disable --quiet "$package" 2>/dev/null || true ;;
+            nginx | redis-server | docker-registry)
+                systemctl disable --quiet "$package" 2>/dev/null || true ;;
+            docker.io)
+                systemctl disable --quiet docker.service docker.socket containerd.service \
+                    2>/dev/null || true ;;
+            podman)
+                systemctl disable --quiet podman.socket podman.service podman-auto-update.timer \
+                    podman-restart.service 2>/dev/null || true ;;
         esac
     done
 }

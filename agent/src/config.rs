@@ -1,9 +1,12 @@
 //! Flags, environment and `agent.toml` become one [`Config`], by one pure function.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use holdfast_adapters::container;
+use holdfast_adapters::run::Settings;
 use holdfast_protocol::name::{LabelKey, LabelValue, TargetName};
 use holdfast_protocol::observed::Labels;
 use holdfast_protocol::time::parse_span;
@@ -142,12 +145,22 @@ pub struct File {
     coordinator: OneOrMore,
     token_file: Option<PathBuf>,
     name: Option<String>,
-    label: std::collections::BTreeMap<String, String>,
+    label: BTreeMap<String, String>,
     replace: bool,
     reconnect_max: Option<String>,
     keep_alive: Option<String>,
     idle_timeout: Option<String>,
     checks: ChecksFile,
+    container: ContainerFile,
+}
+
+/// The table `[container]` of `agent.toml`: which engine there is, and what it may be used for.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct ContainerFile {
+    socket: Option<PathBuf>,
+    credentials: Option<PathBuf>,
+    mounts: Vec<PathBuf>,
 }
 
 /// The table `[checks]` of `agent.toml`. What may run here is for the file alone to say.
@@ -199,6 +212,8 @@ pub struct Config {
     pub reconnect_max: Duration,
     /// Which checks may run here, and how.
     pub checks: Allowed,
+    /// What its runtimes are told.
+    pub runtimes: Settings,
 }
 
 /// Where the join token is.
@@ -275,26 +290,18 @@ pub fn config(
     };
     let name = join.name.clone().or(file.name);
     let name = name.map(|name| TargetName::parse(&name)).transpose();
-    let mut labels = Labels::new();
-    for (key, value) in &file.label {
-        labels.extend([label(key, value)?]);
-    }
-    for text in &join.label {
-        let (key, value) = text.split_once('=').ok_or_else(|| {
-            refused(
-                format!("{text:?} is not a label"),
-                "write --label KEY=VALUE",
-            )
-        })?;
-        labels.extend([label(key, value)?]);
-    }
+    let labels = labels(&file.label, &join.label)?;
     let span = |flag: &Option<String>, key: Option<String>, default| {
         let text = flag.clone().or(key);
         let span = text.map(|text| parse_span(&text)).transpose();
         span.map(|span| span.unwrap_or(default))
             .map_err(|e| refused(e, "write 250ms, 20s or 1m"))
     };
+    let runtimes = Settings {
+        container: container(file.container, &data)?,
+    };
     Ok(Config {
+        runtimes,
         data,
         socket,
         log: flags
@@ -343,6 +350,43 @@ pub fn read_file(named: Option<&Path>) -> Result<File, ConfigError> {
             problem,
             "see `holdfast-agent run --help` for what can be set",
         )
+    })
+}
+
+/// The labels of the file, and over them those of the flags.
+fn labels(file: &BTreeMap<String, String>, flags: &[String]) -> Result<Labels, ConfigError> {
+    let mut labels = Labels::new();
+    for (key, value) in file {
+        labels.extend([label(key, value)?]);
+    }
+    for text in flags {
+        let (key, value) = text.split_once('=').ok_or_else(|| {
+            refused(
+                format!("{text:?} is not a label"),
+                "write --label KEY=VALUE",
+            )
+        })?;
+        labels.extend([label(key, value)?]);
+    }
+    Ok(labels)
+}
+
+/// Paths are whole ones: the agent may be started anywhere.
+fn container(file: ContainerFile, data: &Path) -> Result<container::Settings, ConfigError> {
+    let mut paths = file
+        .socket
+        .iter()
+        .chain(&file.credentials)
+        .chain(&file.mounts);
+    if let Some(path) = paths.find(|path| !path.is_absolute()) {
+        let problem = format!("[container]: {} is not an absolute path", path.display());
+        return Err(refused(problem, "write the whole path, from /"));
+    }
+    Ok(container::Settings {
+        socket: file.socket,
+        credentials: file.credentials,
+        mounts: file.mounts,
+        guarded: vec![data.to_owned()],
     })
 }
 
@@ -452,6 +496,23 @@ mod tests {
         assert_eq!(config.name.unwrap().as_str(), "two");
         assert_eq!(config.labels.len(), 2);
         assert_eq!(config.liveness.keep_alive, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn the_container_engine_is_described_in_the_file() {
+        let file = "[container]\nsocket = \"/run/podman/podman.sock\"\n\
+                    credentials = \"/etc/holdfast/registries.json\"\nmounts = [\"/srv\"]";
+        let join = JoinFlags::default();
+        let config = made(&Flags::default(), &join, file, true).unwrap();
+        let settings = config.runtimes.container;
+        assert_eq!(settings.socket, Some("/run/podman/podman.sock".into()));
+        assert_eq!(settings.mounts, [PathBuf::from("/srv")]);
+        assert_eq!(settings.guarded, [PathBuf::from(DATA_OF_ROOT)]);
+        let relative = "[container]\nmounts = [\"srv\"]";
+        let refused = made(&Flags::default(), &join, relative, true).unwrap_err();
+        assert!(refused.contains("srv is not an absolute path"), "{refused}");
+        let unknown = "[container]\nprivileged = true";
+        assert!(made(&Flags::default(), &join, unknown, true).is_err());
     }
 
     #[test]

@@ -248,7 +248,7 @@ pub async fn run(
         home.remember_coordinators(&config.coordinators);
         config.coordinators.clone()
     };
-    let adapters = open_adapters(&config.data)?;
+    let adapters = open_adapters(&config)?;
     let running = assemble(&home, &config, identity, coordinators, adapters)?;
     running.until(&home, leave, stop).await
 }
@@ -347,10 +347,11 @@ fn own_name(hostname: &str) -> Result<TargetName, RunError> {
     TargetName::parse(&label).map_err(|_| RunError::Name(hostname.to_owned()))
 }
 
-fn open_adapters(data: &Path) -> Result<Adapters, RunError> {
+fn open_adapters(config: &Config) -> Result<Adapters, RunError> {
     let program = std::env::current_exe().map_err(RunError::Executable)?;
     let launcher = vec![program.into_os_string(), OsString::from("launch")];
-    let adapters = holdfast_adapters::run::adapters(&data.join("workloads"), launcher)?;
+    let (home, settings) = (config.data.join("workloads"), config.runtimes.clone());
+    let adapters = holdfast_adapters::run::adapters_with(&home, launcher, settings)?;
     let named = |adapter: Arc<dyn Adapter>| (adapter.runtime(), adapter);
     Ok(Arc::new(
         adapters.into_iter().map(named).collect::<BTreeMap<_, _>>(),

@@ -311,10 +311,12 @@ impl Way<'_> {
         let image = &self.template.image;
         let here = image::is_here(&self.engine, image).await?;
         let artifacts = self.wanted.workload.artifacts.iter();
+        let name = image.to_string();
+        let before = self.inner.records.needs()?;
         let need = Need {
             body: self.wanted.body,
-            image: image.to_string(),
-            pulled: !here,
+            pulled: !here || before.iter().any(|n| n.pulled && n.image == name),
+            image: name,
             artifacts: artifacts.map(Store::key).collect(),
         };
         let service = &self.wanted.workload.service;

@@ -99,11 +99,13 @@ impl Reader {
 
     /// Passes on one container's lines until it ends, or to the end of what there is.
     async fn pass_on(&mut self, engine: &Engine, id: &str, options: LogsOptions) {
+        // Several lines may have one time: only what was passed on before is left out.
+        let before = self.last;
         let mut output = engine.api.logs(id, Some(options));
         while let Some(Ok(piece)) = output.next().await {
             let line = line(&piece);
             // The engine is asked to the second, and answers with that whole second.
-            if line.at.is_some() && line.at <= self.last {
+            if line.at.is_some() && line.at <= before {
                 continue;
             }
             self.last = line.at.or(self.last);

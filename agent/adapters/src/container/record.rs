@@ -99,13 +99,8 @@ impl Record {
     /// Notes what a body needs before it is brought; what others need stays until it runs.
     #[must_use]
     pub(super) fn with(mut self, need: Need) -> Self {
-        let pulled = self
-            .needs
-            .iter()
-            .any(|known| known.image == need.image && known.pulled);
         self.needs.retain(|known| known.body != need.body);
-        let pulled = pulled || need.pulled;
-        self.needs.insert(0, Need { pulled, ..need });
+        self.needs.insert(0, need);
         self
     }
 

@@ -116,7 +116,7 @@ impl Shape {
             cpu_period: differing(5, period),
             cpu_quota: differing(6, quota),
             pids_limit: differing(7, pids),
-            restart_policy: (self.restart != now.restart).then(|| RestartPolicy {
+            restart_policy: (self.restart != now.restart).then_some(RestartPolicy {
                 name: Some(bollard::models::RestartPolicyNameEnum::NO),
                 maximum_retry_count: None,
             }),

@@ -84,7 +84,6 @@ impl ContainerBench {
     pub(crate) fn adapter(&self) -> Arc<dyn Adapter> {
         let settings = run::Settings {
             container: self.settings.clone(),
-            ..run::Settings::default()
         };
         let all = run::adapters_with(&self.home.agent(), Vec::new(), settings).unwrap();
         let mut all = all.into_iter();
@@ -115,9 +114,8 @@ impl ContainerBench {
 
     /// Containers of a service, by the engine's own word.
     pub(crate) fn containers(&self, service: &str) -> Vec<ContainerInspectResponse> {
-        let label = vec![format!("holdfast.service={service}")];
         let own = vec![
-            label[0].clone(),
+            format!("holdfast.service={service}"),
             format!("holdfast.agent={}", self.agent_id()),
         ];
         let filters = std::collections::HashMap::from([("label".to_owned(), own)]);

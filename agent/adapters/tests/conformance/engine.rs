@@ -202,10 +202,6 @@ impl Engine {
         self.end("KILL");
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.as_ref().unwrap().id()
-    }
-
     fn end(&mut self, signal: &str) {
         let Some(mut child) = self.child.take() else {
             return;
@@ -215,18 +211,20 @@ impl Engine {
         self.end_containerd();
     }
 
-    /// A killed engine leaves the daemon that it started; this test started both.
+    /// The daemon below the engine ends with it. Until somebody has waited for it, its number still
+    /// looks alive, and the next engine would wait for it to answer.
     fn end_containerd(&self) {
         let place = self.path().join("exec/containerd/containerd.pid");
-        let pid = fs::read_to_string(place)
-            .ok()
-            .and_then(|text| text.trim().parse::<i32>().ok());
-        let Some(pid) = pid else { return };
+        let pid = fs::read_to_string(&place).ok();
+        let Some(pid) = pid.and_then(|text| text.trim().parse::<i32>().ok()) else {
+            return;
+        };
         let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         if command.contains(&self.path().display().to_string()) {
             kill(pid, "TERM");
             crate::bench::eventually("the end of containerd", || !crate::bench::lives(pid));
         }
+        fs::remove_file(place).unwrap();
     }
 
     fn remove_everything(&self) {

@@ -1,12 +1,13 @@
 //! An agent that is a real process, killed with SIGKILL at random moments.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_adapters::conformance::Subject;
-use holdfast_adapters::run::Wanted;
+use holdfast_adapters::run::{Adapter, Settings, Wanted, adapters_with};
 use holdfast_protocol::name::ServiceName;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +33,7 @@ pub(crate) fn agent(arguments: &[OsString]) -> ExitCode {
     let [home, runtime_name, once, bodies @ ..] = arguments else {
         return ExitCode::FAILURE;
     };
-    let adapter = bench::open(&PathBuf::from(home), runtime_name.to_str().unwrap());
+    let adapter = open(&PathBuf::from(home), runtime_name.to_str().unwrap());
     let wanted: Vec<Wanted> = bodies
         .iter()
         .map(|path| read_wanted(&PathBuf::from(path)))
@@ -116,27 +117,57 @@ fn an_agent_killed_at_20_moments_of_a_switch_leaves_one_whole_site() {
     }
 }
 
+/// The socket that the agent process is to speak to, where its runtime has one.
+const SOCKET: &str = "HOLDFAST_TEST_SOCKET";
+
+fn open(home: &Path, runtime: &str) -> Arc<dyn Adapter> {
+    let Some(socket) = std::env::var_os(SOCKET) else {
+        return bench::open(home, runtime);
+    };
+    let mut settings = Settings::default();
+    settings.container.socket = Some(socket.into());
+    let all = adapters_with(home, Vec::new(), settings).unwrap();
+    let mut all = all.into_iter();
+    all.find(|adapter| adapter.runtime() == runtime).unwrap()
+}
+
 fn spawn(home: &Home, runtime: &str, how: &str, wanted: &[Wanted]) -> Child {
+    order(home, runtime, how, wanted).spawn().unwrap()
+}
+
+pub(crate) fn spawn_at(
+    home: &Home,
+    runtime: &str,
+    how: &str,
+    wanted: &[Wanted],
+    socket: &Path,
+) -> Child {
+    let mut command = order(home, runtime, how, wanted);
+    command.env(SOCKET, socket).spawn().unwrap()
+}
+
+fn order(home: &Home, runtime: &str, how: &str, wanted: &[Wanted]) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.arg("agent").arg(home.agent()).arg(runtime).arg(how);
     for wanted in wanted {
         command.arg(write_wanted(home, wanted));
     }
-    command.stdin(Stdio::null()).spawn().unwrap()
+    command.stdin(Stdio::null());
+    command
 }
 
-fn finish(mut agent: Child) {
+pub(crate) fn finish(mut agent: Child) {
     assert!(agent.wait().unwrap().success());
 }
 
-fn kill_after(mut agent: Child, pause: Duration) {
+pub(crate) fn kill_after(mut agent: Child, pause: Duration) {
     std::thread::sleep(pause);
     agent.kill().unwrap();
     agent.wait().unwrap();
 }
 
 /// Spread over a few starts and stops, and different each time.
-fn pause(i: u32) -> Duration {
+pub(crate) fn pause(i: u32) -> Duration {
     let noise = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap();

@@ -23,10 +23,13 @@ mod bench_container;
 mod bench_static;
 mod bench_systemd;
 mod container;
+mod container_faults;
+mod container_images;
 mod engine;
 mod inside_systemd;
 mod killed;
 mod process;
+mod proxy;
 mod registry;
 mod static_files;
 mod systemd;
@@ -49,6 +52,8 @@ fn tests() -> Vec<Test> {
     tests.extend(static_files::TESTS);
     tests.extend(systemd::TESTS);
     tests.extend(container::TESTS);
+    tests.extend(container_faults::TESTS);
+    tests.extend(container_images::TESTS);
     tests
 }
 

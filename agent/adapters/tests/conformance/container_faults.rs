@@ -1,0 +1,243 @@
+//! Container engines that go away, hang, refuse, or are many workloads' at once.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use holdfast_adapters::conformance::Subject as _;
+use holdfast_adapters::failure::Failure;
+use holdfast_adapters::run::Live;
+use holdfast_protocol::name::ServiceName;
+use serde_json::json;
+
+use crate::bench::eventually;
+use crate::bench_container::ContainerBench;
+use crate::container::Driver;
+use crate::engine::{Engine, Kind, available};
+use crate::killed;
+use crate::proxy::{Manner, Proxy, changes};
+use crate::registry::Registry;
+
+pub(crate) const TESTS: &[crate::Test] = &[
+    (
+        "an_engine_that_is_away_is_unknown_and_its_return_is_announced",
+        an_engine_that_is_away_is_unknown_and_its_return_is_announced,
+    ),
+    (
+        "an_engine_that_hangs_or_refuses_for_a_while_harms_nothing",
+        an_engine_that_hangs_or_refuses_for_a_while_harms_nothing,
+    ),
+    (
+        "sixty_unchanged_workloads_ask_for_no_change",
+        sixty_unchanged_workloads_ask_for_no_change,
+    ),
+    (
+        "agent_and_engine_killed_together_converge_later",
+        agent_and_engine_killed_together_converge_later,
+    ),
+    (
+        "an_agent_without_containers_asks_the_engine_once",
+        an_agent_without_containers_asks_the_engine_once,
+    ),
+];
+
+fn an_engine_that_is_away_is_unknown_and_its_return_is_announced() {
+    if !available("an_engine_that_is_away_is_unknown_and_its_return_is_announced") {
+        return;
+    }
+    let registry = Arc::new(Registry::start(false));
+    let engine = Engine::start(Kind::Docker);
+    let mut bench = ContainerBench::over(Arc::new(engine), registry);
+    let driver = Driver::new(&bench);
+    let mut announced = driver.adapter.changes();
+    let wanted = bench.release("survivor", 1, &json!({}));
+    let other = bench.release("survivor", 2, &json!({}));
+    driver.converge(&wanted);
+    for crash in [false, true] {
+        eventually("nothing more is announced", || driver.runs("survivor"));
+        while announced.try_recv().is_ok() {}
+        let engine = Arc::get_mut(&mut bench.engine).unwrap();
+        if crash {
+            engine.crash()
+        } else {
+            engine.stop()
+        }
+        let next = |announced: &mut tokio::sync::mpsc::Receiver<ServiceName>| {
+            let patience = Duration::from_secs(20);
+            let wait = async { tokio::time::timeout(patience, announced.recv()).await };
+            driver.runtime.block_on(wait).unwrap().unwrap()
+        };
+        assert_eq!(next(&mut announced).as_str(), "survivor");
+        match driver.try_observe() {
+            Err(Failure::Retryable(why)) => assert!(why.contains("container engine"), "{why}"),
+            other => panic!("{other:?} is seen of an engine that is away"),
+        }
+        assert!(matches!(
+            driver.try_converge(&other),
+            Err(Failure::Retryable(_))
+        ));
+        while announced.try_recv().is_ok() {}
+        Arc::get_mut(&mut bench.engine).unwrap().go_on();
+        // Its return is announced without anybody looking.
+        assert_eq!(next(&mut announced).as_str(), "survivor");
+        let seen = driver.observe("survivor").expect("it is known");
+        assert_eq!(seen.body, Some(wanted.body));
+        driver.converge(&wanted);
+        assert!(driver.runs("survivor"), "after crash {crash}");
+        let service = ServiceName::parse("survivor").unwrap();
+        assert_eq!(bench.alive(&service), [1]);
+    }
+    driver.remove("survivor");
+}
+
+fn an_engine_that_hangs_or_refuses_for_a_while_harms_nothing() {
+    if !available("an_engine_that_hangs_or_refuses_for_a_while_harms_nothing") {
+        return;
+    }
+    let mut bench = ContainerBench::shared();
+    let proxy = Proxy::start(&bench.engine.socket());
+    bench.settings.socket = Some(proxy.socket());
+    let driver = Driver::new(&bench);
+    let wanted = bench.release("patient", 1, &json!({}));
+    driver.converge(&wanted);
+    let id = bench.id("patient");
+    for (manner, said) in [
+        (Manner::Broken, "out of order"),
+        (Manner::Silent, "within 10 s"),
+    ] {
+        proxy.be(manner);
+        let begun = Instant::now();
+        let second = driver.try_converge(&bench.release("patient", 2, &json!({})));
+        match second {
+            Err(Failure::Retryable(why)) => assert!(why.contains(said), "{why}"),
+            other => panic!("{other:?}"),
+        }
+        match driver.try_observe() {
+            Err(Failure::Retryable(why)) => assert!(why.contains(said), "{why}"),
+            other => panic!("{other:?}"),
+        }
+        println!("{manner:?}: two answers after {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(25));
+        proxy.be(Manner::Honest);
+        eventually("it is seen again", || driver.runs("patient"));
+        assert_eq!(bench.id("patient"), id);
+    }
+    driver.converge(&bench.release("patient", 2, &json!({})));
+    driver.remove("patient");
+}
+
+fn sixty_unchanged_workloads_ask_for_no_change() {
+    const WORKLOADS: usize = 60;
+    if !available("sixty_unchanged_workloads_ask_for_no_change") {
+        return;
+    }
+    let mut bench = ContainerBench::shared();
+    let proxy = Proxy::start(&bench.engine.socket());
+    bench.settings.socket = Some(proxy.socket());
+    let driver = Driver::new(&bench);
+    let wanted: Vec<_> = (0..WORKLOADS)
+        .map(|i| {
+            bench.release(
+                &format!("many-{i}"),
+                1,
+                &json!({"stop": {"signal": "SIGKILL"}}),
+            )
+        })
+        .collect();
+    let begun = Instant::now();
+    for wanted in &wanted {
+        driver.converge(wanted);
+    }
+    println!("{WORKLOADS} containers after {:?}", begun.elapsed());
+    let all_run = || {
+        let seen = driver.try_observe().unwrap();
+        let running = seen
+            .iter()
+            .filter(|seen| matches!(seen.live, Live::Running { .. }));
+        running.count() == WORKLOADS
+    };
+    eventually("all of them run", all_run);
+    // Events of the last start may still come; then what was seen is believed.
+    eventually("a look that asks for nothing but a list", || {
+        proxy.asked();
+        all_run() && proxy.asked() == ["GET /containers/json"]
+    });
+    for wanted in &wanted {
+        driver.converge(wanted);
+    }
+    let asked = proxy.asked();
+    let changing: Vec<_> = asked.iter().filter(|request| changes(request)).collect();
+    println!(
+        "converging {WORKLOADS} unchanged workloads: {} requests",
+        asked.len()
+    );
+    assert_eq!(changing, Vec::<&String>::new());
+    assert!(asked.len() <= 2 * WORKLOADS, "{}", asked.len());
+    let removed: Vec<_> = wanted
+        .iter()
+        .map(|w| w.workload.service.to_string())
+        .collect();
+    for service in removed {
+        driver.remove(&service);
+    }
+}
+
+fn agent_and_engine_killed_together_converge_later() {
+    const KILLS: u32 = 6;
+    if !available("agent_and_engine_killed_together_converge_later") {
+        return;
+    }
+    let registry = Arc::new(Registry::start(false));
+    let mut bench = ContainerBench::over(Arc::new(Engine::start(Kind::Docker)), registry);
+    let socket = bench.engine.socket();
+    let service = ServiceName::parse("victim").unwrap();
+    let releases =
+        [1, 2].map(|n| bench.release("victim", n, &json!({"stop": {"signal": "SIGKILL"}})));
+    for i in 0..KILLS {
+        let agent = killed::spawn_at(&bench.home, "container", "always", &releases, &socket);
+        killed::kill_after(
+            agent,
+            Duration::from_millis(u64::from(120 * i)) + killed::pause(i),
+        );
+        Arc::get_mut(&mut bench.engine).unwrap().crash();
+        Arc::get_mut(&mut bench.engine).unwrap().go_on();
+        let last = [releases[i as usize % 2].clone()];
+        killed::finish(killed::spawn_at(
+            &bench.home,
+            "container",
+            "once",
+            &last,
+            &socket,
+        ));
+        eventually("one container of the wanted release", || {
+            bench.alive(&service) == [i % 2 + 1]
+        });
+        assert_eq!(bench.containers("victim").len(), 1, "after kill {i}");
+    }
+    Driver::new(&bench).remove("victim");
+}
+
+fn an_agent_without_containers_asks_the_engine_once() {
+    if !available("an_agent_without_containers_asks_the_engine_once") {
+        return;
+    }
+    let mut bench = ContainerBench::shared();
+    let proxy = Proxy::start(&bench.engine.socket());
+    bench.settings.socket = Some(proxy.socket());
+    let driver = Driver::new(&bench);
+    for _ in 0..3 {
+        assert_eq!(driver.try_observe().unwrap(), []);
+    }
+    assert_eq!(proxy.asked(), ["GET /version", "GET /containers/json"]);
+    // Nor does an engine that hangs, or none at all, matter to it.
+    let silent = Driver::new(&bench);
+    bench.settings.socket = Some("/nonexistent/engine.sock".into());
+    let absent = Driver::new(&bench);
+    proxy.be(Manner::Silent);
+    assert_eq!(silent.try_observe().unwrap(), []);
+    assert_eq!(absent.try_observe().unwrap(), []);
+    absent.remove("never-there");
+    match absent.try_converge(&bench.release("never-there", 1, &json!({}))) {
+        Err(Failure::Retryable(why)) => assert!(why.contains("start Docker or Podman"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+}
