@@ -56,5 +56,6 @@ pub mod sign;
 pub mod tls;
 pub mod token;
 pub mod verify;
+pub mod webhook;
 
 pub use random::RandomError;

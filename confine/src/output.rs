@@ -2,7 +2,7 @@
 //! and to show.
 
 /// Most bytes of output that are kept: half from its beginning, half from its end.
-pub const OUTPUT_MAX_BYTES: usize = 4_000;
+pub const OUTPUT_MAX_BYTES: usize = 3_900;
 
 /// The beginning and the end of what was said, and how much there was.
 #[derive(Debug, Default)]

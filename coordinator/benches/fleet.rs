@@ -269,6 +269,7 @@ fn targets(count: usize, connection: &quinn::Connection) -> Vec<Target> {
         Target {
             labels: Target::merge_labels(&kept),
             link: Link::Up {
+                version: 0,
                 session: 0,
                 connection: connection.clone(),
                 orders: watch::Sender::new(Orders::default()),

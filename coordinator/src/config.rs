@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use serde::Deserialize;
 
+use crate::perform::egress::Allowed;
+
 /// Where the configuration file is unless told otherwise.
 pub const DEFAULT_FILE: &str = "/etc/holdfast/coordinator.toml";
 /// Where everything is kept unless told otherwise.
@@ -53,6 +55,9 @@ pub enum Command {
         #[command(flatten)]
         place: Place,
     },
+    /// Become a program of a check; only the coordinator itself calls this.
+    #[command(hide = true)]
+    Confine,
     /// Verify the database, the history's hash chain and the certificate authorities.
     Check(Place),
 }
@@ -98,6 +103,32 @@ pub struct File {
     #[serde(default)]
     host: Vec<String>,
     store: Option<String>,
+    #[serde(default)]
+    checks: Checks,
+    #[serde(default)]
+    notifiers: Notifiers,
+}
+
+/// The table `[checks]`: what checks may do on this machine. For the file alone to say.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Checks {
+    /// Whether programs run on this coordinator.
+    pub programs: bool,
+    /// Whom they run as: `nobody` for a coordinator of the superuser, its own user otherwise.
+    pub user: Option<String>,
+    /// Where they begin; each in a temporary directory of its own otherwise.
+    pub directory: Option<PathBuf>,
+}
+
+/// The table `[notifiers]`: where messages may go, and where their secrets are.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Notifiers {
+    /// The directory of the files that notifiers name; `notifiers` in the data directory otherwise.
+    pub directory: Option<PathBuf>,
+    /// Hosts and networks that are not public, and that messages may go to, also over plain HTTP.
+    pub allow: Vec<Allowed>,
 }
 
 /// Everything that `serve` needs to know.
@@ -111,6 +142,10 @@ pub struct Config {
     pub api: SocketAddr,
     /// Names and addresses for the certificate, besides `localhost`.
     pub hosts: Vec<String>,
+    /// What checks may do on this machine.
+    pub checks: Checks,
+    /// Where messages may go.
+    pub notifiers: Notifiers,
 }
 
 /// Why there is no usable configuration.
@@ -186,6 +221,8 @@ pub fn serve(arguments: &ServeArguments, file: &File) -> Result<Config, ConfigEr
         listen: arguments.listen.or(file.listen).unwrap_or(any),
         api: arguments.api.or(file.api).unwrap_or(loopback),
         hosts,
+        checks: file.checks.clone(),
+        notifiers: file.notifiers.clone(),
     })
 }
 

@@ -12,8 +12,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use holdfast_engine::effect::Ask;
 use holdfast_engine::track::TrackName;
 use holdfast_protocol::api::Code;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +23,7 @@ use crate::clock;
 use crate::event::{Event, Question, Refused, Reply, TargetVerb};
 use crate::history::Entry;
 use crate::metrics::Metrics;
+use crate::perform::{self, Job};
 use crate::store::write::Write;
 use crate::store::{Outlook, Store, StoreError};
 use crate::world::{After, Link, OrderChange, Round, World};
@@ -58,12 +61,23 @@ pub struct Driver {
     questions: mpsc::Receiver<Question>,
     head: watch::Sender<u64>,
     healthy: watch::Sender<bool>,
+    /// Where checks are performed.
+    jobs: mpsc::Sender<Job>,
+    /// Answers to checks that there was no room for.
+    unasked: Vec<Event>,
+    /// The revision under which what is outstanding was asked last; none before the first round.
+    asked_under: Option<u64>,
 }
 
 impl Driver {
-    /// A driver for `world`, and the handle to it.
+    /// A driver for `world` that hands checks to `jobs`, and the handle to it.
     #[must_use]
-    pub fn new(world: World, store: Store, metrics: Metrics) -> (Self, Handle) {
+    pub fn new(
+        world: World,
+        store: Store,
+        metrics: Metrics,
+        jobs: mpsc::Sender<Job>,
+    ) -> (Self, Handle) {
         let (event_sender, events) = mpsc::channel(EVENTS_WAITING_MAX);
         let (question_sender, questions) = mpsc::channel(QUESTIONS_WAITING_MAX);
         let (head, head_receiver) = watch::channel(world.head.sequence);
@@ -83,6 +97,9 @@ impl Driver {
                 questions,
                 head,
                 healthy,
+                jobs,
+                unasked: Vec::new(),
+                asked_under: None,
             },
             handle,
         )
@@ -112,6 +129,7 @@ impl Driver {
                 }
                 () = tokio::time::sleep(sleep) => {}
             }
+            batch.append(&mut self.unasked);
             if batch.is_empty() && !self.is_due() {
                 continue;
             }
@@ -122,6 +140,9 @@ impl Driver {
     }
 
     fn until_next_wake(&self) -> Duration {
+        if !self.unasked.is_empty() {
+            return Duration::ZERO;
+        }
         let next = self
             .world
             .next_wake()
@@ -139,12 +160,17 @@ impl Driver {
         moved: BTreeSet<TrackName>,
         stop: &CancellationToken,
     ) -> Result<(), StoreError> {
+        let revision = self.asked_under;
         let mut round = Round::new(&mut self.world, clock::now());
         round.moved = moved;
         for event in batch {
             take(&mut round, event);
         }
         round.settle();
+        if revision != Some(round.world.revision) {
+            round.ask_outstanding();
+        }
+        self.asked_under = Some(round.world.revision);
         round.assign();
         let Round { writes, after, .. } = round;
         self.commit(&writes, stop).await?;
@@ -211,7 +237,18 @@ impl Driver {
         }
     }
 
-    fn perform(&self, after: After) {
+    /// Hands a check over. Where there is no room, that is its answer: the next round takes it.
+    fn ask(&mut self, track: TrackName, ask: Ask) {
+        let job = self.world.job(track, ask);
+        if let Err(refused) = self.jobs.try_send(job) {
+            let (TrySendError::Full(Job { track, ask, .. })
+            | TrySendError::Closed(Job { track, ask, .. })) = refused;
+            let answer = perform::answer(ask, perform::too_many());
+            self.unasked.push(Event::Checked { track, answer });
+        }
+    }
+
+    fn perform(&mut self, after: After) {
         match after {
             After::Order { target, change } => {
                 let there = self.world.targets.get(&target);
@@ -225,9 +262,7 @@ impl Driver {
                 }
             }
             After::Close { connection, reason } => reason.close(&connection),
-            After::Check { track, ask } => {
-                tracing::debug!(%track, guard = %ask.guard, "nobody asks checks yet");
-            }
+            After::Check { track, ask } => self.ask(track, ask),
             After::Answer(answer) => answer(),
         }
     }
@@ -342,6 +377,29 @@ fn take(round: &mut Round<'_>, event: Event) {
             round.artifact_stored(digest, size);
             round.answer(reply, Ok(()));
         }
+        Event::Checked { track, answer } => round.checked(&track, &answer),
+        Event::Told {
+            notifier,
+            sequence,
+            outcome,
+            reply,
+        } => {
+            round.told(&notifier, sequence, outcome);
+            round.answer(reply, Ok(()));
+        }
+        Event::Freeze { new, by, reply } => {
+            let answer = round.freeze(new, &by);
+            round.answer(reply, answer);
+        }
+        Event::Unfreeze {
+            environment,
+            by,
+            reason,
+            reply,
+        } => {
+            let answer = round.unfreeze(environment.as_ref(), &by, reason.as_deref());
+            round.answer(reply, answer);
+        }
         Event::Steer {
             track,
             verb,
@@ -350,6 +408,25 @@ fn take(round: &mut Round<'_>, event: Event) {
             reply,
         } => {
             let answer = round.steer(&track, verb, wish, &by);
+            round.answer(reply, answer);
+        }
+        Event::Judge {
+            deployment,
+            judging,
+            judgement,
+            caller,
+            reply,
+        } => {
+            let answer = round.judge(deployment, judging, judgement, &caller);
+            round.answer(reply, answer);
+        }
+        Event::Repeat {
+            deployment,
+            reason,
+            caller,
+            reply,
+        } => {
+            let answer = round.repeat(&deployment, reason, &caller);
             round.answer(reply, answer);
         }
         Event::CreateToken { new, by, reply } => {

@@ -3,17 +3,22 @@
 use std::net::SocketAddr;
 
 use holdfast_certs::verify::Peer;
+use holdfast_engine::check::Answer;
 use holdfast_engine::track::TrackName;
 use holdfast_protocol::api::apply::{Applied, ApplyRequest, Plan};
+use holdfast_protocol::api::deployment::Deployment;
+use holdfast_protocol::api::freeze::NewFreeze;
 use holdfast_protocol::api::release::{NewRelease, Release};
-use holdfast_protocol::api::steer::{Steer, Steered};
+use holdfast_protocol::api::steer::{Judgement, Steer, Steered};
 use holdfast_protocol::api::token::{CreatedToken, NewToken, Token};
 use holdfast_protocol::api::{Code, Diagnostic};
 use holdfast_protocol::assignment::{Generation, Held};
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::join::{JoinRequest, Joined, RenewRequest};
 use holdfast_protocol::message::{Hello, Refusal};
-use holdfast_protocol::name::{LabelKey, LabelValue, ServiceName, TargetName};
+use holdfast_protocol::name::{
+    EnvironmentName, LabelKey, LabelValue, NotifierName, ServiceName, TargetName,
+};
 use holdfast_protocol::observed::Report;
 use tokio::sync::{oneshot, watch};
 
@@ -175,6 +180,44 @@ pub enum Event {
         /// The answer.
         reply: Reply<()>,
     },
+    /// A check was performed, or could not be.
+    Checked {
+        /// For which track.
+        track: TrackName,
+        /// What came of it.
+        answer: Answer,
+    },
+    /// A notifier has told an event, or gave up on it.
+    Told {
+        /// Which notifier.
+        notifier: NotifierName,
+        /// The event's number.
+        sequence: u64,
+        /// Why it gave up.
+        outcome: Result<(), String>,
+        /// The answer.
+        reply: Reply<()>,
+    },
+    /// A person freezes an environment, or all.
+    Freeze {
+        /// The wish.
+        new: NewFreeze,
+        /// Who.
+        by: String,
+        /// The answer.
+        reply: Reply<Steered>,
+    },
+    /// A person ends a freeze.
+    Unfreeze {
+        /// Of which environment; the one of all where none is named.
+        environment: Option<EnvironmentName>,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: Option<String>,
+        /// The answer.
+        reply: Reply<Steered>,
+    },
     /// A person steers a track.
     Steer {
         /// Which.
@@ -185,6 +228,30 @@ pub enum Event {
         wish: Steer,
         /// Who.
         by: String,
+        /// The answer.
+        reply: Reply<Steered>,
+    },
+    /// A person says something of a deployment.
+    Judge {
+        /// Its number.
+        deployment: u64,
+        /// What.
+        judging: Judging,
+        /// Why, and of which protection.
+        judgement: Judgement,
+        /// Who.
+        caller: Box<Caller>,
+        /// The answer.
+        reply: Reply<Steered>,
+    },
+    /// A person wants what a deployment brought once more.
+    Repeat {
+        /// The deployment, as it is recorded.
+        deployment: Box<Deployment>,
+        /// Why.
+        reason: Option<String>,
+        /// Who.
+        caller: Box<Caller>,
         /// The answer.
         reply: Reply<Steered>,
     },
@@ -259,6 +326,14 @@ pub struct Connected {
 /// How a person can steer a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
+    /// Bring one release, once.
+    Deploy,
+    /// Let a release come that is stable before.
+    Promote,
+    /// Keep one release.
+    Pin,
+    /// End a pin.
+    Unpin,
     /// Put an earlier release back.
     Rollback,
     /// Try again what failed.
@@ -269,6 +344,30 @@ pub enum Verb {
     Pause,
     /// End a pause.
     Resume,
+}
+
+/// What a person can say of a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judging {
+    /// Yes.
+    Approve,
+    /// No.
+    Reject,
+    /// One protection shall not hold it.
+    Skip,
+}
+
+impl Judging {
+    /// The one of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "approve" => Some(Self::Approve),
+            "reject" => Some(Self::Reject),
+            "skip" => Some(Self::Skip),
+            _ => None,
+        }
+    }
 }
 
 /// What a person can ask of one target.
@@ -315,7 +414,11 @@ impl Event {
 
 impl Verb {
     /// Every verb with its name in paths and commands.
-    pub const ALL: [(&'static str, Self); 5] = [
+    pub const ALL: [(&'static str, Self); 9] = [
+        ("deploy", Self::Deploy),
+        ("promote", Self::Promote),
+        ("pin", Self::Pin),
+        ("unpin", Self::Unpin),
         ("rollback", Self::Rollback),
         ("retry", Self::Retry),
         ("halt", Self::Halt),

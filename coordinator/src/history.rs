@@ -3,7 +3,7 @@
 
 use holdfast_protocol::api::event::{Audit, Event};
 use holdfast_protocol::digest::Digest;
-use holdfast_protocol::name::{EnvironmentName, ServiceName, TargetName};
+use holdfast_protocol::name::{EnvironmentName, NotifierName, ServiceName, TargetName};
 use holdfast_protocol::time::Timestamp;
 
 use crate::store::{Store, StoreError};
@@ -30,6 +30,10 @@ pub struct Entry {
     pub deployment: Option<u64>,
     /// When it happened, where that was earlier than now.
     pub occurred_at: Option<Timestamp>,
+    /// Who is to be told besides those who listen to this kind.
+    pub notify: Option<NotifierName>,
+    /// The notifier that it is about, which does not tell it.
+    pub notifier: Option<NotifierName>,
 }
 
 /// The end of the chain.

@@ -2,8 +2,8 @@
 //! deployment.
 //!
 //! In reading order: [`serve`] builds the parts; [`driver`] is the one loop, fed by [`event`]; it
-//! changes the [`world`], steps the engine, and commits to the [`store`]; [`link`] speaks to targets,
-//! [`api`] to people and their programs; [`history`] is the record that cannot be altered.
+//! changes the [`world`], steps the engine, and commits to the [`store`]; [`perform`] does what it asks
+//! for outside; [`link`] speaks to targets, [`api`] to people and their programs; [`history`] is the record that cannot be altered.
 
 pub mod access;
 pub mod advice;
@@ -17,6 +17,7 @@ pub mod history;
 pub mod link;
 pub mod maintenance;
 pub mod metrics;
+pub mod perform;
 pub mod serve;
 pub mod store;
 pub mod world;

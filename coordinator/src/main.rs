@@ -8,6 +8,7 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 use holdfast_coordinator::advice::advice;
 use holdfast_coordinator::config::{self, Arguments, Command, Place};
+use holdfast_coordinator::perform::program::LAUNCH;
 use holdfast_coordinator::{maintenance, serve};
 use tracing_subscriber::EnvFilter;
 
@@ -17,6 +18,15 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
+    // A process that becomes a program of a check must not have started a thread before.
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == LAUNCH)
+    {
+        let Err(error) = holdfast_confine::launch::main();
+        drop(writeln!(std::io::stderr(), "error: {error}"));
+        return ExitCode::from(FAILED);
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
@@ -62,6 +72,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Migrate { to, place } => {
             runtime.block_on(maintenance::migrate(&data(&place)?, to))
         }
+        Command::Confine => anyhow::bail!("only the coordinator itself calls this"),
         Command::Check(place) => runtime.block_on(maintenance::check(&data(&place)?)),
     }
 }

@@ -21,6 +21,11 @@ use crate::driver::{self, Driver};
 use crate::history::Entry;
 use crate::maintenance::Misplaced;
 use crate::metrics::Metrics;
+use crate::perform::check::Outside;
+use crate::perform::egress::Egress;
+use crate::perform::notify::Deliverer;
+use crate::perform::program::{LAUNCH, Programs};
+use crate::perform::{self, Performer};
 use crate::store::write::Write;
 use crate::store::{Store, StoreError, row};
 use crate::world::access::user::ADMINISTRATOR;
@@ -31,6 +36,8 @@ use crate::{api, clock, link};
 pub const DATABASE: &str = "holdfast.db";
 /// Where artifacts lie in the data directory.
 pub const ARTIFACTS: &str = "artifacts";
+/// The files that notifiers name, in the data directory.
+pub const NOTIFIERS: &str = "notifiers";
 /// The first administrator's API token in the data directory.
 pub const ADMIN_TOKEN: &str = "admin.token";
 /// How long the coordinator's own certificate is valid; it is made anew at each start and renewed
@@ -70,7 +77,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let metrics = Metrics::default();
     let artifacts = config.data.join(ARTIFACTS);
-    let (driver, handle) = Driver::new(world, store.clone(), metrics.clone());
+    let outside = outside(&config, api_at.port())?;
+    let (job_sender, jobs) = perform::queue();
+    let (driver, handle) = Driver::new(world, store.clone(), metrics.clone(), job_sender);
+    let performer = Performer::new(jobs, handle.clone(), Arc::clone(&outside));
+    let secrets = config.notifiers.directory.clone();
+    let secrets = secrets.unwrap_or_else(|| config.data.join(NOTIFIERS));
+    let source = format!("spiffe://{}", root.trust_domain());
+    let deliverer = Deliverer::new(handle.clone(), outside, secrets, source);
     let (stop_edges, stop_driver) = (CancellationToken::new(), CancellationToken::new());
     let mut driver = tokio::spawn(driver.run(stop_driver.clone()));
     let context = link::Context::new(handle.clone(), registry, artifacts.clone(), metrics.clone());
@@ -82,6 +96,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         stop_edges.clone(),
     );
     let mut edges = JoinSet::new();
+    edges.spawn(performer.run(stop_edges.clone()));
+    edges.spawn(deliverer.run(stop_edges.clone()));
     edges.spawn(link::serve(endpoint, context, stop_edges.clone()));
     edges.spawn(api::serve::run(listener, https, app, stop_edges.clone()));
     edges.spawn(renew_leaf(leaf, root, config.clone(), stop_edges.clone()));
@@ -116,6 +132,20 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     // A disk that hangs must not keep the process.
     drop(tokio::time::timeout(CLOSE, store.close()).await);
     fault.map_or(Ok(()), Err)
+}
+
+/// What checks are performed with.
+fn outside(config: &Config, own_port: u16) -> anyhow::Result<Arc<Outside>> {
+    let program = std::env::current_exe().context("cannot find this program's own file")?;
+    Ok(Arc::new(Outside {
+        egress: Egress::new(own_port, config.notifiers.allow.clone())?,
+        programs: Programs {
+            allowed: config.checks.programs,
+            user: config.checks.user.clone(),
+            directory: config.checks.directory.clone(),
+            launcher: vec![program.into_os_string(), LAUNCH.into()],
+        },
+    }))
 }
 
 fn driver_fault(ended: Result<Result<(), StoreError>, JoinError>) -> anyhow::Error {

@@ -7,15 +7,21 @@ pub mod access;
 pub mod apply;
 pub mod assign;
 pub mod certificate;
+pub mod check;
 pub mod enrol;
 pub mod forget;
+pub mod freeze;
+pub mod guardrail;
 pub mod inputs;
+pub mod judge;
 pub mod link;
 pub mod member;
+pub mod notice;
 pub mod plan;
 pub mod release;
 pub mod restore;
 pub mod settle;
+pub mod simulate;
 pub mod steer;
 pub mod target;
 pub mod token;
@@ -73,6 +79,8 @@ pub struct World {
     pub tracks: BTreeMap<TrackName, Track>,
     /// The freezes in force.
     pub freezes: Vec<Freeze>,
+    /// What notifiers still have to tell.
+    pub outbox: notice::Outbox,
     /// Tracks that are declared no more.
     pub removals: BTreeMap<TrackName, row::Removal>,
     /// When time alone could move a track.
@@ -163,6 +171,8 @@ pub enum Link {
         connection: quinn::Connection,
         /// What the connection's task shall send. Always the newest; nothing queues.
         orders: watch::Sender<Orders>,
+        /// The minor version of the protocol that both speak.
+        version: u16,
     },
 }
 
@@ -254,9 +264,11 @@ impl<'w> Round<'w> {
 
     /// Adds an entry to the history.
     pub fn record(&mut self, entry: Entry) {
+        let (notify, about) = (entry.notify.clone(), entry.notifier.clone());
         let event = self.world.head.append(entry, self.now);
         tracing::info!(kind = %event.kind, message = %event.message, "recorded");
-        self.writes.push(Write::Event(Box::new(event)));
+        self.writes.push(Write::Event(Box::new(event.clone())));
+        self.tell(&event, notify.as_ref(), about.as_ref());
     }
 
     /// Answers a caller once the round is on disk.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use holdfast_engine::compiled::Configuration;
 use holdfast_engine::track::{Track, TrackName};
 use holdfast_protocol::api::event::Event;
+use holdfast_protocol::api::freeze::Freeze;
 use holdfast_protocol::api::release::Release;
 use holdfast_protocol::assignment::SignedAssignment;
 use holdfast_protocol::digest::Digest;
@@ -55,6 +56,10 @@ pub struct Loaded {
     pub users: Vec<row::User>,
     /// Declared roles.
     pub roles: Vec<row::Role>,
+    /// The freezes in force.
+    pub freezes: Vec<Freeze>,
+    /// What notifiers have not told yet.
+    pub notices: Vec<row::Notice>,
     /// The last entry of the history.
     pub head: Option<Event>,
     /// The greatest number of a deployment; 0 before the first.
@@ -73,6 +78,7 @@ impl Store {
         self.load_targets(&mut loaded).await?;
         self.load_access(&mut loaded).await?;
         self.load_history(&mut loaded).await?;
+        self.load_outside(&mut loaded).await?;
         Ok(loaded)
     }
 
@@ -237,6 +243,18 @@ impl Store {
             loaded
                 .roles
                 .push(parse("roles", &row.get::<String, _>(0), row.get(1))?);
+        }
+        Ok(())
+    }
+
+    async fn load_outside(&self, loaded: &mut Loaded) -> Result<(), StoreError> {
+        for row in self.rows("SELECT environment, body FROM freezes").await? {
+            let freeze = parse("freezes", &row.get::<String, _>(0), row.get(1))?;
+            loaded.freezes.push(freeze);
+        }
+        for row in self.rows("SELECT sequence, body FROM notices").await? {
+            let notice = parse("notices", &row.get::<i64, _>(0), row.get(1))?;
+            loaded.notices.push(notice);
         }
         Ok(())
     }

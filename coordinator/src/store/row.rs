@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_engine::track::{Placement, Point};
 use holdfast_protocol::api::apply::Change;
+use holdfast_protocol::api::event::Event;
 use holdfast_protocol::api::role::{Permission, Scope};
 use holdfast_protocol::api::target::Condition;
 use holdfast_protocol::api::token;
 use holdfast_protocol::assignment::Generation;
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::{
-    EnvironmentName, InputSetName, RoleName, ServiceName, TargetName, UserName, Version,
+    EnvironmentName, InputSetName, NotifierName, RoleName, ServiceName, TargetName, UserName,
+    Version,
 };
 use holdfast_protocol::observed::{Facts, Labels, State};
 use holdfast_protocol::time::Timestamp;
@@ -192,6 +194,16 @@ pub struct Role {
     pub created_at: Timestamp,
     /// By whom.
     pub created_by: String,
+}
+
+/// An event that a notifier has not told yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Notice {
+    /// The notifier.
+    pub notifier: NotifierName,
+    /// The event.
+    pub event: Event,
 }
 
 /// Facts about the installation, by key.

@@ -3,10 +3,11 @@
 use holdfast_engine::track::{Track, TrackName};
 use holdfast_protocol::api::deployment::Deployment;
 use holdfast_protocol::api::event::Event;
+use holdfast_protocol::api::freeze::Freeze;
 use holdfast_protocol::api::release::Release;
 use holdfast_protocol::assignment::SignedAssignment;
 use holdfast_protocol::digest::Digest;
-use holdfast_protocol::name::{RoleName, ServiceName, TargetName};
+use holdfast_protocol::name::{EnvironmentName, NotifierName, RoleName, ServiceName, TargetName};
 use holdfast_protocol::time::Timestamp;
 use serde::Serialize;
 use sqlx::sqlite::SqliteConnection;
@@ -114,6 +115,19 @@ pub enum Write {
     Role(Box<row::Role>),
     /// A role that is gone.
     DropRole(RoleName),
+    /// A freeze, new or with another reason.
+    Freeze(Box<Freeze>),
+    /// A freeze that is over: of this environment, or of all.
+    DropFreeze(Option<EnvironmentName>),
+    /// An event that a notifier has to tell.
+    Notice(Box<row::Notice>),
+    /// One that it has told, or never will.
+    DropNotice {
+        /// The event's number.
+        sequence: u64,
+        /// The notifier.
+        notifier: NotifierName,
+    },
     /// A fact about the installation.
     Installation {
         /// Which.
@@ -333,6 +347,26 @@ pub(super) async fn execute(db: &mut SqliteConnection, write: &Write) -> Result<
         Write::DropRole(name) => {
             sqlx::query("DELETE FROM roles WHERE name = $1").bind(name.to_string())
         }
+        Write::Freeze(freeze) => sqlx::query(
+            "INSERT INTO freezes (environment, body) VALUES ($1, $2) \
+             ON CONFLICT (environment) DO UPDATE SET body = excluded.body",
+        )
+        .bind(everywhere(freeze.environment.as_ref()))
+        .bind(json(freeze)),
+        Write::DropFreeze(environment) => sqlx::query("DELETE FROM freezes WHERE environment = $1")
+            .bind(everywhere(environment.as_ref())),
+        Write::Notice(notice) => sqlx::query(
+            "INSERT INTO notices (sequence, notifier, body) VALUES ($1, $2, $3) \
+             ON CONFLICT (sequence, notifier) DO NOTHING",
+        )
+        .bind(integer(notice.event.sequence))
+        .bind(notice.notifier.to_string())
+        .bind(json(notice)),
+        Write::DropNotice { sequence, notifier } => {
+            sqlx::query("DELETE FROM notices WHERE sequence = $1 AND notifier = $2")
+                .bind(integer(*sequence))
+                .bind(notifier.to_string())
+        }
         Write::Installation { key, value } => sqlx::query(
             "INSERT INTO installation (key, value) VALUES ($1, $2) \
              ON CONFLICT (key) DO UPDATE SET value = excluded.value",
@@ -341,6 +375,11 @@ pub(super) async fn execute(db: &mut SqliteConnection, write: &Write) -> Result<
         .bind(value.clone()),
     };
     query.execute(&mut *db).await.map(|_| ())
+}
+
+/// All environments are the one without a name.
+fn everywhere(environment: Option<&EnvironmentName>) -> String {
+    environment.map(ToString::to_string).unwrap_or_default()
 }
 
 fn json<T: Serialize>(value: &T) -> String {

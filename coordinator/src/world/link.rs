@@ -12,6 +12,7 @@ use holdfast_protocol::observed::{
     Facts, MESSAGE_MAX_BYTES, Report, State, TargetCondition, Transition, WorkloadStatus,
 };
 use holdfast_protocol::time::Timestamp;
+use holdfast_protocol::version;
 
 use super::{After, Link, OrderChange, Orders, Round, SessionId, Target};
 use crate::event::Connected;
@@ -58,6 +59,8 @@ impl Round<'_> {
                 session,
                 connection,
                 orders,
+                // The session has found one already.
+                version: version::SUPPORTED.common(hello.versions).unwrap_or(0),
             },
         );
         if matches!(before, Link::Down) {

@@ -17,8 +17,9 @@ use holdfast_protocol::assignment::SignedAssignment;
 use holdfast_protocol::name::{InputSetName, ServiceName, TargetName};
 use holdfast_protocol::time::Timestamp;
 
-use super::apply;
+use super::notice::Outbox;
 use super::{Assigned, Link, Target, Targets, Trust, World};
+use super::{apply, freeze};
 use crate::history::Head;
 use crate::store::load::Loaded;
 use crate::store::row;
@@ -111,7 +112,8 @@ impl World {
             compiled: Arc::new(compiled),
             configurations: share(loaded.configurations),
             releases: by_service(loaded.releases),
-            freezes: Vec::new(),
+            freezes: loaded.freezes.into_iter().map(freeze::restored).collect(),
+            outbox: Outbox::restored(loaded.notices),
             tracks,
             removals: loaded.removals,
             wakes: BTreeMap::new(),

@@ -66,7 +66,7 @@ impl Round<'_> {
         }
     }
 
-    fn fault(&mut self, name: &TrackName) {
+    pub(super) fn fault(&mut self, name: &TrackName) {
         tracing::error!(track = %name, "the engine panicked on this track; it is left alone");
         self.world.wakes.remove(name);
         self.record(Entry {
@@ -124,6 +124,7 @@ impl Round<'_> {
                 service: Some(name.service.clone()),
                 environment: Some(name.environment.clone()),
                 deployment: record.deployment,
+                notify: record.notify,
                 ..Entry::default()
             }),
         }

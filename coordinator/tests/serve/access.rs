@@ -475,6 +475,65 @@ async fn roles_and_users_outlive_a_restart_and_every_change_is_in_the_history() 
     assert_eq!(program.get("/v1/audit").await["valid"], true);
 }
 
+/// `production` wants somebody with the role `release-manager` to agree.
+const APPROVED: &str = "\
+---
+apiVersion: holdfast/v1
+kind: Protection
+metadata: {name: agreed, owner: platform}
+spec: {approval: {roles: [release-manager]}}
+";
+
+#[tokio::test]
+async fn an_approval_is_for_those_with_the_role_and_those_who_may_approve_whatever_it_asks_for() {
+    let program = Program::start();
+    let wanting = MANIFESTS.replace(
+        "{after: [staging]}",
+        "{after: [staging], protections: [{use: agreed, when: [pre]}]}",
+    ) + APPROVED;
+    let apply = async || program.post("/v1/apply", &manifests(&wanting)).await;
+    role(&program, json!({"name": "release-manager"})).await;
+    let nobody = apply().await;
+    assert_eq!(
+        nobody.status(),
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "nobody could agree"
+    );
+    let manager = user(&program, "mia", &["release-manager"]).await;
+    assert_eq!(apply().await.status(), StatusCode::OK);
+    role(&program, json!({"name": "bystander"})).await;
+    let bystander = user(&program, "bob", &["bystander"]).await;
+    let operator = user(&program, "olga", &["operator"]).await;
+    let viewer = user(&program, "vera", &["viewer"]).await;
+    let gone = program.request(Method::DELETE, "/v1/users/mia");
+    for (version, token) in [("1", &manager), ("2", &operator)] {
+        program.release(version).await;
+        let mut waiting = Value::Null;
+        until("production waits for an approval", async || {
+            let path = "/v1/deployments?service=web&environment=production";
+            waiting = program.get(path).await["items"][0].clone();
+            waiting["version"] == version && waiting["phase"] == "Waiting"
+        })
+        .await;
+        let path = format!("/v1/deployments/{}/approve", waiting["id"]);
+        assert_forbidden(post(&program, &viewer, &path, &json!({})).await, "approve").await;
+        let asked = post(&program, &bystander, &path, &json!({})).await;
+        assert_forbidden(asked, "it is for release-manager").await;
+        let agreed = post(&program, token, &path, &json!({})).await;
+        assert_eq!(agreed.status(), StatusCode::OK, "{:?}", agreed.text().await);
+        until("it goes on", async || {
+            let path = format!("/v1/deployments/{}", waiting["id"]);
+            program.get(&path).await["phase"] != "Waiting"
+        })
+        .await;
+    }
+    assert_eq!(gone.send().await.unwrap().status(), StatusCode::OK);
+    let delete = program.request(Method::DELETE, "/v1/roles/release-manager");
+    let refused: Value = delete.send().await.unwrap().json().await.unwrap();
+    let detail = refused["detail"].as_str().unwrap();
+    assert!(detail.contains("protection agreed asks for"), "{refused}");
+}
+
 #[tokio::test]
 async fn users_come_in_pages() {
     let program = Program::start();

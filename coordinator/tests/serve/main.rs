@@ -10,9 +10,11 @@
 
 mod access;
 mod artifact;
+mod check;
 mod contract;
 mod disk;
 mod idempotency;
+mod outside;
 mod program;
 mod start;
 mod stop;

@@ -69,7 +69,21 @@ impl Program {
 
     /// One in a directory that outlives it.
     pub(crate) fn start_in(data: &Path) -> Self {
-        let mut child = serve(data)
+        Self::start_by(serve(data), data)
+    }
+
+    /// The same with a configuration file beside its data.
+    pub(crate) fn start_configured(folder: &Path, config: &str) -> Self {
+        let file = folder.join("coordinator.toml");
+        std::fs::write(&file, config).unwrap();
+        let data = folder.join("data");
+        let mut command = serve(&data);
+        command.arg("--config").arg(file);
+        Self::start_by(command, &data)
+    }
+
+    fn start_by(mut command: Command, data: &Path) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -98,6 +112,16 @@ impl Program {
 
     pub(crate) fn data(&self) -> &Path {
         &self.data
+    }
+
+    /// Where its API is.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn token(&self) -> &str {
