@@ -180,7 +180,7 @@ impl World {
             skipped: deployment.skipped.iter().map(skipped).collect(),
             approvals: deployment.approvals.iter().map(approval).collect(),
             hotfix: deployment.hotfix,
-            shown: None,
+            shown: ongoing.map(|track| holdfast_engine::check::shown(track, deployment)),
             configuration: Some(deployment.point.configuration),
         }
     }

@@ -41,7 +41,7 @@ fn every_route_has_one_rule_and_every_rule_its_route() {
 }
 
 /// What changes nothing although it is no `GET`: it only asks.
-const ONLY_ASK: [(&str, &str); 1] = [("POST", "/v1/plan")];
+const ONLY_ASK: [(&str, &str); 2] = [("POST", "/v1/plan"), ("POST", "/v1/simulate")];
 
 #[test]
 fn a_viewer_can_call_no_write() {
