@@ -152,6 +152,7 @@ impl<'a> Layered<'a> {
         for entry in item.entries() {
             match entry.key.as_str() {
                 "as" => {}
+                "use" if slot.at("use").is_some() => {}
                 "when" => lay_words(slot, entry.place, &entry.node, source),
                 key => slot.lay_entry(key, &entry.node, entry.place, source),
             }

@@ -74,7 +74,7 @@ impl Field<'_, '_> {
             owner => format!(", owned by {owner}"),
         };
         let help = format!(
-            "in {}; the policy is described in {}{owner}",
+            "it counts for {}; the policy is described in {}{owner}",
             self.merged.words(),
             document.described_in()
         );

@@ -250,10 +250,7 @@ impl Checking<'_, '_, '_> {
             let node = spec.text(key);
             node.is_some_and(|node| !node.entries().is_empty() || !node.items().is_empty())
         };
-        if !["require", "add", "set", "limit"]
-            .iter()
-            .any(|key| says(key))
-        {
+        if !["require", "add", "set", "limit"].iter().any(says) {
             let message = format!("policy {} says nothing", owned.document.name);
             let help = Some("write require, add, set or limit".to_owned());
             self.report.add(owned, owned.document.place, message, help);

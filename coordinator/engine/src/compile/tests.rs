@@ -1,5 +1,8 @@
 //! Layers, provenance, input sets, order, differences and the removal guard.
 
+mod bad;
+mod layer;
+
 use std::collections::BTreeMap;
 
 use expect_test::{Expect, expect};

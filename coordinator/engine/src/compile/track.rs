@@ -332,7 +332,7 @@ impl<'a> Merged<'a> {
             let semver = &admits.semver;
             let message = format!("version {pin} is pinned, and `releases.semver` admits {semver}");
             let help = format!(
-                "in {}; pin a version that is admitted, or widen the range",
+                "it counts for {}; pin a version that is admitted, or widen the range",
                 self.words()
             );
             report.add(owned, place, message, Some(help));

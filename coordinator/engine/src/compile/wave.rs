@@ -41,8 +41,8 @@ impl Waves<'_, '_> {
                 && !targets.values().any(|labels| wanted.matches(labels))
             {
                 let message = format!(
-                    "this wave reaches nobody: none of the {} targets of {} has {}",
-                    targets.len(),
+                    "this wave reaches nobody: of {} in {}, none has {}",
+                    counted(targets.len()),
                     self.environment,
                     words(wanted)
                 );
@@ -78,15 +78,19 @@ impl Waves<'_, '_> {
         };
         let message = format!(
             "no wave reaches {} of {}: {}{more}",
-            match left.len() {
-                1 => "one target".to_owned(),
-                count => format!("{count} targets"),
-            },
+            counted(left.len()),
             self.environment,
             left[..named].join(", ")
         );
         let help = "end the list with 100%, or add a wave with their labels".to_owned();
         report.add(self.owned, *place, message, Some(help));
+    }
+}
+
+fn counted(targets: usize) -> String {
+    match targets {
+        1 => "one target".to_owned(),
+        count => format!("{count} targets"),
     }
 }
 

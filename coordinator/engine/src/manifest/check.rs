@@ -276,9 +276,13 @@ impl Check<'_> {
     }
 
     fn bounds(&mut self, at: &At<'_>, field: &'static Field) {
+        let help = || Some(format!("write {{{AT_LEAST}: …}}, {{{AT_MOST}: …}} or both"));
+        if !is_map(at.node) {
+            return self.wrong(at, "an object", help());
+        }
         if at.node.entries().is_empty() {
-            let help = format!("write {{{AT_LEAST}: …}}, {{{AT_MOST}: …}} or both");
-            return self.wrong(at, "an object", Some(help));
+            let message = format!("`{}` bounds nothing", at.name());
+            return self.problem(at.place, message, help());
         }
         for entry in at.node.entries() {
             if [AT_LEAST, AT_MOST].contains(&entry.key.as_str()) {

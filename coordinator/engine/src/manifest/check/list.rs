@@ -92,6 +92,21 @@ impl Check<'_> {
                 self.problem(after.place, message, Some(help.to_owned()));
             }
         }
+        let all = items
+            .iter()
+            .position(|item| read_extent(item) == Some(Reach::Percent(100)));
+        if let Some(after) = all
+            .and_then(|at| items.get(at + 1))
+            .filter(|item| is_map(item))
+        {
+            let message =
+                "this wave reaches nobody: the one before it reaches everybody".to_owned();
+            self.problem(
+                after.place,
+                message,
+                Some("end the list with 100%".to_owned()),
+            );
+        }
         let takes_the_rest = |last: &Node| {
             is_map(last) || matches!(read_extent(last), None | Some(Reach::Percent(100)))
         };
