@@ -308,3 +308,39 @@ fn what_expressions_see_of_a_workload_is_rendered_as_far_as_it_goes() {
         }"#]].assert_eq(&serde_json::to_string_pretty(&workload("api")).unwrap());
     assert_eq!(workload("web")["vars"]["host"], "a.example");
 }
+
+/// The manifests of the page for people, without the text around them.
+fn documented() -> String {
+    let page = include_str!("../../../../../docs/manifests.md");
+    let blocks = page.split("```yaml\n").skip(1);
+    blocks
+        .filter_map(|block| block.split("```").next())
+        .map(|block| format!("---\n{block}"))
+        .collect()
+}
+
+#[test]
+fn the_examples_for_people_compile_together() {
+    let compiled = compiled(&documented());
+    let counts = [
+        compiled.environments.len(),
+        compiled.services.len(),
+        compiled.protections.len(),
+        compiled.policies.len(),
+        compiled.notifiers.len(),
+        compiled.tracks.len(),
+    ];
+    assert_eq!(counts, [4, 3, 7, 1, 2, 11]);
+    let web = track(&compiled, "web", "production");
+    let names: Vec<_> = web.guards.iter().map(|guard| guard.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "alerts-not-firing",
+            "change-approval",
+            "database-stable",
+            "nobody-is-down"
+        ]
+    );
+    assert_eq!(web.requirements.len(), 1);
+}
