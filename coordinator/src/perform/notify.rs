@@ -68,6 +68,8 @@ struct Failed {
     why: String,
     /// The receiver asks for a pause.
     pause: Option<Duration>,
+    /// Whether only a person can mend it.
+    lasting: bool,
 }
 
 impl Deliverer {
@@ -158,6 +160,9 @@ async fn deliver(post: Arc<Post>, due: Due) -> Result<(), String> {
             Ok(()) => return Ok(()),
             Err(failed) => failed,
         };
+        if failed.lasting {
+            return Err(failed.why);
+        }
         if tries == TRIES_MAX {
             return Err(format!("{} ({TRIES_MAX} tries)", failed.why));
         }
@@ -175,12 +180,12 @@ fn pause(tries: u32) -> Duration {
 
 async fn attempt(post: &Post, notifier: &Notifier, due: &Due) -> Result<(), Failed> {
     let trying = async {
-        let (url, body, headers) = letter(post, notifier, due).map_err(Failed::because)?;
+        let (url, body, headers) = letter(post, notifier, due).map_err(Failed::for_good)?;
         let egress = &post.outside.egress;
         let url = egress.admit(Purpose::Notice, &url).await;
         let request = egress
             .client(Purpose::Notice)
-            .post(url.map_err(Failed::because)?);
+            .post(url.map_err(Failed::for_good)?);
         let sent = request.headers(headers).body(body).send().await;
         let response = sent.map_err(|error| Failed::because(egress.said(error)))?;
         let status = response.status();
@@ -193,6 +198,7 @@ async fn attempt(post: &Post, notifier: &Notifier, due: &Due) -> Result<(), Fail
         Err(Failed {
             why: format!("{status} {said}").trim_end().to_owned(),
             pause: pause.map(|seconds| Duration::from_secs(seconds).min(PAUSE_MAX)),
+            lasting: false,
         })
     };
     tokio::time::timeout(TRY_TIMEOUT, trying)
@@ -283,7 +289,19 @@ fn read_secret(secrets: &Path, name: &str) -> Result<String, String> {
 
 impl Failed {
     const fn because(why: String) -> Self {
-        Self { why, pause: None }
+        Self {
+            why,
+            pause: None,
+            lasting: false,
+        }
+    }
+
+    const fn for_good(why: String) -> Self {
+        Self {
+            why,
+            pause: None,
+            lasting: true,
+        }
     }
 }
 

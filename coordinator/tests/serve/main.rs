@@ -14,6 +14,7 @@ mod check;
 mod contract;
 mod disk;
 mod idempotency;
+mod notify;
 mod outside;
 mod program;
 mod start;
