@@ -54,6 +54,17 @@ pub struct Attempt {
     pub seen_running: bool,
     /// What its checks say of the present run.
     pub health: Option<Verdict>,
+    /// How often it was started, and how the last end was explained, where it is a job.
+    pub job: JobAttempts,
+}
+
+/// The attempts of a job that this agent knows of.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct JobAttempts {
+    /// Starts, what was found running or ended included.
+    pub started: u32,
+    /// How the last attempt ended, with the end of its output; none while it runs or has succeeded.
+    pub trouble: Option<String>,
 }
 
 /// What was tried for one artifact.
@@ -98,6 +109,10 @@ impl Attempt {
             run: None,
             seen_running: false,
             health: None,
+            job: JobAttempts {
+                started: 0,
+                trouble: None,
+            },
         }
     }
 
@@ -124,6 +139,9 @@ impl Attempt {
                 self.see_running(*run, now);
             }
             Difference::Ended(_) | Difference::Altered(_) => {
+                if matches!(difference, Difference::Ended(_)) {
+                    self.job.started = self.job.started.max(1);
+                }
                 self.unsettled = 0;
                 self.forgive(now);
                 self.broken_at.get_or_insert(now);
@@ -150,6 +168,7 @@ impl Attempt {
     fn see_running(&mut self, run: Run, now: Moment) {
         self.began.get_or_insert(now);
         self.seen_running = true;
+        self.job.started = self.job.started.max(1);
         self.broken_at = None;
         self.unsettled = 0;
         self.failure = None;
@@ -174,6 +193,8 @@ impl Attempt {
     }
 
     fn done(&mut self, mended: bool, now: Moment) {
+        self.job.started += 1;
+        self.job.trouble = None;
         self.failure = None;
         self.failures = 0;
         if mended {
@@ -255,6 +276,23 @@ impl Attempts {
         };
         match outcome {
             Ok(()) => attempt.done(mended, now),
+            Err(failure) => attempt.failed(failure, now, jitter),
+        }
+    }
+
+    /// The end of a job's attempt was put into words, or could not be brought about.
+    pub fn concluded(
+        &mut self,
+        service: &ServiceName,
+        body: Digest,
+        outcome: Result<String, Failure>,
+        (now, jitter): (Moment, f64),
+    ) {
+        let Some(attempt) = self.about(service, body) else {
+            return;
+        };
+        match outcome {
+            Ok(trouble) => attempt.job.trouble = Some(trouble),
             Err(failure) => attempt.failed(failure, now, jitter),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bincode::{Decode, Encode};
 use holdfast_adapters::restart::{self, Restart};
@@ -70,6 +71,19 @@ impl Intent {
         })
     }
 
+    /// How long it may take to become ready: a job, as long as all its attempts may take besides.
+    #[must_use]
+    pub const fn patience(&self) -> Duration {
+        let deadline = self.workload.progress_deadline();
+        match self.workload.job {
+            None => deadline,
+            Some(terms) => {
+                let running = terms.time_limit().saturating_mul(terms.attempts);
+                deadline.saturating_add(running)
+            }
+        }
+    }
+
     /// Whether this target puts an earlier body back by itself.
     #[must_use]
     pub const fn rolls_back_here(&self) -> bool {
@@ -101,9 +115,13 @@ impl Desired {
 }
 
 /// The body to bring about for a service: the wanted one, or the last good one where the wanted one
-/// was given up.
+/// was given up. Nothing is put back for a job: an older one undoes nothing.
 #[must_use]
 pub fn selected(wanted: Digest, standing: Standing, bodies: &Bodies) -> Digest {
+    let is_job = |intent: &Arc<Intent>| intent.workload.job.is_some();
+    if bodies.get(&wanted).is_some_and(is_job) {
+        return wanted;
+    }
     match (standing.given_up, standing.good) {
         (Some(failed), Some(good)) if failed == wanted && bodies.contains_key(&good) => good,
         (Some(_) | None, _) => wanted,

@@ -334,6 +334,17 @@ impl Driver {
             } => {
                 self.removed(&service, &runtime, outcome, now.at);
             }
+            Event::Concluded {
+                service,
+                body,
+                runtime,
+                outcome,
+            } => {
+                let jitter = rand::random();
+                self.attempts
+                    .concluded(&service, body, outcome, (now.at, jitter));
+                self.settle(&service, &runtime);
+            }
             Event::Fetched { artifact, outcome } => self.fetched(artifact, outcome, now.at),
             Event::Sampled(facts) => {
                 self.reporter.sampled(*facts);

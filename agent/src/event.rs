@@ -50,6 +50,17 @@ pub enum Event {
         /// How it went.
         outcome: Result<(), Failure>,
     },
+    /// How an attempt of a job ended was put into words: look, it may have been stopped.
+    Concluded {
+        /// Which service.
+        service: ServiceName,
+        /// Which body.
+        body: Digest,
+        /// In which runtime.
+        runtime: String,
+        /// The words, or why it could not be stopped.
+        outcome: Result<String, Failure>,
+    },
     /// A fetch ended.
     Fetched {
         /// Which artifact.

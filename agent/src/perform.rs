@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use holdfast_adapters::failure::Failure;
-use holdfast_adapters::run::{Adapter, Wanted};
+use holdfast_adapters::run::{Adapter, LogRequest, Wanted};
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::ServiceName;
 use tokio::sync::mpsc;
@@ -25,6 +25,10 @@ pub const CONVERGE_LIMIT: Duration = Duration::from_secs(10 * 60);
 pub const REMOVE_LIMIT: Duration = Duration::from_secs(5 * 60);
 /// Time one look may take.
 pub const OBSERVE_LIMIT: Duration = Duration::from_secs(20);
+/// Time to read the end of a job's output.
+pub const OUTPUT_LIMIT: Duration = Duration::from_secs(10);
+/// Lines of a job's output that explain how it failed.
+const LAST_LINES: usize = 5;
 /// Time a cancelled converge has to put things down.
 pub const CANCEL_GRACE: Duration = Duration::from_secs(30);
 /// Words of progress that may wait.
@@ -151,6 +155,57 @@ pub(crate) async fn remove(
             outcome,
         })
         .await;
+}
+
+/// Puts into words how an attempt of a job ended, and stops it where it still runs; told as
+/// [`Event::Concluded`].
+pub(crate) async fn conclude(
+    adapter: Arc<dyn Adapter>,
+    (service, body): (ServiceName, Digest),
+    (why, stop): (String, bool),
+    told: mpsc::Sender<Event>,
+) {
+    let work = async {
+        let output = tokio::time::timeout(OUTPUT_LIMIT, last_words(adapter.as_ref(), &service));
+        let output = output.await.unwrap_or_default();
+        if stop {
+            let removed = tokio::time::timeout(REMOVE_LIMIT, adapter.remove(&service)).await;
+            let late = || Failure::Retryable("stopping took too long".to_owned());
+            removed.unwrap_or_else(|_| Err(late()))?;
+        }
+        Ok(if output.is_empty() {
+            why
+        } else {
+            format!("{why}: {output}")
+        })
+    };
+    let outcome = unwound(work).await;
+    let runtime = adapter.runtime().to_owned();
+    let _ = told
+        .send(Event::Concluded {
+            service,
+            body,
+            runtime,
+            outcome,
+        })
+        .await;
+}
+
+/// The last lines of a workload's output, in one; empty where there are none or they cannot be read.
+async fn last_words(adapter: &dyn Adapter, service: &ServiceName) -> String {
+    let request = LogRequest {
+        since: None,
+        tail: LAST_LINES,
+        follow: false,
+    };
+    let Ok(mut lines) = adapter.logs(service, request).await else {
+        return String::new();
+    };
+    let mut words = Vec::with_capacity(LAST_LINES);
+    while let Some(line) = lines.recv().await {
+        words.push(line.text.trim().to_owned());
+    }
+    words.join(" | ")
 }
 
 /// Fetches one artifact; the end is told as [`Event::Fetched`].

@@ -16,8 +16,10 @@
 //!    take others with it; after the agent's own start the order counts again (a host reboot).
 //! 4. At most one action a service and [`ACTIONS_MAX`] at once; [`FETCHES_MAX`] fetches.
 //! 5. What runs in the right body is never touched, whatever its checks say.
-//! 6. Once every action is performed and seen, the next plan has none.
+//! 6. A job is run to completion once for each body; see `job`.
+//! 7. Once every action is performed and seen, the next plan has none.
 
+mod job;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -130,6 +132,17 @@ pub enum Action {
         /// Whether it was there in this body and broke.
         mends: bool,
     },
+    /// Put into words how an attempt of a job ended, with the end of its output.
+    Conclude {
+        /// Which service.
+        service: ServiceName,
+        /// Which body was tried.
+        body: Digest,
+        /// What is known of the end.
+        why: String,
+        /// Whether it still runs and has to be stopped.
+        stop: bool,
+    },
 }
 
 /// What to do, when to think again, and how things stand.
@@ -160,6 +173,7 @@ enum Step {
     Record(Standing),
     Fetch(Vec<(Digest, u64)>),
     Converge { mends: bool },
+    Conclude { why: String, stop: bool },
 }
 
 /// Decides; see the module's text.
@@ -251,6 +265,9 @@ impl<'a> Subject<'a> {
         let Some(intent) = self.intent else {
             return self.still(State::Unknown, "its body is not at hand".to_owned(), None);
         };
+        if let Some(terms) = intent.workload.job {
+            return self.decide_job(intent, terms, decided);
+        }
         if let Some(standing) = self.gives_up(intent) {
             let status = self.status(State::Failed, self.trouble());
             return Decision {
@@ -397,13 +414,13 @@ impl<'a> Subject<'a> {
     /// When it counts as failed if it has not become ready.
     fn deadline(&self, intent: &Intent) -> Option<Moment> {
         let began = self.attempt.began.filter(|_| !self.attempt.was_ready)?;
-        let deadline = began.after(intent.workload.progress_deadline());
+        let deadline = began.after(intent.patience());
         (deadline > self.world.now.at).then_some(deadline)
     }
 
     fn is_late(&self, intent: &Intent) -> bool {
         let began = self.attempt.began.filter(|_| !self.attempt.was_ready);
-        let limit = intent.workload.progress_deadline();
+        let limit = intent.patience();
         began.is_some_and(|began| began.after(limit) <= self.world.now.at)
     }
 
@@ -422,7 +439,9 @@ impl<'a> Subject<'a> {
         let (Difference::Running(run) | Difference::Unready { run, .. }) = self.difference else {
             return None;
         };
-        let health = self.intent?.workload.health.clone()?;
+        let workload = &self.intent?.workload;
+        // A job is judged by its end.
+        let health = workload.health.clone().filter(|_| workload.job.is_none())?;
         Some(Probe {
             service: self.service.clone(),
             body: self.body,
@@ -510,6 +529,12 @@ fn push_step(plan: &mut Plan, subject: &Subject<'_>, step: Step, removals_first:
                 .map(|(artifact, size)| Action::Fetch { artifact, size });
             plan.actions.extend(fetches);
         }
+        Step::Conclude { why, stop } => plan.actions.push(Action::Conclude {
+            service,
+            body: subject.body,
+            why,
+            stop,
+        }),
         Step::Converge { mends } => {
             if mends || !removals_first {
                 plan.actions.push(Action::Converge {
@@ -531,9 +556,9 @@ fn bound(actions: &mut Vec<Action>, world: &World<'_>) {
     actions.retain(|action| match action {
         Action::Record { .. } | Action::Cancel { .. } => true,
         Action::Fetch { artifact, .. } => fetched.insert(*artifact) && take(&mut fetches),
-        Action::Remove { service, .. } | Action::Converge { service, .. } => {
-            acted.insert(service.clone()) && take(&mut slots)
-        }
+        Action::Remove { service, .. }
+        | Action::Converge { service, .. }
+        | Action::Conclude { service, .. } => acted.insert(service.clone()) && take(&mut slots),
     });
 }
 

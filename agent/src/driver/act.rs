@@ -194,7 +194,7 @@ impl Driver {
     }
 
     /// An action on a service ended: nobody knows what is there until somebody has looked.
-    fn settle(&mut self, service: &ServiceName, runtime: &str) {
+    pub(super) fn settle(&mut self, service: &ServiceName, runtime: &str) {
         let look = self.looks.entry(runtime.to_owned()).or_default();
         // One that is under way may have looked before the end.
         let settling = Running::Settling {
@@ -337,6 +337,12 @@ impl Driver {
                     }
                 }
                 Action::Remove { service, runtime } => self.start_removal(service, runtime),
+                Action::Conclude {
+                    service,
+                    body,
+                    why,
+                    stop,
+                } => self.start_conclusion(service, *body, (why, *stop)),
                 Action::Fetch { artifact, size } => self.start_fetch(*artifact, *size),
                 Action::Converge {
                     service,
@@ -358,6 +364,24 @@ impl Driver {
         let (of, from) = (service.clone(), runtime.to_owned());
         self.tasks
             .spawn(perform::remove(adapter.clone(), of, from, told));
+        self.busy.insert(service.clone(), Busy::Removing);
+        self.running
+            .insert(service.clone(), Running::Acting(CancellationToken::new()));
+    }
+
+    fn start_conclusion(&mut self, service: &ServiceName, body: Digest, end: (&str, bool)) {
+        let (why, stop) = end;
+        let Some(intent) = self.bodies.get(&body) else {
+            return;
+        };
+        let Some(adapter) = self.parts.adapters.get(intent.workload.runtime.as_str()) else {
+            return;
+        };
+        tracing::warn!(%service, %body, why, "an attempt of a job ended");
+        let told = self.outlets.events.clone();
+        let (of, end) = ((service.clone(), body), (why.to_owned(), stop));
+        self.tasks
+            .spawn(perform::conclude(adapter.clone(), of, end, told));
         self.busy.insert(service.clone(), Busy::Removing);
         self.running
             .insert(service.clone(), Running::Acting(CancellationToken::new()));

@@ -291,13 +291,14 @@ impl Action {
             Self::Record { service, .. }
             | Self::Cancel { service }
             | Self::Remove { service, .. }
-            | Self::Converge { service, .. } => service.to_string(),
+            | Self::Converge { service, .. }
+            | Self::Conclude { service, .. } => service.to_string(),
             Self::Fetch { artifact, .. } => artifact.to_string(),
         }
     }
 }
 
-fn said(exit: Exit) -> String {
+pub(super) fn said(exit: Exit) -> String {
     match exit {
         Exit::Code(code) => format!("it ended with exit code {code}"),
         Exit::Signal(signal) => format!("it was ended by signal {signal}"),

@@ -1,5 +1,7 @@
 //! Rules of the plan, as scenarios over a world that behaves, and as properties over any world.
 
+mod job;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,6 +110,18 @@ impl Rig {
                 Action::Fetch { artifact, .. } => {
                     self.artifacts.present.insert(*artifact);
                 }
+                Action::Conclude {
+                    service,
+                    body,
+                    why,
+                    stop,
+                } => {
+                    if *stop {
+                        self.seen.remove(service);
+                    }
+                    let words = Ok(format!("{why}: out of cheese"));
+                    self.attempts.concluded(service, *body, words, (now, 0.0));
+                }
                 Action::Converge {
                     service,
                     body,
@@ -170,6 +184,12 @@ impl Rig {
                 Action::Cancel { service } => format!("cancel {service}"),
                 Action::Remove { service, .. } => format!("remove {service}"),
                 Action::Fetch { artifact, .. } => format!("fetch {}", artifact.short()),
+                Action::Conclude {
+                    service,
+                    stop: true,
+                    ..
+                } => format!("stop {service}"),
+                Action::Conclude { service, .. } => format!("explain {service}"),
                 Action::Converge {
                     service,
                     body,
@@ -421,7 +441,7 @@ proptest! {
             match action {
                 Action::Remove { .. } | Action::Cancel { .. } => prop_assert!(false, "{action:?}"),
                 Action::Converge { service, .. } => prop_assert!(!runs(&rig, &service)),
-                Action::Record { .. } | Action::Fetch { .. } => {}
+                Action::Record { .. } | Action::Fetch { .. } | Action::Conclude { .. } => {}
             }
         }
     }

@@ -10,6 +10,7 @@
 
 mod agent;
 mod coordinator;
+mod job;
 
 use std::path::Path;
 use std::time::{Duration, Instant};

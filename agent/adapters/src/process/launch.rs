@@ -4,10 +4,13 @@
 //! standard input and reads words from its standard output. The launcher leads a session of its
 //! own, takes the lock of the workload's records, makes sure that the workload does not run already,
 //! writes down its own process number and start time, and then executes the program in its place.
+//! For a job it stays instead, as the parent of the program, and writes down how that ended: a job that
+//! ended while no agent was there must not be run again. It does nothing else, and whoever stops the
+//! workload stops both.
 //!
 //! *Guarantees*: the record exists before the workload does, and names the process that the workload
 //! will be. So whoever is killed, and whenever, a workload is neither lost nor started twice, and
-//! nothing stands between the workload and its parent afterwards. Environment and files never appear
+//! nothing stands between the workload and its parent afterwards, but for a job. Environment and files never appear
 //! in an argument.
 //!
 //! *Assumptions*: descriptors are opened close-on-exec, so that the lock and the pipe end exactly
@@ -20,9 +23,9 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command};
 
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::time::Timestamp;
@@ -31,8 +34,9 @@ use rustix::process::{Resource, Rlimit};
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
-use crate::process::record::{Place, Record};
+use crate::process::record::{Ended, Place, Record};
 use crate::process::table::Identity;
+use crate::run::Exit;
 
 /// Largest order in bytes.
 pub(crate) const ORDER_MAX_BYTES: u64 = 4 << 20;
@@ -56,6 +60,9 @@ pub(crate) struct Order {
     pub(crate) memory: Option<u64>,
     pub(crate) open_files: Option<u64>,
     pub(crate) nice: Option<i32>,
+    /// Whether the launcher stays and writes down how the program ended.
+    #[serde(default)]
+    pub(crate) keeps_end: bool,
 }
 
 /// The user that a workload runs as.
@@ -105,14 +112,15 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Result<Infallible,
     if arguments.into_iter().next().is_some() {
         return Err(LaunchError("launch takes no arguments".to_owned()));
     }
-    let mut answers = answers().map_err(|e| LaunchError(format!("cannot keep the pipe: {e}")))?;
+    let answers = answers().map_err(|e| LaunchError(format!("cannot keep the pipe: {e}")))?;
+    let mut answers = Some(answers);
     let word = match become_workload(&mut answers) {
         Ok(running) => Word::Runs(running),
         Err(Refusal { retryable, message }) => Word::Refused { retryable, message },
     };
     let said = format!("{word:?}");
     // The agent may be gone; then nobody needs the answer.
-    let _ = say(&mut answers, &word);
+    let _ = say(answers.as_mut(), &word);
     Err(LaunchError(said))
 }
 
@@ -122,20 +130,23 @@ fn answers() -> io::Result<File> {
     Ok(File::from(kept))
 }
 
-fn say(answers: &mut File, word: &Word) -> io::Result<()> {
+fn say(answers: Option<&mut File>, word: &Word) -> io::Result<()> {
+    let Some(answers) = answers else {
+        return Ok(());
+    };
     let mut line = serde_json::to_vec(word).map_err(io::Error::other)?;
     line.push(b'\n');
     answers.write_all(&line)
 }
 
 /// Gives the record of the workload where it runs already.
-fn become_workload(answers: &mut File) -> Result<Record, Refusal> {
+fn become_workload(answers: &mut Option<File>) -> Result<Record, Refusal> {
     let order = read_order()?;
     let place = Place {
         root: order.records.clone(),
     };
     rustix::process::setsid().map_err(refused("lead a session"))?;
-    let _lock = place
+    let lock = place
         .lock()
         .map_err(refused("lock the workload's records"))?;
     if std::os::unix::process::parent_id() != order.agent {
@@ -157,12 +168,63 @@ fn become_workload(answers: &mut File) -> Result<Record, Refusal> {
         .write_record(&record)
         .map_err(refused("write the workload's record"))?;
     // From here on a failure takes the record back: it names nothing that will ever run.
-    let refusal = say(answers, &Word::Recorded(record))
-        .map_err(refused("answer"))
-        .and_then(|()| drop_privileges(&order))
-        .map_or_else(|refusal| refusal, |()| execute(&order));
+    let begun = begin(&order, &place, &record, answers.as_mut());
+    let refusal = match begun {
+        Err(refusal) => refusal,
+        Ok(None) => execute(&order),
+        Ok(Some(note)) => {
+            match command(&order).and_then(|mut it| it.spawn().map_err(failed_to(&order))) {
+                Err(refusal) => refusal,
+                Ok(child) => {
+                    // Both ends tell the agent that the program has begun.
+                    drop((answers.take(), lock));
+                    keep(child, record, note)
+                }
+            }
+        }
+    };
     let _ = place.remove_record();
     Err(refusal)
+}
+
+/// The last that needs the agent's own rights, and the first that does without. Gives where the end of a
+/// job is noted.
+fn begin(
+    order: &Order,
+    place: &Place,
+    record: &Record,
+    answers: Option<&mut File>,
+) -> Result<Option<File>, Refusal> {
+    let note = order.keeps_end.then(|| place.create_kept()).transpose();
+    let note = note.map_err(refused("make the note of its end"))?;
+    say(answers, &Word::Recorded(record.clone())).map_err(refused("answer"))?;
+    drop_privileges(order)?;
+    Ok(note)
+}
+
+/// Waits for the end of a job, notes it, and ends in the same way.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this process is a workload by now, and ends as one"
+)]
+fn keep(mut child: Child, record: Record, mut note: File) -> ! {
+    let exit = match child.wait() {
+        Ok(status) => match (status.code(), status.signal()) {
+            (Some(code), _) => Exit::Code(code),
+            (None, Some(signal)) => Exit::Signal(signal),
+            (None, None) => Exit::Unknown,
+        },
+        Err(_) => Exit::Unknown,
+    };
+    let ended = Ended::new(record.process, exit, clock::now());
+    // Without the note the end is known to whoever waits for this process, and to nobody else.
+    let _ = serde_json::to_writer(&mut note, &ended);
+    let _ = note.sync_data();
+    std::process::exit(match exit {
+        Exit::Code(code) => code,
+        Exit::Signal(signal) => 128 + signal,
+        Exit::Unknown => 1,
+    })
 }
 
 fn read_order() -> Result<Order, Refusal> {
@@ -263,21 +325,28 @@ fn drop_privileges(order: &Order) -> Result<(), Refusal> {
 
 /// Returns only when the program cannot be executed.
 fn execute(order: &Order) -> Refusal {
+    match command(order) {
+        Ok(mut command) => failed_to(order)(command.exec()),
+        Err(refusal) => refusal,
+    }
+}
+
+fn command(order: &Order) -> Result<Command, Refusal> {
     let Some((program, arguments)) = order.command.split_first() else {
-        return Refusal {
+        return Err(Refusal {
             retryable: false,
             message: "the command is empty".to_owned(),
-        };
+        });
     };
-    let error = Command::new(program)
-        .args(arguments)
-        .env_clear()
-        .envs(&order.environment)
-        .exec();
-    refused(&format!(
-        "execute {program:?} in {}",
-        order.directory.display()
-    ))(error)
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().envs(&order.environment);
+    Ok(command)
+}
+
+fn failed_to(order: &Order) -> impl FnOnce(io::Error) -> Refusal {
+    let program = order.command.first().cloned().unwrap_or_default();
+    let attempt = format!("execute {program:?} in {}", order.directory.display());
+    move |error| refused(&attempt)(error)
 }
 
 fn refused<E: Into<io::Error>>(attempt: &str) -> impl FnOnce(E) -> Refusal {

@@ -121,6 +121,17 @@ impl Place {
         durable::replace_json(&self.root.join("ended.json"), ended)
     }
 
+    /// The end of a job, as the launcher that stayed with it noted it.
+    pub(crate) fn kept(&self, process: &Identity) -> Option<Ended> {
+        let ended: Ended = durable::read_json(&self.root.join("kept.json"))?;
+        (ended.process == *process).then_some(ended)
+    }
+
+    /// Opens the note of a job's end, empty.
+    pub(crate) fn create_kept(&self) -> io::Result<File> {
+        File::create(self.root.join("kept.json"))
+    }
+
     pub(crate) fn placed(&self) -> Option<Placed> {
         durable::read_json(&self.root.join("placed.json"))
     }

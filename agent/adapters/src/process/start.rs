@@ -97,6 +97,7 @@ pub(crate) fn plan(
             .cpu
             .filter(|share| *share < 1.0)
             .map(|_| NICE),
+        keeps_end: wanted.workload.job.is_some(),
     };
     Ok(Plan {
         order,

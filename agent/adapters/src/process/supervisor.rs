@@ -220,6 +220,8 @@ impl Shared {
         if place.ended(process).is_some() || !place.root.is_dir() {
             return false;
         }
+        // Who stayed with a job knows better than who sees only that both are gone.
+        let exit = place.kept(process).map_or(exit, |kept| kept.exit());
         let mut ended = Ended::new(process.clone(), exit, clock::now());
         ended.session_over = table::is_session_over(process);
         place.write_ended(&ended).is_ok()
