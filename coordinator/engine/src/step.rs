@@ -30,6 +30,7 @@ use crate::check;
 use crate::batch;
 use crate::compiled::TrackSpec;
 use crate::effect::{Effect, Record};
+use crate::gates::presence;
 use crate::input::{Declared, Inputs, Seen};
 use crate::rollback;
 use crate::track::{Deployment, EARLIER_MAX, PROVEN_MAX, Phase, Point, Track};
@@ -418,6 +419,9 @@ impl<'a> Turn<'a> {
             waits.wake(self.now.after(AGAIN));
         }
         self.checks_wake_at.into_iter().for_each(|at| waits.wake(at));
+        let views = self.inputs.targets.values();
+        let held = views.filter_map(|view| presence::hold(view, self.now));
+        held.for_each(|held| waits.wake(held.until));
         if let Some(due) = batch::next_due(&self) {
             waits.wake(due);
         }
@@ -513,9 +517,6 @@ fn remember(track: &mut Track, point: &Point, before: Option<Point>) {
     }
     let surplus = track.proven.len().saturating_sub(PROVEN_MAX);
     track.proven.drain(..surplus);
-    track
-        .passed_over
-        .retain(|passed| passed.last >= point.sequence);
 }
 
 /// Most phases that one step goes through. A wave takes two, and those that reach nobody are left

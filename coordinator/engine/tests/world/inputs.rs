@@ -114,8 +114,6 @@ impl Parts {
                 environment,
             })
         };
-        there
-            .map(|of| Elsewhere::of(of, track(of)))
-            .collect()
+        there.map(|of| Elsewhere::of(of, track(of))).collect()
     }
 }

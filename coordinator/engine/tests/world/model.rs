@@ -20,9 +20,7 @@ use holdfast_engine::track::check::CheckResult;
 use holdfast_engine::track::{Point, Track, TrackName};
 use holdfast_engine::wake::{Change, Index};
 use holdfast_protocol::digest::Digest;
-use holdfast_protocol::name::{
-    EnvironmentName, ProtectionName, ServiceName, TargetName, Version,
-};
+use holdfast_protocol::name::{EnvironmentName, ProtectionName, ServiceName, TargetName, Version};
 use holdfast_protocol::observed::Labels;
 use holdfast_protocol::time::Timestamp;
 use holdfast_protocol::workload::Rollback;
