@@ -34,3 +34,5 @@ mod sight;
 mod signal;
 #[cfg(feature = "run")]
 mod unit;
+#[cfg(feature = "run")]
+mod verify;

@@ -16,9 +16,8 @@ use crate::systemd::converge::Act;
 use crate::systemd::install::{remove_drop_in, remove_unit, set_enabled, write_unit};
 use crate::systemd::place::{Place, Record};
 use crate::systemd::plan::Plan;
-use crate::systemd::sight;
 use crate::systemd::spec::Reload;
-use crate::systemd::unit;
+use crate::systemd::{sight, unit, verify};
 use crate::unpacked::Store;
 
 /// A change, once all that can be refused was not.
@@ -40,10 +39,36 @@ impl Change<'_> {
     pub(super) fn make(&self, act: Act, wanted: &Wanted, store: &Store) -> Result<(), Failure> {
         self.lay_artifacts(wanted, store)?;
         self.still_wanted()?;
+        if self
+            .before
+            .is_none_or(|before| before.units != self.plan.units)
+        {
+            // Only now is there the program that a unit names.
+            verify::verify(self.place, &self.plan.units)?;
+        }
+        let act = self.stop_by_the_old_rule(act)?;
         self.write_units()?;
         self.lay_files()?;
         self.act(act)?;
         self.settle()
+    }
+
+    /// What runs is stopped as its own unit says, where the new one says something else.
+    fn stop_by_the_old_rule(&self, act: Act) -> Result<Act, Failure> {
+        let unit = unit::service_unit(self.service);
+        let written = self.before.and_then(|before| before.units.get(&unit));
+        let same = written.is_none_or(|text| {
+            self.plan
+                .units
+                .get(&unit)
+                .is_some_and(|new| stop_rule(new) == stop_rule(text))
+        });
+        if same || act != Act::Restart {
+            return Ok(act);
+        }
+        (self.say)(format!("stopping {unit}"));
+        self.line.job("StopUnit", &unit, self.cancelled)?;
+        Ok(Act::Start)
     }
 
     fn still_wanted(&self) -> Result<(), Failure> {
@@ -250,6 +275,13 @@ impl Change<'_> {
             .write(&record)
             .map_err(failed("cannot note what was made"))
     }
+}
+
+/// The lines of a unit that say how it is stopped.
+fn stop_rule(text: &str) -> Vec<&str> {
+    const NAMES: [&str; 3] = ["KillMode=", "KillSignal=", "TimeoutStopSec="];
+    let named = |line: &&str| NAMES.iter().any(|name| line.starts_with(name));
+    text.lines().filter(named).collect()
 }
 
 /// A record of a change that is under way.

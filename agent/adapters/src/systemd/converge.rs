@@ -17,7 +17,7 @@ use crate::systemd::bus::Line;
 use crate::systemd::change::Change;
 use crate::systemd::place::Record;
 use crate::systemd::plan::{self, Plan};
-use crate::systemd::sight::{self, Drift, Listing, Run};
+use crate::systemd::sight::{self, Drift, Listing};
 use crate::systemd::{mark, unit};
 
 /// What to do once everything is written.
@@ -117,11 +117,14 @@ fn situation(
     } else {
         unit::service_unit(service)
     };
-    let loaded = listing.get(&unit);
-    let active = loaded.is_some_and(|unit| matches!(unit.active.as_str(), "active" | "reloading"));
-    let began = match loaded.filter(|_| active && !plan.is_scheduled()) {
-        Some(loaded) => Run::ask(loaded, line)?.since_micros,
-        None => 0,
+    let runs = |active: &str| matches!(active, "active" | "reloading");
+    let (active, began) = match listing.get(&unit) {
+        Some(loaded) if plan.is_scheduled() => (runs(&loaded.active), 0),
+        Some(loaded) => {
+            let (loaded, run) = sight::settled_run(loaded, line)?;
+            (runs(&loaded.active), run.since_micros)
+        }
+        None => (false, 0),
     };
     let content = |units: &BTreeMap<String, String>| {
         units.get(&unit).map(|text| mark::content(text).to_owned())

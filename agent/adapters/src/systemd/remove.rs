@@ -45,6 +45,10 @@ impl Inner {
             for path in kept(service) {
                 durable::remove_all(&path)
                     .map_err(failed(format!("cannot remove {}", path.display())))?;
+                if let Some(all) = path.parent().filter(|parent| parent.ends_with(STATE)) {
+                    // It stays where there is more in it.
+                    let _ = std::fs::remove_dir(all);
+                }
             }
         }
         self.forget(service)?;

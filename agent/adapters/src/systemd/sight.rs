@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::ServiceName;
@@ -40,6 +41,11 @@ pub(super) const BEFORE: [&str; 4] = [
 ];
 /// Longest unit that is read, in bytes: longer than any that is written.
 const READ_MAX_BYTES: u64 = 2 << 20;
+
+/// How often a service that is just changing its state is asked about again.
+const ASKED_AGAIN_MAX: u32 = 20;
+/// Pause before that.
+const ASKED_AGAIN_PAUSE: Duration = Duration::from_millis(5);
 
 /// What lies where a unit belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -293,7 +299,7 @@ fn live(
     let Some(loaded) = loaded else {
         return Ok(stopped(record, Exit::Unknown, clock::now()));
     };
-    let run = Run::ask(loaded, line)?;
+    let (loaded, run) = settled_run(loaded, line)?;
     Ok(match (loaded.active.as_str(), loaded.sub.as_str()) {
         ("active" | "reloading", _) => run.running(),
         ("activating", sub) if sub != "auto-restart" => run.unready("systemd is still starting it"),
@@ -303,6 +309,33 @@ fn live(
             at: run.ended,
         },
     })
+}
+
+/// State and run that belong together. They are asked for one after the other, and systemd hears of
+/// a process's end a moment after it: what is active and has no live process is asked about again.
+pub(super) fn settled_run(listed: &Loaded, line: &Line) -> Result<(Loaded, Run), Failure> {
+    let mut loaded = listed.clone();
+    let mut run = Run::ask(&loaded, line)?;
+    for _ in 0..ASKED_AGAIN_MAX {
+        if loaded.active != "active" || run.pid.is_some_and(lives) {
+            return Ok((loaded, run));
+        }
+        std::thread::sleep(ASKED_AGAIN_PAUSE);
+        let state = |name| line.property::<String>(&loaded.path, UNIT, name);
+        let (active, sub) = (state("ActiveState")?, state("SubState")?);
+        (loaded.active, loaded.sub) = (active, sub);
+        run = Run::ask(&loaded, line)?;
+    }
+    Ok((loaded, run))
+}
+
+/// Whether a process is there and has not ended (proc(5): the state follows the name in brackets).
+fn lives(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| state != 'Z' && state != 'X')
 }
 
 /// It does not run, and nothing went wrong. Where systemd itself would have started it again, only

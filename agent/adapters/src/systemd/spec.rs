@@ -335,3 +335,172 @@ pub(super) fn check_size(text: &str) -> Result<(), String> {
         other => parse_bytes(other).map(drop),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use holdfast_protocol::name::ArtifactName;
+    use serde_json::json;
+
+    use super::*;
+
+    fn problems(template: &Value) -> Vec<String> {
+        let artifacts = [(ArtifactName::parse("app").unwrap(), true)];
+        let context = Context {
+            artifacts: &artifacts,
+        };
+        validate(template, &context)
+            .into_iter()
+            .map(|p| format!("{}: {}", p.path, p.message))
+            .collect()
+    }
+
+    fn parsed(template: &Value) -> Template {
+        parse(template, &Context { artifacts: &[] }).unwrap()
+    }
+
+    #[test]
+    fn every_field_is_read() {
+        let template = json!({
+            "command": ["bin/web", "--port", "8080"],
+            "workingDirectory": "/srv",
+            "environment": {"REGION": "eu", "MANY": "two\nlines"},
+            "files": {"conf/app.toml": "port = 8080"},
+            "user": "web",
+            "restart": {"policy": "on-failure", "backoff": {"initial": "2s"}},
+            "stop": {"signal": "SIGINT", "grace": "3s"},
+            "limits": {"memory": "512MiB", "cpu": 0.5, "openFiles": 1024},
+            "reload": {"signal": "HUP"},
+            "hardening": "none",
+            "unit": {
+                "Unit": {"After": ["postgresql.service", "redis.service"]},
+                "Service": {"Nice": 5, "PrivateTmp": false, "TasksMax": "40%", "Type": "notify"},
+            },
+        });
+        assert_eq!(problems(&template), Vec::<String>::new());
+        let read = parsed(&template);
+        assert_eq!(read.reload, Some(Reload::Signal(StopSignal::Hup)));
+        assert_eq!(read.hardening, Hardening::None);
+        assert_eq!(restart(&template), read.restart);
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(
+            read.unit.unit,
+            [
+                pair("After", "postgresql.service"),
+                pair("After", "redis.service")
+            ]
+        );
+        assert_eq!(
+            read.unit.service[..2],
+            [pair("Nice", "5"), pair("PrivateTmp", "no")]
+        );
+    }
+
+    #[test]
+    fn a_schedule_is_one_time_or_several_and_is_not_restarted_by_default() {
+        let short = parsed(&json!({"command": ["/x"], "schedule": "daily"}));
+        assert_eq!(short.schedule.unwrap().calendar, ["daily"]);
+        assert_eq!(short.restart.policy, Policy::Never);
+        let long = json!({
+            "command": ["/x"],
+            "restart": {"policy": "on-failure"},
+            "schedule": {"calendar": ["Mon *-*-* 03:00", "*:0/5"], "catchUp": true, "spread": "5m"},
+        });
+        let schedule = parsed(&long).schedule.unwrap();
+        assert!(schedule.catch_up);
+        assert_eq!(schedule.spread, Duration::from_secs(300));
+        assert_eq!(schedule.calendar.len(), 2);
+        // For the agent, what has a schedule is its timer.
+        assert_eq!(restart(&long).policy, Policy::Always);
+    }
+
+    #[test]
+    fn unrendered_expressions_are_accepted_anywhere_until_they_are_rendered() {
+        let template = json!({
+            "command": ["{{ artifacts.app.path }}/bin/web"],
+            "user": "{{ vars.user }}",
+            "hardening": "{{ vars.hardening }}",
+            "reload": {"signal": "{{ vars.signal }}"},
+            "limits": {"memory": "{{ vars.memory }}"},
+            "unit": {"Service": {"Nice": "{{ vars.nice }}", "Type": "{{ vars.type }}"}},
+        });
+        assert_eq!(problems(&template), Vec::<String>::new());
+        let scheduled = json!({
+            "command": ["/x"],
+            "schedule": ["{{ vars.time }}"],
+            "restart": {"policy": "{{ vars.policy }}"},
+        });
+        assert_eq!(problems(&scheduled), Vec::<String>::new());
+        let refused = parse(&template, &Context { artifacts: &[] }).unwrap_err();
+        assert_eq!(refused.len(), 5, "{refused:?}");
+    }
+
+    #[test]
+    fn every_problem_is_named_with_its_place() {
+        let found = problems(&json!({
+            "command": ["-/bin/sh", "-c", "true"],
+            "environment": {"A": 1, "A-B": "x", "1A": "x", "BELL": "\u{7}"},
+            "files": {"/etc/passwd": ""},
+            "hardening": "some",
+            "reload": {"signal": "SIGTERM"},
+            "schedule": "sometimes",
+            "unit": {
+                "Install": {},
+                "Unit": {"After": "x\n[Service]\nUser=root"},
+                "Service": {
+                    "ExecStartPre": "/bin/sh", "User": "root", "Nise": 5, "Restart": "no",
+                    "MemoryHigh": "lots", "Type": "forking", "Environment": "A=b",
+                    "ReadWritePaths": "%h", "PrivateMounts": true, "Group": {"a": 1},
+                },
+            },
+        }));
+        for expected in [
+            "command[0]: a program begins with",
+            "environment.A: expected text, found a number",
+            "environment.A-B: a variable's name",
+            "environment.1A: a variable's name",
+            "environment.BELL: may not hold control characters",
+            "files./etc/passwd: must be relative",
+            "hardening: \"some\" is not strict or none",
+            "reload.signal: \"SIGTERM\" is not SIGHUP",
+            "reload: a scheduled workload",
+            "schedule: \"sometimes\" is not a time",
+            "unit.Install: unknown field",
+            "unit.Unit.After: may not hold line breaks",
+            "unit.Service.ExecStartPre: a workload runs its command alone",
+            "unit.Service.User: is set by the template's field user",
+            "unit.Service.Nise: unknown field; did you mean \"Nice\"?",
+            "unit.Service.Restart: is set by the template's field restart.policy",
+            "unit.Service.MemoryHigh: \"lots\"",
+            "unit.Service.Type: a scheduled workload runs to its end",
+            "unit.Service.Environment: is set by the template's field environment",
+            "unit.Service.ReadWritePaths: may hold % only",
+            "unit.Service.PrivateMounts: is not a directive",
+            "unit.Service.Group: expected text, found an object",
+        ] {
+            assert!(
+                found.iter().any(|p| p.starts_with(expected)),
+                "{expected}\nin {found:#?}"
+            );
+        }
+        assert_eq!(found.len(), 22, "{found:#?}");
+    }
+
+    #[test]
+    fn what_fields_cannot_say_alone_is_checked_together() {
+        let open = json!({"command": ["/x"], "hardening": "none"});
+        assert!(problems(&open)[0].starts_with("hardening: none needs a user"));
+        let restarted = json!({
+            "command": ["/x"],
+            "schedule": "daily",
+            "restart": {"policy": "always"},
+        });
+        assert!(problems(&restarted)[0].starts_with("restart.policy: a scheduled workload"));
+        let both = json!({"command": ["/x"], "reload": {"command": ["/y"], "signal": "HUP"}});
+        assert!(problems(&both)[0].starts_with("reload: expected either"));
+        assert_eq!(
+            problems(&json!({"command": []})),
+            ["command: names no program"]
+        );
+        assert!(problems(&json!({}))[0].starts_with("command: is missing"));
+    }
+}

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bench::{eventually, runtime};
 use crate::bench_systemd::{SystemdBench, environments, run, unit_path};
+use crate::killed;
 
 pub(crate) const TESTS: &[crate::Test] = &[
     ("confined", a_workload_is_confined_by_default),
@@ -28,12 +29,18 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ("reload", files_alone_are_read_again_in_place),
     ("schedule", a_schedule_runs_and_says_how_it_went),
     ("foreign", what_holdfast_did_not_make_is_never_replaced),
+    ("stop", what_runs_is_stopped_by_its_own_rule),
     ("refused", what_cannot_start_is_refused_for_good),
     (
         "away",
         nothing_is_asked_of_systemd_before_the_first_workload,
     ),
     ("nothing_left", a_removed_workload_leaves_nothing),
+    (
+        "killed",
+        an_agent_killed_at_20_moments_of_converge_leaves_one_workload,
+    ),
+    ("many", two_hundred_unchanged_workloads_cost_nothing),
     ("lost", a_lost_record_neither_orphans_nor_doubles),
 ];
 
@@ -485,6 +492,36 @@ fn files_alone_are_read_again_in_place() {
     });
 }
 
+fn what_runs_is_stopped_by_its_own_rule() {
+    let desk = Desk::new();
+    let release = |release: u32, signal: &str| {
+        let script = format!(
+            "trap 'echo {signal} >> $STATE_DIRECTORY/ended; exit 0' {signal}; \
+             echo {release} > $STATE_DIRECTORY/ready; while :; do sleep 0.05; done"
+        );
+        desk.wanted("last-words", release, |template| {
+            template["command"] = json!(["/bin/sh", "-c", script]);
+            template["stop"] = json!({"signal": signal, "grace": "20s"});
+        })
+    };
+    let kept = |name: &str| {
+        let state = "/var/lib/private/holdfast-workloads/last-words";
+        fs::read_to_string(format!("{state}/{name}")).unwrap_or_default()
+    };
+    let began = std::time::Instant::now();
+    desk.converge(&release(1, "INT"));
+    eventually("it listens", || kept("ready") == "1\n");
+    desk.converge(&release(2, "USR1"));
+    eventually("the next one listens", || kept("ready") == "2\n");
+    assert_eq!(kept("ended"), "INT\n");
+    desk.converge(&release(3, "TERM"));
+    assert_eq!(kept("ended"), "INT\nUSR1\n");
+    assert!(
+        began.elapsed() < Duration::from_secs(15),
+        "no grace period ran out"
+    );
+}
+
 fn a_schedule_runs_and_says_how_it_went() {
     let desk = Desk::new();
     let wanted = |release: u32, code: u32| {
@@ -584,12 +621,18 @@ fn what_cannot_start_is_refused_for_good() {
     );
     assert_eq!(desk.pid("stuck"), before);
     assert_eq!(show("holdfast-stuck.timer", "LoadState"), "not-found");
-    // What only a start can tell.
     let missing = refusal("command", json!(["/nowhere/program"]));
-    assert!(missing.contains("program is missing"), "{missing}");
-    assert_eq!(show("holdfast-stuck.service", "ActiveState"), "inactive");
+    assert!(missing.contains("not executable"), "{missing}");
+    let limit = refusal("unit", json!({"Service": {"CPUWeight": "heavy"}}));
+    assert!(
+        limit.contains("line ") && limit.contains("heavy"),
+        "{limit}"
+    );
+    assert_eq!(desk.pid("stuck"), before);
+    // What only a start can tell.
     let directory = refusal("workingDirectory", json!("/nowhere"));
     assert!(directory.contains("working directory"), "{directory}");
+    assert_eq!(show("holdfast-stuck.service", "ActiveState"), "inactive");
     desk.converge(&desk.wanted("stuck", 1, |_| ()));
     desk.pid("stuck");
     // A unit that says when it is ready, and does not, is not ready.
@@ -675,4 +718,80 @@ fn a_lost_record_neither_orphans_nor_doubles() {
     desk.remove("amnesia");
     assert_eq!(environments("amnesia").len(), 0);
     assert!(!unit_path("amnesia").exists());
+}
+
+fn an_agent_killed_at_20_moments_of_converge_leaves_one_workload() {
+    let desk = Desk::new();
+    let releases = [1, 2].map(|release| desk.wanted("victim", release, |_| ()));
+    let home = &desk.bench.home;
+    let mut alive = 0;
+    for i in 0..20u32 {
+        let agent = killed::spawn(home, "systemd", "always", &releases);
+        killed::kill_after(
+            agent,
+            killed::pause(i) + Duration::from_millis(40 * u64::from(i)),
+        );
+        let left = environments("victim").len();
+        assert!(left <= 1, "{left} processes after kill {i}");
+        alive += left;
+        let wanted = &releases[i as usize % 2];
+        killed::finish(killed::spawn(
+            home,
+            "systemd",
+            "once",
+            std::slice::from_ref(wanted),
+        ));
+        let release = format!("RELEASE={}", i % 2 + 1);
+        let running = environments("victim");
+        assert_eq!(running.len(), 1, "after kill {i}");
+        assert!(running[0].contains(&release), "after kill {i}: {running:?}");
+        assert_eq!(desk.observe("victim").unwrap().body, Some(wanted.body));
+        desk.pid("victim");
+    }
+    println!("20 kills: the workload was alive right after {alive} of them");
+}
+
+fn two_hundred_unchanged_workloads_cost_nothing() {
+    let desk = Desk::new();
+    let all: Vec<Wanted> = (0..200)
+        .map(|i| desk.wanted(&format!("many-{i}"), 1, |_| ()))
+        .collect();
+    let converge_all = || {
+        let began = std::time::Instant::now();
+        let (progress, _told) = mpsc::channel(1);
+        let cancel = CancellationToken::new();
+        let each = all
+            .iter()
+            .map(|wanted| desk.adapter.converge(wanted, &progress, &cancel));
+        let ended = desk.runtime.block_on(futures_util::future::join_all(each));
+        assert!(ended.iter().all(Result::is_ok), "{ended:?}");
+        began.elapsed()
+    };
+    println!("200 workloads were made in {:?}", converge_all());
+    let observe = || desk.runtime.block_on(desk.adapter.observe()).unwrap();
+    let before = observe();
+    let reloads = || {
+        run(&["journalctl", "--output=cat", "_PID=1"])
+            .matches("Reloading.")
+            .count()
+    };
+    let (reloaded, began) = (reloads(), std::time::Instant::now());
+    assert_eq!(observe(), before);
+    println!("looking at them took {:?}", began.elapsed());
+    println!("converging them again took {:?}", converge_all());
+    assert_eq!(observe(), before);
+    assert_eq!(reloads(), reloaded);
+    assert!(
+        before
+            .iter()
+            .all(|seen| matches!(seen.live, Live::Running { .. }))
+    );
+    let began = std::time::Instant::now();
+    let each = all
+        .iter()
+        .map(|wanted| desk.adapter.remove(&wanted.workload.service));
+    let ended = desk.runtime.block_on(futures_util::future::join_all(each));
+    assert!(ended.iter().all(Result::is_ok), "{ended:?}");
+    println!("removing them took {:?}", began.elapsed());
+    assert_eq!(observe(), []);
 }

@@ -131,7 +131,7 @@ fn open(home: &Path, runtime: &str) -> Arc<dyn Adapter> {
     all.find(|adapter| adapter.runtime() == runtime).unwrap()
 }
 
-fn spawn(home: &Home, runtime: &str, how: &str, wanted: &[Wanted]) -> Child {
+pub(crate) fn spawn(home: &Home, runtime: &str, how: &str, wanted: &[Wanted]) -> Child {
     order(home, runtime, how, wanted).spawn().unwrap()
 }
 
