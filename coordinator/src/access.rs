@@ -148,6 +148,19 @@ impl Caller {
             .map(|grant| grant.role.clone())
             .collect()
     }
+
+    /// The roles in which the caller says yes or no on a track where people with `asked` are wanted:
+    /// those that reach it, and all that are asked for when the caller may approve there whichever
+    /// role is wanted.
+    #[must_use]
+    pub fn approves_as(&self, track: &TrackName, asked: &[RoleName]) -> Vec<RoleName> {
+        let mut roles: BTreeSet<RoleName> = self.roles_on(track).into_iter().collect();
+        let approve = Action::new(Permission::Approve, Subject::track(track));
+        if allows(self, &approve).is_ok() {
+            roles.extend(asked.iter().cloned());
+        }
+        roles.into_iter().collect()
+    }
 }
 
 impl Subject {

@@ -112,7 +112,16 @@ fn a_role_that_is_asked_for_by_name_counts_where_it_reaches() {
     );
     assert_eq!(ada.roles_on(&track("web", "production")), [manager]);
     assert_eq!(ada.roles_on(&track("web", "staging")), []);
+    let asked = ["sre".parse().unwrap()];
+    let web = track("web", "production");
+    assert_eq!(
+        ada.approves_as(&web, &asked),
+        ada.roles,
+        "in no role that she does not have"
+    );
     let operator = caller(&[("operator", &[Permission::Approve], "{}")]);
+    let whichever = operator.approves_as(&web, &asked);
+    assert_eq!(whichever, ["operator".parse().unwrap(), asked[0].clone()]);
     let action = Action::new(
         Permission::Approve,
         Subject::track(&track("web", "staging")),

@@ -5,8 +5,7 @@ pub mod user;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use holdfast_engine::track::TrackName;
-use holdfast_protocol::api::role::{NewRole, Permission, Role};
+use holdfast_protocol::api::role::{NewRole, Role};
 use holdfast_protocol::api::user::{CreatedUser, NewUser, User};
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::{RoleName, UserName};
@@ -14,7 +13,7 @@ use holdfast_protocol::time::Timestamp;
 
 use super::{Round, World};
 use crate::access::role::BuiltIn;
-use crate::access::{Action, Caller, Grant, Subject, allows};
+use crate::access::{Caller, Grant};
 use crate::event::Reply;
 use crate::history::Entry;
 use crate::store::row;
@@ -145,18 +144,6 @@ impl World {
             }
         }
         held
-    }
-
-    /// The roles in which a caller approves or rejects on a track: those that reach it, and every one
-    /// for a caller who has the permission to approve there.
-    #[must_use]
-    pub fn approves_as(&self, caller: &Caller, track: &TrackName) -> Vec<RoleName> {
-        let approve = Action::new(Permission::Approve, Subject::track(track));
-        if allows(caller, &approve).is_ok() {
-            self.role_names().into_iter().collect()
-        } else {
-            caller.roles_on(track)
-        }
     }
 }
 

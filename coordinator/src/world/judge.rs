@@ -31,7 +31,12 @@ impl Round<'_> {
         let reason = judgement.reason.unwrap_or_default();
         let track = self.world.tracks.get(&name);
         let track = track.ok_or_else(|| super::steer::unknown_track(&name))?;
-        let roles = caller.roles_on(&name);
+        let roles = match judging {
+            Judging::Approve | Judging::Reject => {
+                caller.approves_as(&name, &self.world.asked(&name))
+            }
+            Judging::Skip => caller.roles_on(&name),
+        };
         let human = Human {
             by: &caller.name,
             roles: &roles,

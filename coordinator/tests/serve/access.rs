@@ -476,7 +476,7 @@ async fn roles_and_users_outlive_a_restart_and_every_change_is_in_the_history() 
     assert_eq!(program.get("/v1/audit").await["valid"], true);
 }
 
-/// `production` wants somebody with the role `release-manager` to agree.
+/// `staging` wants somebody with the role `release-manager` to agree.
 const APPROVED: &str = "\
 ---
 apiVersion: holdfast/v1
@@ -488,10 +488,9 @@ spec: {approval: {roles: [release-manager]}}
 #[tokio::test]
 async fn an_approval_is_for_those_with_the_role_and_those_who_may_approve_whatever_it_asks_for() {
     let program = Program::start();
-    let wanting = MANIFESTS.replace(
-        "{after: [staging]}",
-        "{after: [staging], protections: [{use: agreed, when: [pre]}]}",
-    ) + APPROVED;
+    let staging = "{name: staging, owner: platform}\n";
+    let guarded = format!("{staging}spec: {{protections: [{{use: agreed, when: [pre]}}]}}\n");
+    let wanting = MANIFESTS.replacen(staging, &guarded, 1) + APPROVED;
     let apply = async || program.post("/v1/apply", &manifests(&wanting)).await;
     role(&program, json!({"name": "release-manager"})).await;
     let nobody = apply().await;
@@ -509,25 +508,25 @@ async fn an_approval_is_for_those_with_the_role_and_those_who_may_approve_whatev
     let gone = program.request(Method::DELETE, "/v1/users/mia");
     for (version, token) in [("1", &manager), ("2", &operator)] {
         program.release(version).await;
-        let mut waiting = Value::Null;
-        until("production waits for an approval", async || {
-            let path = "/v1/deployments?service=web&environment=production";
-            waiting = program.get(path).await["items"][0].clone();
-            eprintln!("{waiting} {}", program.get("/v1/status").await);
-            waiting["version"] == version && waiting["phase"] == "Waiting"
+        let path = "/v1/deployments?service=web&environment=staging";
+        let newest = async || program.get(path).await["items"][0].clone();
+        let wants = |deployment: &Value| {
+            let waits = deployment["waits"].as_array().unwrap();
+            waits.iter().any(|wait| wait["kind"] == "approval")
+        };
+        until("staging waits for an approval", async || {
+            let newest = newest().await;
+            newest["version"] == version && wants(&newest)
         })
         .await;
+        let waiting = newest().await;
         let path = format!("/v1/deployments/{}/approve", waiting["id"]);
         assert_forbidden(post(&program, &viewer, &path, &json!({})).await, "approve").await;
         let asked = post(&program, &bystander, &path, &json!({})).await;
         assert_forbidden(asked, "it is for release-manager").await;
         let agreed = post(&program, token, &path, &json!({})).await;
         assert_eq!(agreed.status(), StatusCode::OK, "{:?}", agreed.text().await);
-        until("it goes on", async || {
-            let path = format!("/v1/deployments/{}", waiting["id"]);
-            program.get(&path).await["phase"] != "Waiting"
-        })
-        .await;
+        until("nobody is asked any more", async || !wants(&newest().await)).await;
     }
     assert_eq!(gone.send().await.unwrap().status(), StatusCode::OK);
     let delete = program.request(Method::DELETE, "/v1/roles/release-manager");
