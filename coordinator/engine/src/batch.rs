@@ -12,7 +12,7 @@
 //! nobody could start them, only the newest is made up for; while one is going, the next waits. Nobody
 //! runs one late: neither a target that joins afterwards nor one that was away.
 //! **Once**: one elected target runs it, the others get nothing. It is the first connected one by name,
-//! and stays so for as long as it exists. Another is elected when it has left, or is away when a
+//! and stays so for as long as it exists. Another is elected when it has left, or is away for good when a
 //! deployment starts, but never while it may still be running: that it is silent does not tell that
 //! it is idle, and two migrations at a time are worse than one that waits. It is known to be idle if
 //! the last that was heard of what it was given is that it ended, one way or the other. Whether
@@ -35,6 +35,7 @@ use crate::input::{Seen, View};
 use crate::rollback::stop;
 use crate::step::{Turn, spec};
 use crate::track::{Batch, Deployment, Phase, Placement, Point, Scheduled, Track};
+use crate::verify::returning_until;
 use crate::wait::Waits;
 use crate::wanted;
 
@@ -218,7 +219,10 @@ pub(crate) fn stands(waits: &mut Waits, turn: &Turn<'_>) {
         return;
     }
     let message = format!("{elected} is away, and may still be running what it was given");
+    let until = away.and_then(|view| returning_until(view, turn.now));
+    until.into_iter().for_each(|until| waits.wake(until));
     let wait = waits.push(WaitKind::Target, elected, message);
+    wait.until = until;
     wait.ends_by.push(format!("{elected} connecting again"));
     wait.ends_by
         .push(format!("holdfast target revoke {elected}"));
@@ -314,5 +318,6 @@ fn must_stay(turn: &Turn<'_>) -> bool {
     };
     let ended = matches!(view.seen, Seen::Ready { .. } | Seen::Failed { .. });
     let idle = ended && !turn.fresh.contains(elected);
-    view.connected || turn.track.placements.contains_key(elected) && !idle
+    let may_be_back = returning_until(view, turn.now).is_some();
+    view.connected || may_be_back || turn.track.placements.contains_key(elected) && !idle
 }

@@ -92,9 +92,7 @@ pub fn steer(
     let granted = match wish {
         Wish::Rollback { to } => rollback(&mut turn, to.as_ref(), &person),
         Wish::Retry => retry(&mut turn, &person),
-        Wish::Deploy { version, hotfix } => {
-            release::deploy(&mut turn, (version, *hotfix), &person)
-        }
+        Wish::Deploy { version, hotfix } => release::deploy(&mut turn, (version, *hotfix), &person),
         Wish::Promote { version } => release::promote(&mut turn, version.as_ref(), &person),
         Wish::Pin { version } => pin::pin(&mut turn, version, &person),
         Wish::Unpin => Ok(pin::unpin(&mut turn, &person)),

@@ -263,9 +263,14 @@ fn never_worse(failed: &mut BTreeSet<(u64, String)>, stepped: &Stepped<'_>) -> R
     let current = outcome.track.current.as_ref();
     let manual = current.filter(|current| current.is_manual_rollback());
     match wish {
-        Some(Wish::Retry | Wish::Deploy { .. } | Wish::Promote { .. }) => {
+        Some(Wish::Retry) => {
             failed
                 .retain(|point| Some(point) != current.map(|current| key(&current.point)).as_ref());
+        }
+        Some(Wish::Deploy { .. } | Wish::Promote { .. }) => {
+            if let (Some(asked), Declared::Runs(spec)) = (&outcome.track.asked, inputs.declared) {
+                failed.remove(&(asked.sequence, spec.digest.to_string()));
+            }
         }
         Some(Wish::Rollback { .. }) => {
             let begun = manual.filter(|manual| manual.id == inputs.next_deployment);
@@ -290,7 +295,8 @@ fn never_worse(failed: &mut BTreeSet<(u64, String)>, stepped: &Stepped<'_>) -> R
             }
             let stable = before.stable.as_ref();
             let older = stable.is_some_and(|stable| point.sequence < stable.sequence);
-            let asked = manual.is_some_and(|manual| manual.point.is(point));
+            let asked = manual.is_some_and(|manual| manual.point.is(point))
+                || goes_back(&outcome.track, inputs, point);
             if older && !asked && !outcome.track.stable.as_ref().is_some_and(|s| s.is(point)) {
                 return Err(format!(
                     "{target} was given {}, which is older",
@@ -307,6 +313,15 @@ fn never_worse(failed: &mut BTreeSet<(u64, String)>, stepped: &Stepped<'_>) -> R
         }
     }
     Ok(())
+}
+
+/// Whether the track is pinned to this release, or mirrors it.
+fn goes_back(track: &Track, inputs: &Inputs<'_>, point: &Point) -> bool {
+    let Declared::Runs(spec) = inputs.declared else {
+        return false;
+    };
+    let pinned = track.pinned.as_ref();
+    spec.follow.is_some() || pinned.is_some_and(|pinned| pinned.version == point.version)
 }
 
 fn has_failed(deployment: &Deployment) -> bool {
@@ -347,7 +362,7 @@ fn no_early_start(stepped: &Stepped<'_>) -> Result<(), String> {
         let Some(current) = outcome.track.current.as_ref().filter(|c| c.point.is(point)) else {
             return early("no deployment brings it".to_owned());
         };
-        if current.is_manual_rollback() {
+        if current.is_manual_rollback() || current.hotfix {
             continue;
         }
         if !matches!(
@@ -382,8 +397,9 @@ fn closed_gate(
     let ours = track
         .stable
         .as_ref()
-        .is_some_and(|stable| stable.sequence == point.sequence);
-    for environment in &spec.after {
+        .is_some_and(|stable| stable.sequence == point.sequence)
+        || track.proven.contains(&point.sequence);
+    for environment in spec.upstream() {
         let upstream = inputs
             .upstream
             .iter()
@@ -394,7 +410,12 @@ fn closed_gate(
         }
     }
     for dependency in &inputs.dependencies {
-        if dependency.stable.is_none() || dependency.phase.is_some_and(moving) {
+        let failed = dependency.phase == Some(api::deployment::Phase::Halted);
+        let waits = dependency.phase == Some(api::deployment::Phase::Waiting);
+        if dependency.stable.is_none()
+            || dependency.phase.is_some_and(moving)
+            || dependency.job && (failed || waits)
+        {
             return Some(format!("{} is not stable", dependency.service));
         }
     }
@@ -427,23 +448,27 @@ fn explained(stepped: &Stepped<'_>) -> Result<(), String> {
     ))
 }
 
-/// Whether there is nothing that could be better: the newest release with the configuration in force
-/// is stable, and every target is ready with it.
+/// Whether there is nothing that could be better: the release that the rule asks for, with the
+/// configuration in force, is stable, and every target is ready with it.
 fn complete(track: &Track, inputs: &Inputs<'_>) -> bool {
     let Declared::Runs(spec) = inputs.declared else {
         return track.placements.is_empty();
     };
     let newest = inputs.releases.last().map(|release| release.sequence);
-    let is_newest =
-        |point: &Point| Some(point.sequence) == newest && point.configuration == spec.digest;
-    let ready = |(name, view): (&TargetName, &holdfast_engine::input::View)| {
-        track
-            .placements
-            .get(name)
-            .is_some_and(|placed| is_newest(&placed.point))
-            && matches!(view.seen, Seen::Ready { .. })
+    let followed = inputs.upstream.first().and_then(|up| up.stable);
+    let asked_for = |point: &Point| match (&track.pinned, &spec.follow) {
+        (Some(pinned), _) => pinned.version == point.version,
+        (None, Some(_)) => followed.is_some_and(|there| there.sequence == point.sequence),
+        (None, None) => Some(point.sequence) == newest,
     };
-    track.stable.as_ref().is_some_and(is_newest) && inputs.targets.iter().all(ready)
+    let is_best = |point: &Point| asked_for(point) && point.configuration == spec.digest;
+    let once = spec.job.as_ref().is_some_and(|job| job.once);
+    let ready = |(name, view): (&TargetName, &holdfast_engine::input::View)| {
+        let placed = track.placements.get(name);
+        let best = placed.is_some_and(|placed| is_best(&placed.point));
+        best && matches!(view.seen, Seen::Ready { .. }) || once && placed.is_none()
+    };
+    track.stable.as_ref().is_some_and(is_best) && inputs.targets.iter().all(ready)
 }
 
 fn available(stepped: &Stepped<'_>) -> Result<(), String> {

@@ -93,6 +93,7 @@ scenarios! {
     a_person_promotes: "manual_promotion.txt",
     an_environment_mirrors_another: "mirror.txt",
     a_person_pins: "pin.txt",
+    a_pin_does_not_bring_back_what_failed: "pin_of_what_failed.txt",
     the_manifest_pins: "pinned_in_the_manifest.txt",
     a_person_asks_for_a_release: "deploy.txt",
     only_some_versions_may_come: "version_range.txt",

@@ -228,7 +228,7 @@ fn promotable(waits: &mut Waits, turn: &Turn<'_>, spec: &TrackSpec) {
     let free = |release: &&ReleaseRef| !super::is_passed_over(track, spec, release.sequence);
     let list: Vec<&ReleaseRef> = candidates(track, inputs, spec).filter(free).collect();
     let Some(newest) = list.first() else {
-        return;
+        return withdrawn(waits, turn, spec);
     };
     let names = versions(list.iter().copied());
     let message = match list.len() {
@@ -245,4 +245,23 @@ fn promotable(waits: &mut Waits, turn: &Turn<'_>, spec: &TrackSpec) {
         );
         wait.ends_by.push(end);
     }
+}
+
+/// All that could be promoted was given up here.
+fn withdrawn(waits: &mut Waits, turn: &Turn<'_>, spec: &TrackSpec) {
+    let track = &turn.track;
+    let told = super::failed_point(track, turn.inputs, spec).is_some();
+    let Some(newest) = candidates(track, turn.inputs, spec)
+        .next()
+        .filter(|_| !told)
+    else {
+        return;
+    };
+    let version = &newest.version;
+    let message = format!("{version} is passed over: it failed or was rolled back here");
+    let wait = waits.push(WaitKind::Failed, version, message);
+    let (service, environment) = (&track.name.service, &track.name.environment);
+    wait.ends_by.push(format!(
+        "holdfast promote {service} -e {environment} --version {version}"
+    ));
 }

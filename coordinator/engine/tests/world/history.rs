@@ -63,7 +63,8 @@ pub(crate) fn is_about(event: &Event, service: &ServiceName) -> bool {
         Event::Release { service: s, .. }
         | Event::Bad { service: s, .. }
         | Event::Good { service: s, .. }
-        | Event::Break { service: s, .. } => s == service,
+        | Event::Break { service: s, .. }
+        | Event::Job { name: s, .. } => s == service,
         Event::Config { track, .. }
         | Event::Wish { track, .. }
         | Event::Remove { track }
@@ -72,7 +73,6 @@ pub(crate) fn is_about(event: &Event, service: &ServiceName) -> bool {
         Event::Environment { .. }
         | Event::Gate(_)
         | Event::Service { .. }
-        | Event::Job { .. }
         | Event::Join { .. }
         | Event::Leave { .. }
         | Event::Connect { .. }
@@ -88,7 +88,7 @@ pub(crate) fn is_about(event: &Event, service: &ServiceName) -> bool {
 /// Any history.
 pub(crate) fn history() -> impl Strategy<Value = History> {
     let shapes = prop::collection::vec(any::<[u8; 8]>(), 1..=ENVIRONMENTS.len());
-    let services = prop::collection::vec(any::<u8>(), 1..=SERVICES.len());
+    let services = prop::collection::vec(any::<[u8; 2]>(), 1..=SERVICES.len());
     let joins = prop::collection::vec(any::<u8>(), 0..=8);
     let happenings = prop::collection::vec((kind(), any::<[u8; 3]>()), 0..60);
     (shapes, services, joins, happenings).prop_map(|(shapes, services, joins, happenings)| {
@@ -140,6 +140,12 @@ enum Kind {
     Retry,
     Rollback,
     RollbackTo,
+    Deploy,
+    Hotfix,
+    Promote,
+    PromoteTo,
+    Pin,
+    Unpin,
     Remove,
     Confirm,
     Declare,
@@ -168,6 +174,12 @@ fn kind() -> impl Strategy<Value = Kind> {
         3 => Just(Kind::Retry),
         3 => Just(Kind::Rollback),
         1 => Just(Kind::RollbackTo),
+        2 => Just(Kind::Deploy),
+        1 => Just(Kind::Hotfix),
+        3 => Just(Kind::Promote),
+        1 => Just(Kind::PromoteTo),
+        2 => Just(Kind::Pin),
+        2 => Just(Kind::Unpin),
         1 => Just(Kind::Remove),
         1 => Just(Kind::Confirm),
         1 => Just(Kind::Declare),
@@ -210,6 +222,12 @@ impl Writer {
         if (bits[5] / 6).is_multiple_of(6) {
             settings.push(("disconnected", "wait".to_owned()));
         }
+        match bits[7] % 6 {
+            0 => settings.push(("promotion", "every".to_owned())),
+            1 => settings.push(("promotion", "manual".to_owned())),
+            2 if at > 0 => settings.push(("follow", ENVIRONMENTS[at - 1].to_owned())),
+            _ => {}
+        }
         let before = (0..at)
             .filter(|earlier| bits[6] >> earlier & 1 == 1)
             .map(|i| ENVIRONMENTS[i]);
@@ -225,7 +243,13 @@ impl Writer {
         self.events.push(Event::Environment { name, settings });
     }
 
-    fn service(&mut self, at: usize, bits: u8) {
+    fn service(&mut self, at: usize, [bits, kind]: [u8; 2]) {
+        if kind % 4 < 2 {
+            let name = SERVICES[at].parse().expect("a name");
+            let once = (kind % 4 == 1).to_string();
+            let settings = vec![("once".to_owned(), once)];
+            self.events.push(Event::Job { name, settings });
+        }
         let depends_on = (0..at).filter(|earlier| bits >> (2 * earlier) & 3 == 3);
         let depends_on = depends_on
             .map(|i| SERVICES[i].parse().expect("a name"))
@@ -304,6 +328,18 @@ impl Writer {
             Kind::RollbackTo => wish(Wish::Rollback {
                 to: Some(any_version),
             }),
+            Kind::Deploy | Kind::Hotfix => wish(Wish::Deploy {
+                version: any_version,
+                hotfix: matches!(kind, Kind::Hotfix),
+            }),
+            Kind::Promote => wish(Wish::Promote { version: None }),
+            Kind::PromoteTo => wish(Wish::Promote {
+                version: Some(any_version),
+            }),
+            Kind::Pin => wish(Wish::Pin {
+                version: any_version,
+            }),
+            Kind::Unpin => wish(Wish::Unpin),
             Kind::Remove => Event::Remove { track },
             Kind::Confirm => Event::Confirm { track },
             Kind::Declare => Event::Declare { track },
