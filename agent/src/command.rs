@@ -182,6 +182,10 @@ fn start_logging(config: &Config) -> Result<(), Failed> {
             EXIT_USAGE,
         )
     })?;
+    // The client of container engines would log whole requests, and with them what a workload's
+    // environment holds.
+    let quiet = "bollard=info".parse().expect("a directive");
+    let filter = filter.add_directive(quiet);
     let to_stderr = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);

@@ -240,6 +240,7 @@ fn release(round: &mut Round<'_>, service: usize, version: &str) {
     let new = NewRelease {
         version: version.parse().unwrap(),
         artifacts: BTreeMap::new(),
+        repositories: BTreeMap::new(),
         commit: None,
         meta: BTreeMap::new(),
     };

@@ -307,9 +307,9 @@ impl World {
             .map_or(&[][..], Vec::as_slice);
         all.iter()
             .filter(|release| {
-                configuration
-                    .artifacts
-                    .keys()
+                let files = configuration.artifacts.keys();
+                files
+                    .chain(configuration.images.keys())
                     .all(|name| release.artifacts.contains_key(name))
             })
             .map(|release| ReleaseRef {

@@ -23,6 +23,7 @@ pub mod assignment;
 pub mod codec;
 pub mod digest;
 pub mod frame;
+pub mod image;
 pub mod join;
 pub mod message;
 pub mod name;

@@ -263,6 +263,7 @@ impl Fleet {
         let new = NewRelease {
             version: version.parse().unwrap(),
             artifacts: artifacts.iter().map(upload).collect(),
+            repositories: BTreeMap::new(),
             commit: None,
             meta: BTreeMap::new(),
         };

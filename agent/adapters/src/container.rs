@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-pub mod reference;
 pub mod spec;
 pub mod wiring;
 

@@ -19,7 +19,7 @@ pub enum Release {
 #[command(
     after_help = "Examples:\n  holdfast release create web --version 1.4.0 --file app=web.tar.gz\n  \
                   holdfast release create web --version 1.4.0 --file app=web.tar.gz --commit 9f2c1e0 --wait\n  \
-                  holdfast release create web --version 1.4.1 --artifact app=sha256:ba78…15ad"
+                  holdfast release create web --version 1.4.1 --artifact app=registry.example.com/web@sha256:ba78…15ad"
 )]
 pub struct Create {
     /// The service
@@ -30,8 +30,8 @@ pub struct Create {
     /// Upload a file as this artifact
     #[arg(long, value_name = "NAME=PATH", value_parser = pair::<ArtifactName, PathBuf>)]
     pub file: Vec<(ArtifactName, PathBuf)>,
-    /// Name an artifact that was uploaded before, by its digest
-    #[arg(long, value_name = "NAME=sha256:…", value_parser = pair::<ArtifactName, String>)]
+    /// Name an image, REPOSITORY@sha256:…, or what was uploaded before, sha256:…
+    #[arg(long, value_name = "NAME=REF", value_parser = pair::<ArtifactName, String>)]
     pub artifact: Vec<(ArtifactName, String)>,
     /// The commit it was built from
     #[arg(long, value_name = "SHA")]

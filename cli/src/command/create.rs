@@ -9,6 +9,7 @@ use holdfast_protocol::api::release::{NewRelease, Release};
 use holdfast_protocol::api::service::Service;
 use holdfast_protocol::api::status::Status;
 use holdfast_protocol::digest::{Digest, Hasher};
+use holdfast_protocol::image::Reference;
 use holdfast_protocol::name::{ArtifactName, EnvironmentName, ServiceName, Version};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::io::AsyncReadExt as _;
@@ -26,8 +27,11 @@ use crate::error::{Exit, Failure};
 /// A file cannot be read, the version has other content already (8); with `--wait`, 6 and 7.
 pub async fn run(session: &mut Session<'_>, args: &Create) -> Outcome {
     let mut artifacts = BTreeMap::new();
+    let mut repositories = BTreeMap::new();
     for (name, reference) in &args.artifact {
-        put(&mut artifacts, name, referred(name, reference)?)?;
+        let (repository, digest) = referred(name, reference)?;
+        put(&mut artifacts, name, digest)?;
+        repositories.extend(repository.map(|repository| (name.clone(), repository)));
     }
     for (name, path) in &args.file {
         let digest = uploaded(session, name, path).await?;
@@ -36,6 +40,7 @@ pub async fn run(session: &mut Session<'_>, args: &Create) -> Outcome {
     let new = NewRelease {
         version: args.version.clone(),
         artifacts,
+        repositories,
         commit: args.commit.clone(),
         meta: args.meta.iter().cloned().collect(),
     };
@@ -72,17 +77,18 @@ fn put(
     }
 }
 
-/// The digest that `--artifact NAME=REF` names.
-fn referred(name: &ArtifactName, reference: &str) -> Result<Digest, Failure> {
-    reference.parse().map_err(|_| {
-        Failure::usage(format!(
-            "artifact {name}: {reference:?} is not a digest of the form sha256:…"
-        ))
-        .help(
-            "images, charts and functions arrive with a later release; \
-             upload a file with --file NAME=PATH",
-        )
-    })
+/// What `--artifact NAME=REF` names: an image with its repository, or something that was uploaded.
+fn referred(name: &ArtifactName, reference: &str) -> Result<(Option<String>, Digest), Failure> {
+    if let Ok(digest) = reference.parse() {
+        return Ok((None, digest));
+    }
+    match Reference::parse(reference) {
+        Ok(image) => Ok((Some(image.repository.to_string()), image.digest)),
+        Err(why) => Err(Failure::usage(format!("artifact {name}: {why}")).help(
+            "an image is named by REPOSITORY@sha256:…, what was uploaded before by sha256:…, and \
+             a file is uploaded with --file NAME=PATH",
+        )),
+    }
 }
 
 /// Sees to it that the coordinator has a file, and says so; tells its digest.

@@ -123,10 +123,12 @@ fn spec() -> TrackSpec {
         template: serde_json::Value::Null,
         vars: BTreeMap::new(),
         artifacts: BTreeMap::new(),
+        images: BTreeMap::new(),
         health: None,
         depends_on: Vec::new(),
         rollback: Rollback::Central,
         progress_deadline_ms: 600_000,
+        job: None,
     };
     TrackSpec {
         rollout: Rollout {

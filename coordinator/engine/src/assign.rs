@@ -194,7 +194,11 @@ impl Renderer {
             let path = Placeholder::ArtifactPath(name.clone()).text();
             (name.to_string(), json!({ "path": path }))
         };
-        let artifacts: Map<_, _> = configuration.artifacts.keys().map(path).collect();
+        let mut artifacts: Map<_, _> = configuration.artifacts.keys().map(path).collect();
+        for (name, repository) in &configuration.images {
+            let image = image(release, name, repository)?;
+            artifacts.insert(name.to_string(), image);
+        }
         scope["vars"] = Value::Object(vars);
         scope["artifacts"] = Value::Object(artifacts);
         scope["workload"] = json!({ "dir": Placeholder::WorkloadDir.text() });
@@ -389,6 +393,24 @@ pub(crate) fn scope_of(value: &Value) -> Scope {
         Value::Array(items) => items.iter().map(scope_of).collect(),
         Value::Object(map) => Scope::from_pairs(map.iter().map(|(k, v)| (k.as_str(), scope_of(v)))),
     }
+}
+
+/// What is known of an image: the release says which, the service where it is kept.
+fn image(
+    release: &RenderRelease,
+    name: &ArtifactName,
+    repository: &str,
+) -> Result<Value, RenderError> {
+    let Some((digest, _)) = release.artifacts.get(name) else {
+        return Err(RenderError {
+            field: format!("artifacts.{name}"),
+            message: format!("release {} does not give image {name}", release.version),
+            help: Some(format!(
+                "make a release with --artifact {name}={repository}@sha256:DIGEST"
+            )),
+        });
+    };
+    Ok(json!({"image": format!("{repository}@{digest}"), "digest": digest}))
 }
 
 /// The workload, where its encoding fits the bound of a body. Counted from above, without encoding it.

@@ -83,8 +83,10 @@ pub struct Service {
     pub set: InputSetName,
     /// The runtime it has unless an environment says otherwise.
     pub runtime: String,
-    /// The artifacts a release gives, each with its file name.
+    /// The files a release gives, each with its file name.
     pub artifacts: BTreeMap<ArtifactName, String>,
+    /// The images a release gives, each with its repository.
+    pub images: BTreeMap<ArtifactName, String>,
     /// Services that must be stable first.
     pub depends_on: Vec<ServiceName>,
     /// Words to find it by.
@@ -278,8 +280,11 @@ pub struct Configuration {
     pub template: Value,
     /// Variables for `{{ vars.NAME }}`.
     pub vars: BTreeMap<String, Value>,
-    /// The artifacts that it uses, each with its file name.
+    /// The files that it uses, each with its file name.
     pub artifacts: BTreeMap<ArtifactName, String>,
+    /// The images that it uses, each with its repository.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<ArtifactName, String>,
     /// How to tell that it is ready; strings may hold `{{ }}`.
     pub health: Option<HealthSpec>,
     /// Services that must be ready on the same target before it starts.

@@ -199,6 +199,7 @@ mod tests {
             template: serde_json::Value::Null,
             vars: BTreeMap::new(),
             artifacts: BTreeMap::new(),
+            images: BTreeMap::new(),
             health: None,
             depends_on: depends_on.clone(),
             rollback: Rollback::Central,

@@ -145,6 +145,7 @@ mod tests {
             template: serde_json::Value::Null,
             vars: BTreeMap::new(),
             artifacts: BTreeMap::new(),
+            images: BTreeMap::new(),
             health: None,
             depends_on: Vec::new(),
             rollback: holdfast_protocol::workload::Rollback::Central,

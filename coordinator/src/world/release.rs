@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use holdfast_engine::compiled::Service;
 use holdfast_protocol::api::Code;
 use holdfast_protocol::api::release::{NewRelease, Release, ReleaseArtifact};
 use holdfast_protocol::digest::Digest;
-use holdfast_protocol::name::ServiceName;
+use holdfast_protocol::image::Repository;
+use holdfast_protocol::name::{ArtifactName, ServiceName};
 
 use super::{Round, World};
 use crate::event::Refused;
@@ -77,7 +79,7 @@ impl Round<'_> {
 fn answer_repetition(
     there: &Release,
     new: &NewRelease,
-    artifacts: &BTreeMap<holdfast_protocol::name::ArtifactName, ReleaseArtifact>,
+    artifacts: &BTreeMap<ArtifactName, ReleaseArtifact>,
 ) -> Result<Release, Refused> {
     if there.artifacts == *artifacts {
         return Ok(there.clone());
@@ -97,7 +99,7 @@ impl World {
         &self,
         service: &ServiceName,
         new: &NewRelease,
-    ) -> Result<BTreeMap<holdfast_protocol::name::ArtifactName, ReleaseArtifact>, Refused> {
+    ) -> Result<BTreeMap<ArtifactName, ReleaseArtifact>, Refused> {
         let declared = self.compiled.services.get(service).ok_or_else(|| {
             Refused::new(Code::NotFound, format!("no service {service} is declared"))
                 .help("apply its manifest first: holdfast apply -f DIR")
@@ -116,48 +118,78 @@ impl World {
                 ),
             ));
         }
-        if let Some(stray) = new
-            .artifacts
-            .keys()
-            .find(|name| !declared.artifacts.contains_key(*name))
-        {
-            return Err(Refused::new(
-                Code::BadRequest,
-                format!("{service} declares no artifact {stray}"),
-            )
-            .help("name it under spec.artifacts of the service, or leave it out"));
-        }
-        if let Some(missing) = declared
-            .artifacts
-            .keys()
-            .find(|name| !new.artifacts.contains_key(*name))
-        {
-            return Err(Refused::new(
-                Code::BadRequest,
-                format!(
-                    "release {} gives no content for the artifact {missing}",
-                    new.version
-                ),
-            )
-            .help(format!("add --file {missing}=PATH")));
-        }
-        new.artifacts
-            .iter()
-            .map(|(name, digest)| {
-                let size = *self.artifacts.get(digest).ok_or_else(|| {
-                    Refused::new(
-                        Code::BadRequest,
-                        format!("the content of artifact {name} ({digest}) was not uploaded"),
-                    )
-                    .help("upload it first: PUT /v1/artifacts/DIGEST")
-                })?;
-                let artifact = ReleaseArtifact {
-                    reference: "upload".to_owned(),
-                    digest: *digest,
-                    size,
-                };
-                Ok((name.clone(), artifact))
-            })
-            .collect()
+        check_names(declared, new)?;
+        let artifact = |(name, digest): (&ArtifactName, &Digest)| {
+            let artifact = match declared.images.get(name) {
+                Some(repository) => image(name, repository, *digest, new)?,
+                None => self.uploaded(name, *digest)?,
+            };
+            Ok((name.clone(), artifact))
+        };
+        new.artifacts.iter().map(artifact).collect()
     }
+
+    fn uploaded(&self, name: &ArtifactName, digest: Digest) -> Result<ReleaseArtifact, Refused> {
+        let size = *self.artifacts.get(&digest).ok_or_else(|| {
+            Refused::new(
+                Code::BadRequest,
+                format!("the content of artifact {name} ({digest}) was not uploaded"),
+            )
+            .help("upload it first: PUT /v1/artifacts/DIGEST")
+        })?;
+        Ok(ReleaseArtifact {
+            reference: "upload".to_owned(),
+            digest,
+            size,
+        })
+    }
+}
+
+/// A release gives every artifact that its service declares, and no other.
+fn check_names(declared: &Service, new: &NewRelease) -> Result<(), Refused> {
+    let declares = |name: &&ArtifactName| {
+        declared.artifacts.contains_key(*name) || declared.images.contains_key(*name)
+    };
+    if let Some(stray) = new.artifacts.keys().find(|name| !declares(name)) {
+        let message = format!("{} declares no artifact {stray}", declared.name);
+        return Err(Refused::new(Code::BadRequest, message)
+            .help("name it under spec.artifacts of the service, or leave it out"));
+    }
+    let missing = |name: &&ArtifactName| !new.artifacts.contains_key(*name);
+    let refused = |name: &ArtifactName, what: &str, help: String| {
+        let message = format!("release {} gives no {what} {name}", new.version);
+        Refused::new(Code::BadRequest, message).help(help)
+    };
+    if let Some(file) = declared.artifacts.keys().find(missing) {
+        let help = format!("add --file {file}=PATH");
+        return Err(refused(file, "content for the artifact", help));
+    }
+    match declared.images.iter().find(|(name, _)| missing(name)) {
+        None => Ok(()),
+        Some((name, repository)) => {
+            let help = format!("add --artifact {name}={repository}@sha256:DIGEST");
+            Err(refused(name, "image for the artifact", help))
+        }
+    }
+}
+
+/// An image is kept by its registry; it has to be the one that the service names.
+fn image(
+    name: &ArtifactName,
+    repository: &str,
+    digest: Digest,
+    new: &NewRelease,
+) -> Result<ReleaseArtifact, Refused> {
+    let declared = Repository::parse(repository).ok();
+    let given = new.repositories.get(name);
+    if let Some(given) = given.filter(|given| Repository::parse(given).ok() != declared) {
+        let message = format!("artifact {name} is an image of {repository}, not of {given}");
+        return Err(Refused::new(Code::BadRequest, message)
+            .help("change spec.artifacts of the service first, if it has moved"));
+    }
+    Ok(ReleaseArtifact {
+        reference: format!("{repository}@{digest}"),
+        digest,
+        size: 0,
+    })
 }

@@ -242,7 +242,12 @@ impl World {
                 name: service.name.clone(),
                 owner: service.owner.clone(),
                 runtime: service.runtime.clone(),
-                artifacts: service.artifacts.keys().cloned().collect(),
+                artifacts: service
+                    .artifacts
+                    .keys()
+                    .chain(service.images.keys())
+                    .cloned()
+                    .collect(),
                 depends_on: service.depends_on.clone(),
                 environments: here.map(|name| name.environment.clone()).collect(),
                 latest: releases

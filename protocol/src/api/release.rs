@@ -37,12 +37,12 @@ pub struct Release {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReleaseArtifact {
-    /// Where it comes from: `upload`, or the reference that was given.
+    /// Where it comes from: `upload`, or an image's reference.
     #[serde(rename = "ref")]
     pub reference: String,
-    /// SHA-256 of its content.
+    /// SHA-256 of its content; of its manifest where it is an image.
     pub digest: Digest,
-    /// Length in bytes.
+    /// Length in bytes; 0 of an image, which the coordinator does not keep.
     pub size: u64,
 }
 
@@ -53,9 +53,13 @@ pub struct ReleaseArtifact {
 pub struct NewRelease {
     /// Its version.
     pub version: Version,
-    /// Digest of each artifact; its content was uploaded before.
+    /// Digest of each artifact: of an uploaded file's content, of an image's manifest.
     #[serde(default)]
     pub artifacts: BTreeMap<ArtifactName, Digest>,
+    /// The repository that an image was named with, where it was. It has to be the one that the
+    /// service declares.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub repositories: BTreeMap<ArtifactName, String>,
     /// The commit it was built from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,

@@ -9,6 +9,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bollard::auth::DockerCredentials;
+use holdfast_protocol::image::DEFAULT_REGISTRY;
 use serde::Deserialize;
 
 use crate::failure::Failure;
@@ -90,7 +91,7 @@ fn names(key: &str, registry: &str) -> bool {
         .trim_start_matches("https://")
         .trim_start_matches("http://");
     let host = bare.split('/').next().unwrap_or(bare);
-    host == registry || (host == DEFAULT_KEY && registry == super::reference::DEFAULT_REGISTRY)
+    host == registry || (host == DEFAULT_KEY && registry == DEFAULT_REGISTRY)
 }
 
 fn credentials(entry: Entry, registry: &str) -> Result<DockerCredentials, String> {

@@ -4,10 +4,10 @@ use bollard::errors::Error as ApiError;
 use bollard::models::CreateImageInfo;
 use bollard::query_parameters::{CreateImageOptionsBuilder, RemoveImageOptionsBuilder};
 use futures_util::{Stream, StreamExt as _};
+use holdfast_protocol::image::Reference;
 use tokio_util::sync::CancellationToken;
 
 use super::engine::{ANSWER_MAX, Engine, EngineError, WORK_MAX, within};
-use super::reference::Reference;
 use super::spec::{Pull, PullPolicy};
 use super::{Settings, credentials};
 use crate::failure::Failure;
@@ -50,7 +50,7 @@ pub(super) async fn pull(
         }
     }
     let secret = match &settings.credentials {
-        Some(path) => credentials::of(path, &image.registry)?,
+        Some(path) => credentials::of(path, &image.repository.registry)?,
         None => None,
     };
     say(format!("pulling image {image}"));

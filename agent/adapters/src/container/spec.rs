@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use holdfast_protocol::image::Reference;
 use holdfast_protocol::workload::PLACEHOLDER_OPEN;
 use serde_json::Value;
 
-use super::reference::Reference;
 use super::wiring::{Network, Port, Source, Volume, capability, dropped_capability};
 use crate::fields::{Fields, Reading, Stage};
 use crate::process::spec::{

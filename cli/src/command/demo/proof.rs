@@ -31,6 +31,7 @@ pub(super) async fn release(
     let new = NewRelease {
         version: version.parse().map_err(wrong)?,
         artifacts: [(artifact.parse().map_err(wrong)?, upload.digest)].into(),
+        repositories: std::collections::BTreeMap::new(),
         commit: None,
         meta: std::collections::BTreeMap::new(),
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use expect_test::expect;
 use holdfast_protocol::digest::Digest;
-use holdfast_protocol::name::{LabelKey, LabelValue};
+use holdfast_protocol::name::{ArtifactName, LabelKey, LabelValue};
 use holdfast_protocol::workload::{Form, PLACEHOLDER_OPEN, Placeholder, Workload};
 
 use super::{RenderError, RenderRelease, RenderTarget, Renderer, render};
@@ -148,6 +148,25 @@ fn an_expression_cannot_spell_a_placeholder() {
 }
 
 #[test]
+fn an_image_is_named_by_its_repository_and_the_digest_of_its_release() {
+    let given = release(&[]);
+    let digest = Digest::of(b"manifest");
+    let name = ArtifactName::parse("web").unwrap();
+    let given = RenderRelease {
+        artifacts: [(name, (digest, 0))].into(),
+        ..given
+    };
+    let spec = "artifacts: {web: {image: 'r.example:5000/web'}}, \
+                template: {image: '{{ artifacts.web.image }}', only: '{{ artifacts.web.digest }}'}";
+    let body = render(&configuration(spec), &given, &target(&[])).unwrap();
+    assert_eq!(
+        body.template,
+        format!("{{\"image\":\"r.example:5000/web@{digest}\",\"only\":\"{digest}\"}}")
+    );
+    assert_eq!(body.artifacts, [], "the agent fetches nothing");
+}
+
+#[test]
 fn what_is_lacking_is_named_with_what_to_do() {
     let message = |spec: &str| {
         let error = rendered(spec, &[("role", "web")]).unwrap_err();
@@ -167,6 +186,10 @@ fn what_is_lacking_is_named_with_what_to_do() {
         artifacts.other: release 1.4.0 does not give artifact other
         make a release with --file other=o.zip"#]]
     .assert_eq(&message("artifacts: {other: {file: o.zip}}"));
+    expect![[r#"
+        artifacts.web: release 1.4.0 does not give image web
+        make a release with --artifact web=r.example/web@sha256:DIGEST"#]]
+    .assert_eq(&message("artifacts: {web: {image: r.example/web}}"));
     expect![[r#"
         template.a: `vars.l` is sequence, which cannot stand in a text
     "#]]

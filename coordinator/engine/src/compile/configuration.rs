@@ -26,6 +26,7 @@ pub(super) fn configuration(name: &TrackName, tree: &Tree<'_>, rollout: &Rollout
             .map(|(key, value)| (key.to_owned(), value.json()))
             .collect(),
         artifacts: entries("artifacts").filter_map(artifact).collect(),
+        images: entries("artifacts").filter_map(image).collect(),
         health: tree.at("health").and_then(health),
         depends_on: names(tree.leaf("dependsOn"), ServiceName::parse),
         rollback: match tree.leaf("rollback").map_or("", text) {
@@ -38,9 +39,15 @@ pub(super) fn configuration(name: &TrackName, tree: &Tree<'_>, rollout: &Rollout
 }
 
 fn artifact((name, tree): (&str, &Tree<'_>)) -> Option<(ArtifactName, String)> {
+    // An environment may have the image where the service has the file.
+    let file = tree.leaf("file").filter(|_| tree.leaf("image").is_none())?;
+    Some((ArtifactName::parse(name).ok()?, text(file).to_owned()))
+}
+
+fn image((name, tree): (&str, &Tree<'_>)) -> Option<(ArtifactName, String)> {
     Some((
         ArtifactName::parse(name).ok()?,
-        text(tree.leaf("file")?).to_owned(),
+        text(tree.leaf("image")?).to_owned(),
     ))
 }
 

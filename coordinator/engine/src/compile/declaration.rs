@@ -42,20 +42,22 @@ pub(super) fn service(name: &ServiceName, owned: Owned<'_>) -> Service {
     let artifacts = spec
         .and_then(|s| s.at("artifacts"))
         .map_or(&[][..], Node::entries);
+    let of_kind = |kind: &str| {
+        let entries = artifacts.iter().filter_map(|e| {
+            Some((
+                ArtifactName::parse(&e.key).ok()?,
+                text(e.node.at(kind)?).to_owned(),
+            ))
+        });
+        entries.collect()
+    };
     Service {
         name: name.clone(),
         owner: owned.document.owner.clone(),
         set: owned.set.clone(),
         runtime: runtime.to_owned(),
-        artifacts: artifacts
-            .iter()
-            .filter_map(|e| {
-                Some((
-                    ArtifactName::parse(&e.key).ok()?,
-                    text(e.node.at("file")?).to_owned(),
-                ))
-            })
-            .collect(),
+        artifacts: of_kind("file"),
+        images: of_kind("image"),
         depends_on: names(spec.and_then(|s| s.at("dependsOn")), ServiceName::parse),
         labels: metadata
             .and_then(|m| m.at("labels"))

@@ -168,6 +168,16 @@ impl Checking<'_> {
 
     fn artifact(&self, text: &str, name: &str, below: &[&str]) -> Result<(), Dangling> {
         let known = &self.configuration.artifacts;
+        let images = &self.configuration.images;
+        if images.contains_key(name) {
+            return match below {
+                ["image" | "digest"] => Ok(()),
+                _ => Err(never(
+                    text,
+                    &["artifacts.NAME.image", "artifacts.NAME.digest"],
+                )),
+            };
+        }
         if known.contains_key(name) {
             return match below {
                 ["path"] => Ok(()),
@@ -182,7 +192,10 @@ impl Checking<'_> {
             Some(name) => Some(format!(
                 "for a name with a hyphen write artifacts[\"{name}\"].path"
             )),
-            None => suggestion(name, known.keys().map(ArtifactName::as_str)),
+            None => suggestion(
+                name,
+                known.keys().chain(images.keys()).map(ArtifactName::as_str),
+            ),
         };
         Err(Dangling::Never { message, help })
     }

@@ -1,5 +1,6 @@
 //! What expressions see of a workload: the compiled one, before there is a release or a target.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use holdfast_protocol::time::friendly;
@@ -19,12 +20,12 @@ impl Configuration {
     /// | `template` | the adapter's template |
     /// | `image` | the template's `image`, where it has one |
     /// | `vars` | the variables |
-    /// | `artifacts` | the file of each artifact, by name |
+    /// | `artifacts` | the file of each artifact, or its image's repository, by name |
     /// | `health` | `kind`, `check`, `interval`, `timeout`; not there without a health check |
     /// | `dependsOn` | names of services |
     ///
-    /// Texts are rendered as far as `env`, `service` and `vars` go; one that needs a release or a
-    /// target stands as it was written.
+    /// Texts are rendered as far as `env`, `service` and `vars` go, and with an image's repository for
+    /// `artifacts.NAME.image`; one that needs a release or a target stands as it was written.
     #[must_use]
     pub fn workload(&self) -> Value {
         let mut scope = json!({
@@ -37,11 +38,16 @@ impl Configuration {
             .map(|(name, value)| (name.clone(), rendered(value, &known)))
             .collect();
         scope["vars"] = Value::Object(vars);
+        let images = self.images.iter();
+        let images =
+            images.map(|(name, repository)| (name.to_string(), json!({"image": repository})));
+        scope["artifacts"] = Value::Object(images.collect());
         let known = scope_of(&scope);
         let template = rendered(&self.template, &known);
+        let artifacts: BTreeMap<_, _> = self.artifacts.iter().chain(&self.images).collect();
         let mut workload = json!({
             "runtime": self.runtime,
-            "artifacts": self.artifacts,
+            "artifacts": artifacts,
             "dependsOn": self.depends_on,
             "vars": scope["vars"],
         });
@@ -79,7 +85,9 @@ fn rendered(value: &Value, scope: &Scope) -> Value {
         }
         Value::Array(items) => items.iter().map(|item| rendered(item, scope)).collect(),
         Value::Object(map) => {
-            let entries = map.iter().map(|(key, value)| (key.clone(), rendered(value, scope)));
+            let entries = map
+                .iter()
+                .map(|(key, value)| (key.clone(), rendered(value, scope)));
             Value::Object(entries.collect())
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),

@@ -131,6 +131,8 @@ pub(crate) enum Grammar {
     LabelValue,
     /// One path component.
     FileName,
+    /// A container image's repository: `[REGISTRY/]PATH`.
+    Repository,
     /// The name of an adapter.
     Runtime,
     /// The version of a release.

@@ -160,7 +160,7 @@ fn bad_words_spans_and_names_are_named() {
     let content = service(
         "  health: {interval: 2 parsecs, http: 'http://x', tcp: 'y:1'}
   rollback: sometimes
-  artifacts: {app: {}, App: {file: ../x}, c: {image: nginx}}
+  artifacts: {app: {}, App: {file: ../x}, c: {image: 'nginx:1'}}
   vars: {a-b: 1}
 ",
     );
@@ -187,29 +187,29 @@ fn bad_words_spans_and_names_are_named() {
           |
           = help: known are central, local
 
-        error: `spec.artifacts.app` needs one of: file
+        error: `spec.artifacts.app` needs one of: file, image
          --> web.yaml:8:15
           |
-        8 |   artifacts: {app: {}, App: {file: ../x}, c: {image: nginx}}
+        8 |   artifacts: {app: {}, App: {file: ../x}, c: {image: 'nginx:1'}}
           |               ^^^
 
         error: "App" may hold only lower-case letters, digits and hyphens
          --> web.yaml:8:24
           |
-        8 |   artifacts: {app: {}, App: {file: ../x}, c: {image: nginx}}
+        8 |   artifacts: {app: {}, App: {file: ../x}, c: {image: 'nginx:1'}}
           |                        ^^^
 
         error: "../x" is not a plain file name: a letter or digit, then letters, digits and . _ + -
          --> web.yaml:8:36
           |
-        8 |   artifacts: {app: {}, App: {file: ../x}, c: {image: nginx}}
+        8 |   artifacts: {app: {}, App: {file: ../x}, c: {image: 'nginx:1'}}
           |                                    ^^^^
 
-        error: `spec.artifacts.c.image` is not supported by this version yet
-         --> web.yaml:8:47
+        error: "nginx:1" is not a repository: write it in lower case and without a tag, such as registry.example.com/team/web
+         --> web.yaml:8:54
           |
-        8 |   artifacts: {app: {}, App: {file: ../x}, c: {image: nginx}}
-          |                                               ^^^^^
+        8 |   artifacts: {app: {}, App: {file: ../x}, c: {image: 'nginx:1'}}
+          |                                                      ^^^^^^^^^
 
         error: "a-b" is not the name of a variable: a letter, then letters, digits and underscores
          --> web.yaml:9:10
@@ -233,7 +233,9 @@ kind: Notifier
 metadata: {name: chat}
 spec: {slack: {url: {secret: slack-web}}}
 ";
-    check(content, expect![[r#"
+    check(
+        content,
+        expect![[r#"
         error: kind Source is not supported by this version yet
          --> web.yaml:2:7
           |
@@ -247,7 +249,8 @@ spec: {slack: {url: {secret: slack-web}}}
           |
         9 | spec: {slack: {url: {secret: slack-web}}}
           |                      ^^^^^^
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

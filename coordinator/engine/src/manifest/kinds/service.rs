@@ -185,11 +185,15 @@ static ARTIFACT: Object = Object::of(&[
         Shape::Text(Grammar::FileName),
         "A file's name. .tar, .tar.gz, .tar.zst and .zip are unpacked on the target.",
     ),
-    Field::later("image", "A container image."),
+    Field::optional(
+        "image",
+        Shape::Text(Grammar::Repository),
+        "A container image's repository; each release says which image of it.",
+    ),
     Field::later("chart", "A Helm chart."),
     Field::later("function", "A function package."),
 ])
-.one_of(&["file"]);
+.one_of(&["file", "image"]);
 
 static SELECTOR: Object = Object::of(&[Field::optional(
     "matchLabels",

@@ -1,27 +1,56 @@
-//! An image's reference, pinned by digest. Pure.
+//! Container images: where they are kept, and which one. Pure.
 
 use std::fmt;
 
-use holdfast_protocol::digest::Digest;
+use crate::digest::Digest;
+
+/// Where images of one kind are kept, without saying which of them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Repository {
+    /// The registry's host, with its port if it has one: `registry.example.com:5000`.
+    pub registry: String,
+    /// The path within it: `team/web`.
+    pub path: String,
+}
 
 /// One immutable image of one repository.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reference {
-    /// The registry's host, with its port if it has one: `registry.example.com:5000`.
-    pub registry: String,
-    /// The repository within it: `team/web`.
-    pub repository: String,
+    /// Where it is kept.
+    pub repository: Repository,
     /// SHA-256 of its manifest.
     pub digest: Digest,
 }
 
 /// The registry of names that mention none, as every engine reads them.
 pub const DEFAULT_REGISTRY: &str = "docker.io";
-/// Longest repository, in bytes: the limit of the distribution specification's reference grammar.
-const REPOSITORY_MAX: usize = 255;
+/// Longest path of a repository, in bytes: the limit of the distribution specification's grammar.
+const PATH_MAX: usize = 255;
+
+impl Repository {
+    /// `[REGISTRY/]PATH`
+    ///
+    /// # Errors
+    /// How to write it, for people.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (registry, path) = split_registry(text);
+        let path = match path.contains('/') {
+            false if registry == DEFAULT_REGISTRY => format!("library/{path}"),
+            true | false => path.to_owned(),
+        };
+        if is_host(registry) && is_path(&path) {
+            let registry = registry.to_owned();
+            return Ok(Self { registry, path });
+        }
+        Err(format!(
+            "{text:?} is not a repository: write it in lower case and without a tag, such as \
+             registry.example.com/team/web"
+        ))
+    }
+}
 
 impl Reference {
-    /// `[REGISTRY/]REPOSITORY[:TAG]@sha256:HEX`; the tag says nothing beside a digest and is dropped.
+    /// `[REGISTRY/]PATH[:TAG]@sha256:HEX`; the tag says nothing beside a digest and is dropped.
     ///
     /// # Errors
     /// What is wrong and how to write it, for people.
@@ -32,30 +61,25 @@ impl Reference {
         let digest = digest
             .parse::<Digest>()
             .map_err(|_| format!("{text:?} needs @sha256: and 64 lower-case hex digits"))?;
-        let (registry, path) = split_registry(name);
-        let path = path.split_once(':').map_or(path, |(path, _tag)| path);
-        let repository = match path.contains('/') {
-            false if registry == DEFAULT_REGISTRY => format!("library/{path}"),
-            _ => path.to_owned(),
-        };
-        if !is_host(registry) || !is_repository(&repository) {
-            return Err(format!(
-                "{name:?} is not a repository: write it in lower case, such as \
-                 registry.example.com/team/web@sha256:…"
-            ));
-        }
+        let last = name.rfind('/').map_or(0, |slash| slash + 1);
+        let tag = name.get(last..).and_then(|last| last.find(':'));
+        let name = tag.map_or(name, |colon| &name[..last + colon]);
         Ok(Self {
-            registry: registry.to_owned(),
-            repository,
+            repository: Repository::parse(name)?,
             digest,
         })
     }
 }
 
+impl fmt::Display for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.registry, self.path)
+    }
+}
+
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hex = self.digest.hex();
-        write!(f, "{}/{}@sha256:{hex}", self.registry, self.repository)
+        write!(f, "{}@{}", self.repository, self.digest)
     }
 }
 
@@ -88,7 +112,7 @@ fn is_host(host: &str) -> bool {
     name.split('.').all(label) && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
-fn is_repository(path: &str) -> bool {
+fn is_path(path: &str) -> bool {
     let part = |part: &str| {
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
         let ends = |b: Option<u8>| b.is_some_and(plain);
@@ -96,7 +120,7 @@ fn is_repository(path: &str) -> bool {
             && ends(part.bytes().next())
             && ends(part.bytes().next_back())
     };
-    path.len() <= REPOSITORY_MAX && path.split('/').all(part)
+    path.len() <= PATH_MAX && path.split('/').all(part)
 }
 
 #[cfg(test)]
@@ -128,6 +152,24 @@ mod tests {
         );
         let bare = Reference::parse("web").unwrap_err();
         assert!(bare.contains("web@sha256:DIGEST"), "{bare}");
+    }
+
+    #[test]
+    fn a_repository_is_named_without_tag_or_digest() {
+        let read = Repository::parse("localhost:5000/team/web").unwrap();
+        assert_eq!(read.to_string(), "localhost:5000/team/web");
+        assert_eq!(Repository::parse("nginx").unwrap().path, "library/nginx");
+        for bad in [
+            "",
+            "web:1",
+            "r.example/web:1",
+            "a@b",
+            "R/Web",
+            "-x",
+            "https://r.example/web",
+        ] {
+            assert!(Repository::parse(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]
