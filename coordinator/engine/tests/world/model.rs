@@ -222,6 +222,7 @@ impl World {
             template: number.into(),
             vars: BTreeMap::new(),
             artifacts: BTreeMap::new(),
+            images: BTreeMap::new(),
             health: None,
             depends_on: depends_on.clone(),
             rollback: Rollback::Central,

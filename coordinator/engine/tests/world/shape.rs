@@ -116,6 +116,7 @@ fn no_gates() -> TrackSpec {
         template: serde_json::Value::Null,
         vars: BTreeMap::new(),
         artifacts: BTreeMap::new(),
+        images: BTreeMap::new(),
         health: None,
         depends_on: Vec::new(),
         rollback: Rollback::Central,
