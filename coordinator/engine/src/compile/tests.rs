@@ -311,6 +311,41 @@ fn a_set_that_takes_away_what_another_one_needs_is_told_where() {
 }
 
 #[test]
+fn a_protection_that_another_set_uses_cannot_be_taken_away_unnoticed() {
+    let mine = format!(
+        "{}{}",
+        environment("e", "protections: [{use: alerts, when: [pre]}]"),
+        service("web", "vars: {}")
+    );
+    let policy = "---\napiVersion: holdfast/v1\nkind: Policy\nmetadata: {name: calm, owner: sre}\n\
+                  spec: {set: {vars: {calm: true}}}\n";
+    refused(
+        &[("mine", &mine), ("theirs", policy)],
+        "theirs",
+        expect![[r#"
+            error: there is no protection `alerts`
+             --> mine.yaml (set mine):5:28
+              |
+            5 | spec: {protections: [{use: alerts, when: [pre]}]}
+              |                            ^^^^^^
+        "#]],
+    );
+    refused(
+        &[("a-theirs", policy), ("mine", policy)],
+        "mine",
+        expect![[r#"
+            error: Policy calm is in input set a-theirs already
+             --> mine.yaml:4:18
+              |
+            4 | metadata: {name: calm, owner: sre}
+              |                  ^^^^
+              |
+              = help: it is described in a-theirs.yaml line 4, owned by sre; a document belongs to one set
+        "#]],
+    );
+}
+
+#[test]
 fn a_service_that_leaves_an_environment_out_is_promoted_past_it() {
     let content = format!(
         "{}{}{}{}{}",
@@ -449,6 +484,21 @@ fn differences_are_told_by_document_and_field() {
         service("s", "vars: {port: 9090, list: [1]}"),
         environment("f", "")
     );
+    let rule = |kind: &str, name: &str, spec: &str| {
+        format!("---\napiVersion: holdfast/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n")
+    };
+    let before = [
+        before,
+        rule("Protection", "p", "approval: {roles: [a], count: 1}"),
+        rule("Policy", "q", "set: {pin: '1'}"),
+    ]
+    .concat();
+    let after = [
+        after,
+        rule("Protection", "p", "approval: {roles: [a, b], count: 2}"),
+        rule("Notifier", "n", "slack: {url: 'https://x/'}"),
+    ]
+    .concat();
     let changes = changes(
         &sets(&[("default", &before)]),
         &sets(&[("default", &after)]),
@@ -460,6 +510,9 @@ fn differences_are_told_by_document_and_field() {
     expect![[r#"
         Removed Environment e []
         Added Environment f []
+        Added Notifier n []
+        Removed Policy q []
+        Changed Protection p ["spec.approval.count: 1 -> 2", "spec.approval.roles[1]: (none) -> \"b\""]
         Changed Service s ["spec.vars.gone: \"x\" -> (none)", "spec.vars.list[0]: (none) -> 1", "spec.vars.port: 8080 -> 9090"]
     "#]].assert_eq(&text);
 }

@@ -59,8 +59,10 @@ fn field(field: &'static Field, whole: bool) -> Value {
         return schema;
     }
     // What may be left out may be null as well.
-    if let Some(kind) = schema.get("type").cloned() {
-        schema["type"] = json!([kind, "null"]);
+    match schema.get_mut("type") {
+        Some(Value::Array(kinds)) => kinds.push(json!("null")),
+        Some(kind) => *kind = json!([kind.take(), "null"]),
+        None => {}
     }
     schema
 }

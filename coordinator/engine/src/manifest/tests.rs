@@ -782,6 +782,13 @@ fn the_schema_describes_every_field_and_closes_every_object() {
     objects(&schema, "", &mut found);
     let mut fields = 0;
     for (path, object) in &found {
+        let is_field = path.ends_with("properties");
+        if let Some(kind) = object.get("type").filter(|_| !is_field) {
+            let names = kind
+                .as_array()
+                .map_or(vec![kind], |kinds| kinds.iter().collect());
+            assert!(names.iter().all(|name| name.is_string()), "{path}: {kind}");
+        }
         if let Some(properties) = object
             .get("properties")
             .filter(|_| !path.ends_with("properties"))

@@ -266,11 +266,10 @@ fn what_expressions_see_of_a_workload_is_rendered_as_far_as_it_goes() {
         environment("a", "vars: {region: eu}"),
         service(
             "web",
-            "vars: {port: 80, host: '{{ env.name }}.{{ vars_ | default(\"x\") }}'}",
+            "vars: {port: 80, host: '{{ env.name }}.example'}",
         ),
     ]
     .concat();
-    let content = content.replace(".{{ vars_ | default(\"x\") }}", ".example");
     let content = format!(
         "{content}{}",
         service(
@@ -307,6 +306,16 @@ fn what_expressions_see_of_a_workload_is_rendered_as_far_as_it_goes() {
           }
         }"#]].assert_eq(&serde_json::to_string_pretty(&workload("api")).unwrap());
     assert_eq!(workload("web")["vars"]["host"], "a.example");
+    let content = format!(
+        "{content}{}",
+        service(
+            "shop",
+            "artifacts: {app: {image: registry.internal/shop}}, template: {image: '{{ artifacts.app.image }}'}"
+        )
+    );
+    let compiled = super::compiled(&content);
+    let workload = track(&compiled, "shop", "a").configuration.workload();
+    assert_eq!(workload["image"], "registry.internal/shop");
 }
 
 /// The manifests of the page for people, without the text around them.
