@@ -232,7 +232,7 @@ fn retry(turn: &mut Turn<'_>, person: &Person<'_>) -> Result<Granted, Refusal> {
     };
     let_again(&mut turn.track, &best);
     let picked = admitted(&turn.track, turn.inputs, spec);
-    if !picked.is_some_and(|picked| picked.sequence == best.sequence) {
+    if picked.is_none_or(|picked| picked.sequence != best.sequence) {
         release::again(turn, &best, person);
     }
     let trigger = person.trigger(TriggerKind::Retry);

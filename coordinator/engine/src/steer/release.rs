@@ -279,7 +279,7 @@ fn unproven(turn: &Turn<'_>, spec: &TrackSpec, release: &ReleaseRef) -> Refusal 
     let lacks = |environment: &&holdfast_protocol::name::EnvironmentName| {
         let mut upstreams = turn.inputs.upstream.iter();
         let upstream = upstreams.find(|upstream| upstream.environment == *environment);
-        !upstream.is_some_and(|up| up.proven.binary_search(&release.sequence).is_ok())
+        upstream.is_none_or(|up| up.proven.binary_search(&release.sequence).is_err())
     };
     let lacking: Vec<String> = spec
         .after

@@ -135,28 +135,7 @@ impl fmt::Display for Event {
             Self::Settle { millis: 0 } => write!(f, "settle"),
             Self::Settle { millis } => write!(f, "settle {}", spell(*millis)),
             Self::Break { target, service } => write!(f, "break {target} {service}"),
-            Self::Wish { track, wish } => match wish {
-                Wish::Rollback { to: None } => write!(f, "rollback {track}"),
-                Wish::Rollback { to: Some(version) } => write!(f, "rollback {track} {version}"),
-                Wish::Retry => write!(f, "retry {track}"),
-                Wish::Deploy {
-                    version,
-                    hotfix: false,
-                } => write!(f, "deploy {track} {version}"),
-                Wish::Deploy {
-                    version,
-                    hotfix: true,
-                } => write!(f, "hotfix {track} {version}"),
-                Wish::Promote { version: None } => write!(f, "promote {track}"),
-                Wish::Promote {
-                    version: Some(version),
-                } => write!(f, "promote {track} {version}"),
-                Wish::Pin { version } => write!(f, "pin {track} {version}"),
-                Wish::Unpin => write!(f, "unpin {track}"),
-                Wish::Halt => write!(f, "halt {track}"),
-                Wish::Pause => write!(f, "pause {track}"),
-                Wish::Resume => write!(f, "resume {track}"),
-            },
+            Self::Wish { track, wish } => write_wish(f, track, wish),
             Self::Gate(gate) => gate.fmt(f),
             Self::Remove { track } => write!(f, "remove {track}"),
             Self::Confirm { track } => write!(f, "confirm {track}"),
@@ -165,6 +144,31 @@ impl fmt::Display for Event {
             Self::Restart => write!(f, "restart"),
             Self::Lose => write!(f, "lose"),
         }
+    }
+}
+
+fn write_wish(f: &mut fmt::Formatter<'_>, track: &TrackName, wish: &Wish) -> fmt::Result {
+    match wish {
+        Wish::Rollback { to: None } => write!(f, "rollback {track}"),
+        Wish::Rollback { to: Some(version) } => write!(f, "rollback {track} {version}"),
+        Wish::Retry => write!(f, "retry {track}"),
+        Wish::Deploy {
+            version,
+            hotfix: false,
+        } => write!(f, "deploy {track} {version}"),
+        Wish::Deploy {
+            version,
+            hotfix: true,
+        } => write!(f, "hotfix {track} {version}"),
+        Wish::Promote { version: None } => write!(f, "promote {track}"),
+        Wish::Promote {
+            version: Some(version),
+        } => write!(f, "promote {track} {version}"),
+        Wish::Pin { version } => write!(f, "pin {track} {version}"),
+        Wish::Unpin => write!(f, "unpin {track}"),
+        Wish::Halt => write!(f, "halt {track}"),
+        Wish::Pause => write!(f, "pause {track}"),
+        Wish::Resume => write!(f, "resume {track}"),
     }
 }
 
@@ -224,18 +228,6 @@ fn parse(verb: &str, rest: &[&str]) -> Result<Event, String> {
             target: name(word(rest, 0)?)?,
             environment: name(word(rest, 1)?)?,
         },
-        "leave" => Event::Leave {
-            target: name(word(rest, 0)?)?,
-        },
-        "connect" => Event::Connect {
-            target: name(word(rest, 0)?)?,
-        },
-        "disconnect" => Event::Disconnect {
-            target: name(word(rest, 0)?)?,
-        },
-        "work" => Event::Work {
-            target: name(word(rest, 0)?)?,
-        },
         "settle" => Event::Settle {
             millis: rest.first().map_or(Ok(0), |text| span(text))?,
         },
@@ -251,6 +243,16 @@ fn parse(verb: &str, rest: &[&str]) -> Result<Event, String> {
         },
         "restart" => Event::Restart,
         "lose" => Event::Lose,
+        _ => return of_target(verb, name(word(rest, 0)?)?),
+    })
+}
+
+fn of_target(verb: &str, target: TargetName) -> Result<Event, String> {
+    Ok(match verb {
+        "leave" => Event::Leave { target },
+        "connect" => Event::Connect { target },
+        "disconnect" => Event::Disconnect { target },
+        "work" => Event::Work { target },
         _ => return Err("not a verb of the script".to_owned()),
     })
 }

@@ -280,10 +280,6 @@ impl Writer {
         let target = target_name(with[1] as usize % TARGETS);
         let version = |number: u32| format!("r{number}").parse().expect("a version");
         let any_version = version(u32::from(with[2]) % (self.versions + 1));
-        let wish = |wish| Event::Wish {
-            track: track.clone(),
-            wish,
-        };
         let event = match kind {
             Kind::Release | Kind::BadRelease => {
                 let version: holdfast_protocol::name::Version = version(self.versions);
@@ -320,26 +316,21 @@ impl Writer {
                 number: u64::from(with[2]) % 4,
             },
             Kind::Break => Event::Break { target, service },
-            Kind::Pause => wish(Wish::Pause),
-            Kind::Resume => wish(Wish::Resume),
-            Kind::Halt => wish(Wish::Halt),
-            Kind::Retry => wish(Wish::Retry),
-            Kind::Rollback => wish(Wish::Rollback { to: None }),
-            Kind::RollbackTo => wish(Wish::Rollback {
-                to: Some(any_version),
-            }),
-            Kind::Deploy | Kind::Hotfix => wish(Wish::Deploy {
-                version: any_version,
-                hotfix: matches!(kind, Kind::Hotfix),
-            }),
-            Kind::Promote => wish(Wish::Promote { version: None }),
-            Kind::PromoteTo => wish(Wish::Promote {
-                version: Some(any_version),
-            }),
-            Kind::Pin => wish(Wish::Pin {
-                version: any_version,
-            }),
-            Kind::Unpin => wish(Wish::Unpin),
+            Kind::Pause
+            | Kind::Resume
+            | Kind::Halt
+            | Kind::Retry
+            | Kind::Rollback
+            | Kind::RollbackTo
+            | Kind::Deploy
+            | Kind::Hotfix
+            | Kind::Promote
+            | Kind::PromoteTo
+            | Kind::Pin
+            | Kind::Unpin => Event::Wish {
+                track,
+                wish: wish(kind, any_version),
+            },
             Kind::Remove => Event::Remove { track },
             Kind::Confirm => Event::Confirm { track },
             Kind::Declare => Event::Declare { track },
@@ -352,4 +343,26 @@ impl Writer {
 
 fn target_name(at: usize) -> holdfast_protocol::name::TargetName {
     format!("t{}", at % TARGETS).parse().expect("a name")
+}
+
+fn wish(kind: Kind, version: holdfast_protocol::name::Version) -> Wish {
+    match kind {
+        Kind::Pause => Wish::Pause,
+        Kind::Resume => Wish::Resume,
+        Kind::Halt => Wish::Halt,
+        Kind::Retry => Wish::Retry,
+        Kind::Rollback => Wish::Rollback { to: None },
+        Kind::RollbackTo => Wish::Rollback { to: Some(version) },
+        Kind::Deploy | Kind::Hotfix => Wish::Deploy {
+            version,
+            hotfix: matches!(kind, Kind::Hotfix),
+        },
+        Kind::Promote => Wish::Promote { version: None },
+        Kind::PromoteTo => Wish::Promote {
+            version: Some(version),
+        },
+        Kind::Pin => Wish::Pin { version },
+        Kind::Unpin => Wish::Unpin,
+        _ => unreachable!("{kind:?} is no wish"),
+    }
 }
