@@ -1,5 +1,7 @@
 //! What would happen: the same step, and nothing of it performed.
 
+pub mod simulate;
+
 use holdfast_protocol::api::apply::{PlannedAction, PlannedTrack};
 use holdfast_protocol::time::Timestamp;
 
