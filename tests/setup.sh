@@ -12,6 +12,7 @@ BUILD_NEEDS="cc:gcc make:make"
 BUILD_FILES="/usr/include/stdlib.h:libc6-dev /etc/ssl/certs/ca-certificates.crt:ca-certificates"
 TEST_NEEDS="ip:iproute2 nsenter:util-linux systemd-nspawn:systemd-container mmdebstrap:mmdebstrap
     nginx:nginx redis-server:redis-server faketime:faketime
+    prometheus:prometheus
     dockerd:docker.io podman:podman runc:runc docker-registry:docker-registry busybox:busybox-static"
 RUST_NEEDED="1.95"
 
@@ -57,7 +58,7 @@ disable_installed() {
     command -v systemctl >/dev/null 2>&1 || return 0
     for package in $1; do
         case "$package" in
-            nginx | redis-server | docker-registry)
+            nginx | redis-server | docker-registry | prometheus)
                 systemctl disable --quiet "$package" 2>/dev/null || true ;;
             docker.io)
                 systemctl disable --quiet docker.service docker.socket containerd.service \

@@ -232,7 +232,7 @@ fn apply(round: &mut Round<'_>) {
         confirm_removal: false,
         plan: None,
     };
-    let prepared = prepare(&round.world.base(), request).unwrap();
+    let prepared = prepare(&round.world.base(round.now), request).unwrap();
     round.apply(prepared, "bench").unwrap();
 }
 

@@ -115,7 +115,8 @@ pub struct File {
 pub struct Checks {
     /// Whether programs run on this coordinator.
     pub programs: bool,
-    /// Whom they run as: `nobody` for a coordinator of the superuser, its own user otherwise.
+    /// Whom they run as: `nobody` for a coordinator of the superuser. Others have to name their own
+    /// user, who can read their keys.
     pub user: Option<String>,
     /// Where they begin; each in a temporary directory of its own otherwise.
     pub directory: Option<PathBuf>,

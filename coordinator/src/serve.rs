@@ -81,10 +81,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (job_sender, jobs) = perform::queue();
     let (driver, handle) = Driver::new(world, store.clone(), metrics.clone(), job_sender);
     let performer = Performer::new(jobs, handle.clone(), Arc::clone(&outside));
-    let secrets = config.notifiers.directory.clone();
-    let secrets = secrets.unwrap_or_else(|| config.data.join(NOTIFIERS));
-    let source = format!("spiffe://{}", root.trust_domain());
-    let deliverer = Deliverer::new(handle.clone(), outside, secrets, source);
+    let deliverer = deliverer(&config, &root, handle.clone(), outside);
     let (stop_edges, stop_driver) = (CancellationToken::new(), CancellationToken::new());
     let mut driver = tokio::spawn(driver.run(stop_driver.clone()));
     let context = link::Context::new(handle.clone(), registry, artifacts.clone(), metrics.clone());
@@ -146,6 +143,19 @@ fn outside(config: &Config, own_port: u16) -> anyhow::Result<Arc<Outside>> {
             launcher: vec![program.into_os_string(), LAUNCH.into()],
         },
     }))
+}
+
+/// What tells the world outside.
+fn deliverer(
+    config: &Config,
+    root: &Root,
+    handle: driver::Handle,
+    outside: Arc<Outside>,
+) -> Deliverer {
+    let secrets = config.notifiers.directory.clone();
+    let secrets = secrets.unwrap_or_else(|| config.data.join(NOTIFIERS));
+    let source = format!("spiffe://{}", root.trust_domain());
+    Deliverer::new(handle, outside, secrets, source)
 }
 
 fn driver_fault(ended: Result<Result<(), StoreError>, JoinError>) -> anyhow::Error {

@@ -10,7 +10,9 @@
 
 mod access;
 mod cache;
+mod check;
 mod confined;
+mod containers;
 mod converging;
 mod declarative;
 mod demo;

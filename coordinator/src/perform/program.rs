@@ -16,8 +16,8 @@ pub const LAUNCH: &str = "confine";
 pub struct Programs {
     /// Whether they do at all.
     pub allowed: bool,
-    /// Whom they run as: `nobody` for a coordinator of the superuser, the coordinator's own user
-    /// otherwise.
+    /// Whom they run as: `nobody` for a coordinator of the superuser. Others have to name their own
+    /// user, who can read their keys.
     pub user: Option<String>,
     /// Where they begin; each in a temporary directory of its own otherwise.
     pub directory: Option<PathBuf>,
@@ -30,6 +30,12 @@ pub async fn run(programs: &Programs, program: Program) -> Said {
     if !programs.allowed {
         let why = "programs do not run on this coordinator: its operator allows them with \
                    `programs = true` under [checks] in coordinator.toml; or let it run `on: target`";
+        return Said::unknown(why.to_owned());
+    }
+    if programs.user.is_none() && !rustix::process::geteuid().is_root() {
+        let why = "this coordinator does not run as root, so programs would run as its own user, who \
+                   can read its keys: name that user as `user` under [checks] in coordinator.toml to \
+                   accept that, or let it run `on: target`";
         return Said::unknown(why.to_owned());
     }
     let user = match user::chosen(programs.user.as_deref()) {

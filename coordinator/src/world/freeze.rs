@@ -148,14 +148,15 @@ fn row(freeze: &input::Freeze) -> Freeze {
     }
 }
 
-/// As it was kept.
-pub(super) fn restored(row: Freeze) -> input::Freeze {
-    input::Freeze {
+/// As they were kept.
+pub(super) fn restored(rows: Vec<Freeze>) -> Vec<input::Freeze> {
+    let one = |row: Freeze| input::Freeze {
         environment: row.environment,
         by: row.by,
         reason: row.reason,
         since: row.since,
-    }
+    };
+    rows.into_iter().map(one).collect()
 }
 
 fn place(environment: Option<&EnvironmentName>) -> String {

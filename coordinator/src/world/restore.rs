@@ -112,7 +112,7 @@ impl World {
             compiled: Arc::new(compiled),
             configurations: share(loaded.configurations),
             releases: by_service(loaded.releases),
-            freezes: loaded.freezes.into_iter().map(freeze::restored).collect(),
+            freezes: freeze::restored(loaded.freezes),
             outbox: Outbox::restored(loaded.notices),
             tracks,
             removals: loaded.removals,
@@ -120,27 +120,15 @@ impl World {
             targets,
             bodies: share(loaded.bodies),
             artifacts: loaded.artifacts,
-            tokens: loaded
-                .tokens
-                .into_iter()
-                .map(|t| (t.about.id.clone(), t))
-                .collect(),
-            joins: loaded
-                .joins
-                .into_iter()
-                .map(|join| ((join.token.clone(), join.public_key), join))
-                .collect(),
+            tokens: keyed(loaded.tokens, |token| token.about.id.clone()),
+            joins: keyed(loaded.joins, |join| (join.token.clone(), join.public_key)),
             certificates,
             users: loaded
                 .users
                 .into_iter()
                 .map(|user| (user.token_hash, user))
                 .collect(),
-            roles: loaded
-                .roles
-                .into_iter()
-                .map(|role| (role.name.clone(), role))
-                .collect(),
+            roles: keyed(loaded.roles, |role| role.name.clone()),
             head: Head::after(loaded.head.as_ref()),
             last_deployment: loaded.last_deployment,
             trust,
@@ -148,6 +136,10 @@ impl World {
             offences: super::link::Offences::default(),
         })
     }
+}
+
+fn keyed<K: Ord, V>(rows: Vec<V>, key: impl Fn(&V) -> K) -> BTreeMap<K, V> {
+    rows.into_iter().map(|row| (key(&row), row)).collect()
 }
 
 fn share<K: Eq + std::hash::Hash, V>(map: BTreeMap<K, V>) -> std::collections::HashMap<K, Arc<V>> {

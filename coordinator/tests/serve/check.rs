@@ -79,7 +79,12 @@ async fn waits_for(program: &Program, words: &[&str]) {
 
 /// A coordinator where programs may run, as whom the test runs as or as nobody.
 fn with_programs(data: &Path) -> Program {
-    Program::start_configured(data, "[checks]\nprograms = true\n")
+    let own = rustix::process::geteuid();
+    let user = match own.is_root() {
+        true => String::new(),
+        false => format!("user = \"{}\"\n", own.as_raw()),
+    };
+    Program::start_configured(data, &format!("[checks]\nprograms = true\n{user}"))
 }
 
 #[tokio::test]
