@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use holdfast_engine::effect::Effect;
 use holdfast_engine::step::{self, Outcome};
-use holdfast_engine::track::check::CheckState;
+use holdfast_engine::track::kept;
 use holdfast_engine::track::{Deployment, Placement, Track, TrackName};
 use holdfast_protocol::api;
 use holdfast_protocol::name::{ServiceName, TargetName};
@@ -94,7 +94,7 @@ impl Round<'_> {
         let Some(before) = self.world.tracks.get(name) else {
             return;
         };
-        let kept_differs = kept(before) != kept(&track);
+        let kept_differs = kept::differs(before, &track);
         let seen_differs = seen_by_others(before) != seen_by_others(&track);
         self.world.tracks.insert(name.clone(), track);
         for effect in effects {
@@ -212,67 +212,6 @@ impl Round<'_> {
             ..Entry::default()
         });
     }
-}
-
-/// What of a track is worth a write of its row. When a check was asked and answered last is not, nor is
-/// when it is asked next: a fleet whose checks pass, or fail as before, writes nothing.
-fn kept(track: &Track) -> impl PartialEq + '_ {
-    let waits = track.waits.iter();
-    let waits: Vec<_> = waits
-        .map(|wait| {
-            (
-                wait.kind,
-                &wait.subject,
-                &wait.message,
-                wait.since,
-                &wait.ends_by,
-            )
-        })
-        .collect();
-    (
-        (
-            &track.stable,
-            &track.earlier,
-            &track.proven,
-            &track.passed_over,
-        ),
-        (&track.paused, &track.pinned, &track.asked, &track.elected),
-        track.current.as_ref().map(kept_of_deployment),
-        kept_of_checks(&track.watched),
-        waits,
-    )
-}
-
-fn kept_of_deployment(deployment: &Deployment) -> impl PartialEq + '_ {
-    let Deployment {
-        id,
-        point,
-        previous,
-        trigger,
-        phase,
-        reason,
-        started_at,
-        finished_at,
-        hotfix,
-        checks,
-        results,
-        approvals,
-        skipped,
-    } = deployment;
-    (
-        (id, point, previous, trigger, hotfix),
-        (phase, reason, started_at, finished_at),
-        (kept_of_checks(checks), results, approvals, skipped),
-    )
-}
-
-fn kept_of_checks(checks: &[CheckState]) -> Vec<impl PartialEq + '_> {
-    let one = |state: &'_ CheckState| {
-        let result = state.verdict.as_ref().map(|verdict| verdict.result);
-        let name = state.name.clone();
-        (name, state.when, result, state.failures, state.notified)
-    };
-    checks.iter().map(one).collect()
 }
 
 /// What other tracks may read of a track.

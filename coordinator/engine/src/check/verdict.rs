@@ -115,13 +115,11 @@ pub(super) fn take(
     );
 }
 
-/// Notes an answer, and keeps it where it says something new.
+/// Notes an answer, and keeps it where it says something new. A pass after a pass does not, whatever
+/// it said: or a check that tells the time would be written for as long as it is asked.
 fn note(turn: &mut Turn<'_>, state: &mut CheckState, mut verdict: Verdict) {
     cut(&mut verdict.output);
-    let same = state
-        .verdict
-        .as_ref()
-        .is_some_and(|old| (old.result, &old.output) == (verdict.result, &verdict.output));
+    let same = state.verdict.as_ref().is_some_and(|old| old.says(&verdict));
     if !same {
         let kept = KeptResult {
             name: state.name.clone(),

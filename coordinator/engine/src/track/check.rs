@@ -61,7 +61,7 @@ pub enum CheckResult {
     Unknown,
 }
 
-/// A result for the record of a deployment. Equal ones in a row are one.
+/// A result for the record of a deployment. Equal ones in a row are one, and so are passes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct KeptResult {
@@ -117,6 +117,15 @@ impl CheckState {
             unknown_since: None,
             notified: false,
         }
+    }
+}
+
+impl Verdict {
+    /// Whether this says what `other` does. Passes all say the same.
+    #[must_use]
+    pub fn says(&self, other: &Self) -> bool {
+        let both_pass = self.result == CheckResult::Passed;
+        self.result == other.result && (both_pass || self.output == other.output)
     }
 }
 

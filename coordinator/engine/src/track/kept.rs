@@ -95,14 +95,15 @@ fn same_deployment(before: &Deployment, after: &Deployment) -> bool {
 }
 
 fn same_check(before: &CheckState, after: &CheckState) -> bool {
-    let said = |state: &CheckState| {
-        let verdict = state.verdict.clone();
-        verdict.map(|verdict| (verdict.result, verdict.output))
+    let said = match (&before.verdict, &after.verdict) {
+        (None, None) => true,
+        (Some(before), Some(after)) => before.says(after),
+        (None, Some(_)) | (Some(_), None) => false,
     };
     (&before.name, before.when, before.failures, before.notified)
         == (&after.name, after.when, after.failures, after.notified)
         && before.since == after.since
-        && said(before) == said(after)
+        && said
 }
 
 fn alike<T>(before: &[T], after: &[T], same: impl Fn(&T, &T) -> bool) -> bool {
