@@ -234,7 +234,7 @@ impl Checking<'_, '_, '_> {
         };
         let words = named.join(" or ");
         let message = match people {
-            0 => format!("nobody has the role {words}: nobody could ever approve"),
+            0 => format!("nobody has the role {words}, which this approval asks for"),
             people => format!("{count} people have to agree, and {people} have the role {words}"),
         };
         let help = format!("holdfast user create NAME --role {first}");

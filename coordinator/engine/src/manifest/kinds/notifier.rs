@@ -60,22 +60,23 @@ static SEALED: Object = Object::of(&[
 ])
 .one_of(&["file"]);
 
-/// The kinds of event.
+/// The kinds of event: all that is written to the history.
 pub fn events() -> impl Iterator<Item = &'static str> {
     EVENTS.iter().map(|event| event.word)
 }
 
 const EVENTS: &[Word] = &[
-    word("approval.expired", "An approval was not used in time."),
     word("approval.given", "Somebody agreed to a deployment."),
-    word("approval.rejected", "Somebody rejected a deployment."),
     word("approval.requested", "A deployment waits for people."),
-    word("approval.void", "What was approved has changed."),
     word(
         "assignment.refused",
         "A target refused what it was assigned.",
     ),
     word("certificate.renewed", "A target has a new certificate."),
+    word(
+        "deployment.asked",
+        "Somebody has asked for a release on a track.",
+    ),
     word("deployment.failed", "A deployment has failed."),
     word(
         "deployment.halted",
@@ -90,10 +91,6 @@ const EVENTS: &[Word] = &[
     word(
         "deployment.rolling",
         "A deployment reaches its first targets.",
-    ),
-    word(
-        "deployment.rollingBack",
-        "A deployment is being taken back.",
     ),
     word("deployment.stable", "A deployment has held."),
     word("deployment.started", "A deployment was begun."),
@@ -123,9 +120,11 @@ const EVENTS: &[Word] = &[
     word("incident.opened", "A check that always has to hold fails."),
     word("installation.created", "The installation was made."),
     word("join.refused", "Somebody could not join."),
+    word(
+        "notifier.dropped",
+        "What was to be told was dropped: too much waits.",
+    ),
     word("notifier.failed", "A notifier could not tell."),
-    word("protection.failed", "A check has failed."),
-    word("protection.passed", "A check has passed."),
     word(
         "protection.skipped",
         "Somebody has let a deployment pass by a check.",
@@ -139,32 +138,29 @@ const EVENTS: &[Word] = &[
     word("renewal.refused", "A certificate was not renewed."),
     word("report.refused", "A target's report was refused."),
     word("revision.applied", "Manifests were applied."),
+    word("role.changed", "Somebody has changed a role."),
+    word("role.created", "There is a new role."),
+    word("role.deleted", "Somebody has deleted a role."),
     word("security.refused", "Somebody did what they may not."),
     word("target.ahead", "A target knows more than the coordinator."),
     word("target.connected", "A target is connected."),
     word("target.disconnected", "A target is not connected any more."),
-    word("target.held", "A target's own site asks to be left alone."),
     word("target.joined", "There is a new target."),
     word("target.labelled", "Somebody has labelled a target."),
     word("target.left", "A target has left."),
-    word(
-        "target.released",
-        "A target's own site asks for nothing any more.",
-    ),
     word("target.resumed", "A target goes on."),
     word("target.revoked", "Somebody has shut out a target."),
     word("token.created", "There is a new join token."),
     word("token.revoked", "Somebody has revoked a join token."),
     word("track.paused", "Somebody has paused a track."),
     word("track.pinned", "Somebody has pinned a track to a version."),
-    word("track.promoted", "Somebody has promoted a release."),
     word("track.removed", "A track is declared no more."),
     word("track.resumed", "Somebody has resumed a track."),
-    word(
-        "track.retried",
-        "Somebody has let a release be tried again.",
-    ),
     word("track.unpinned", "Somebody has taken a pin away."),
+    word("user.assigned", "Somebody has given a user other roles."),
+    word("user.created", "There is a new user."),
+    word("user.revoked", "Somebody has made a user's token void."),
+    word("user.rotated", "A user has a new token."),
     word("workload.failed", "A workload has failed."),
     word("workload.notReady", "A workload is not ready any more."),
     word("workload.pending", "A workload waits."),
