@@ -16,7 +16,7 @@ const FILE_LINES_MAX: usize = 500;
 const LARGER_FILES: [(&str, &str); 0] = [];
 
 /// Code that decides and so touches nothing: folders and files, relative to the root.
-const PURE: [&str; 9] = [
+const PURE: [&str; 15] = [
     "protocol/src",
     "coordinator/engine/src",
     "agent/src/accept.rs",
@@ -26,6 +26,12 @@ const PURE: [&str; 9] = [
     "agent/src/plan",
     "agent/adapters/src/process/spec.rs",
     "agent/adapters/src/static_files/spec.rs",
+    "agent/adapters/src/systemd/calendar.rs",
+    "agent/adapters/src/systemd/extra.rs",
+    "agent/adapters/src/systemd/mark.rs",
+    "agent/adapters/src/systemd/quote.rs",
+    "agent/adapters/src/systemd/spec.rs",
+    "agent/adapters/src/systemd/unit.rs",
 ];
 
 /// What pure code may not name.

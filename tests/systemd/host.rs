@@ -124,6 +124,11 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// The host's systemd.
+    pub(crate) fn first(host: &Host) -> Self {
+        host.process(1).expect("it runs")
+    }
+
     /// The effective user's number.
     pub(crate) fn user(&self, host: &Host) -> String {
         self.status(host, "Uid")

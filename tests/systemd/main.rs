@@ -11,6 +11,7 @@
 mod coordinator;
 mod host;
 mod tree;
+mod unit;
 mod wait;
 
 use coordinator::Coordinator;
@@ -266,7 +267,13 @@ fn install(host: &Host, arguments: &[&str]) -> String {
 
 /// Joins `host` by the installer, deploys the workload and gives its process.
 fn join_and_deploy(coordinator: &Coordinator, host: &Host) -> Process {
-    coordinator.apply(MANIFESTS);
+    join_and_apply(coordinator, host, MANIFESTS);
+    until("the workload runs and is ready", || running(host))
+}
+
+/// Joins `host` by the installer, and waits until service `web` of these manifests is deployed.
+fn join_and_apply(coordinator: &Coordinator, host: &Host, manifests: &str) {
+    coordinator.apply(manifests);
     coordinator.operator(&["release", "create", "web", "--version", "1.0.0"]);
     let token = coordinator.operator(&["token", "create", "-e", "staging"]);
     let address = coordinator.agents();
@@ -286,7 +293,6 @@ fn join_and_deploy(coordinator: &Coordinator, host: &Host) -> Process {
     assert!(said.contains("joined and connected"), "{said}");
     // From now on a process that ends is a fault to be repaired, not a release that failed.
     coordinator.operator(&["status", "web", "--wait", "--timeout", "60s"]);
-    until("the workload runs and is ready", || running(host))
 }
 
 /// The one process of the workload, once the agent too says that it is ready.

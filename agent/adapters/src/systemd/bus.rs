@@ -87,6 +87,8 @@ pub(super) struct Loaded {
     /// The state within it: `running`, `auto-restart`, `waiting`.
     pub(super) sub: String,
     pub(super) path: String,
+    /// The kind of job that is under way for it, such as `stop`; empty where none is.
+    pub(super) job: String,
 }
 
 /// How a job ended.
@@ -231,6 +233,7 @@ impl Line {
             active: row.3,
             sub: row.4,
             path: row.6.to_string(),
+            job: row.8,
         };
         Ok(rows.into_iter().map(loaded).collect())
     }

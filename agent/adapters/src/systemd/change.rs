@@ -63,7 +63,8 @@ impl Change<'_> {
                 .get(&unit)
                 .is_some_and(|new| stop_rule(new) == stop_rule(text))
         });
-        if same || act != Act::Restart {
+        // A run that a schedule has begun ends by itself.
+        if same || act != Act::Restart || self.plan.is_scheduled() {
             return Ok(act);
         }
         (self.say)(format!("stopping {unit}"));

@@ -304,6 +304,7 @@ fn live(
         ("active" | "reloading", _) => run.running(),
         ("activating", sub) if sub != "auto-restart" => run.unready("systemd is still starting it"),
         ("inactive", _) => stopped(record, run.exit, run.ended),
+        ("deactivating", _) if loaded.job == "stop" => stopped(record, run.exit, run.ended),
         _ => Live::Ended {
             exit: run.exit,
             at: run.ended,

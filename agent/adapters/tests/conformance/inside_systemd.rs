@@ -655,21 +655,19 @@ fn nothing_is_asked_of_systemd_before_the_first_workload() {
             .filter(|target| target.to_string_lossy().starts_with("socket:"))
             .count()
     };
+    let memory = || {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("RssAnon"));
+        line.unwrap().to_owned()
+    };
     let before = sockets();
     assert_eq!(desk.runtime.block_on(desk.adapter.observe()).unwrap(), []);
     desk.remove("nobody");
     assert_eq!(sockets(), before);
+    println!("without a connection: {}", memory());
     desk.converge(&desk.wanted("first", 1, |_| ()));
     assert!(sockets() > before);
-    let memory = |when: &str| {
-        let status = fs::read_to_string("/proc/self/status").unwrap();
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS"))
-            .unwrap();
-        println!("{when}: {line}");
-    };
-    memory("with a connection");
+    println!("with a connection: {}", memory());
     desk.remove("first");
 }
 
