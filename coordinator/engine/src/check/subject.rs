@@ -12,7 +12,7 @@ use crate::track::{Deployment, Point};
 /// | name | what it is |
 /// | --- | --- |
 /// | `service`, `environment` | their names |
-/// | `release` | `version`, `sequence`, and where they are known `commit`, `createdAt`, `createdBy`, `meta.KEY`, `artifacts.NAME.{ref,digest,size}` |
+/// | `release` | `version`, `sequence`, `commit` (empty where none is named), `meta`, and where they are known `createdAt`, `createdBy`, `artifacts.NAME.{ref,digest,size}` |
 /// | `workload` | as in [`Configuration::workload`](crate::compiled::Configuration::workload) |
 /// | `deployment` | `id`, `trigger`, `by`, `startedAt`, `phase`, `hotfix`; of the newest one where what is stable is asked about |
 /// | `observed` | `total`, `updated`, `ready`, `failed`, `disconnected`: numbers of targets |
@@ -33,7 +33,14 @@ fn release(turn: &Turn<'_>, point: &Point) -> Value {
     let release = releases.find(|release| release.sequence == point.sequence);
     let about = release.and_then(|release| release.about.as_deref());
     let known = about.and_then(|about| serde_json::to_value(about).ok());
-    known.unwrap_or_else(|| json!({"version": point.version, "sequence": point.sequence}))
+    let mut release = known.unwrap_or_else(
+        || json!({"version": point.version, "sequence": point.sequence, "meta": {}}),
+    );
+    if release["commit"].is_null() {
+        // A question such as `release.commit != ''` has to hold of releases that name one.
+        release["commit"] = json!("");
+    }
+    release
 }
 
 fn deployment(deployment: &Deployment) -> Value {

@@ -245,6 +245,25 @@ impl World {
         }
     }
 
+    /// Puts compiled manifests into force.
+    pub(crate) fn apply(&mut self, compiled: Compiled) {
+        for environment in compiled.environments.values() {
+            self.environments
+                .insert(environment.name.clone(), shape(&[]));
+        }
+        for (service, spec) in &compiled.services {
+            self.services
+                .insert(service.clone(), spec.depends_on.clone());
+        }
+        for name in compiled.tracks.keys() {
+            let fresh = || Track::new(name.clone());
+            self.tracks.entry(name.clone()).or_insert_with(fresh);
+        }
+        self.compiled = compiled;
+        self.revised();
+        self.settle_tracks();
+    }
+
     pub(super) fn revised(&mut self) {
         self.revision += 1;
         self.index = Index::of(&self.compiled);
