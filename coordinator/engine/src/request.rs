@@ -315,7 +315,7 @@ mod tests {
                 "where": "{{ env.name }}-{{ service.name }}",
                 "rack": "{{ target.labels.rack }}",
             },
-            "artifacts": {}, "health": null, "dependsOn": [], "rollback": "coordinator",
+            "artifacts": {}, "health": null, "dependsOn": [], "rollback": "central",
             "progressDeadlineMs": 1000,
         }))
         .unwrap();
