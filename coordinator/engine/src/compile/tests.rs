@@ -485,7 +485,9 @@ fn differences_are_told_by_document_and_field() {
         environment("f", "")
     );
     let rule = |kind: &str, name: &str, spec: &str| {
-        format!("---\napiVersion: holdfast/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n")
+        format!(
+            "---\napiVersion: holdfast/v1\nkind: {kind}\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n"
+        )
     };
     let before = [
         before,

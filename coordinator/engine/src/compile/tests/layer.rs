@@ -46,15 +46,25 @@ fn protections_of_all_layers_are_united_and_the_stronger_one_says_how() {
         service("api", "environments: {a: {protections: null}}"),
         document("Policy", "watched", "match: {services: [web]}, add: {protections: [{use: soaked, as: soaked-by-policy, when: [post]}, {use: alerts, when: [pre], failureThreshold: 3}]}"),
     ].concat();
-    guards(&content, "web", "a", expect![[r#"
+    guards(
+        &content,
+        "web",
+        "a",
+        expect![[r#"
         alerts = alerts ["pre", "post", "always"] {"level": String("ticket"), "limit": Number(7)} every 5s after 3 Rollback
         people = people ["pre"] {} every 15s after 1 Tell
         soaked-by-policy = soaked ["post"] {} every 15s after 1 Tell
-    "#]]);
-    guards(&content, "api", "a", expect![[r#"
+    "#]],
+    );
+    guards(
+        &content,
+        "api",
+        "a",
+        expect![[r#"
         alerts = alerts ["pre"] {"level": String("ticket"), "limit": Number(5)} every 60s after 1 Tell
         people = people ["pre"] {} every 15s after 1 Tell
-    "#]]);
+    "#]],
+    );
     let set_by = origins(&content, "web", "a");
     let checks: String = set_by
         .lines()
@@ -75,7 +85,8 @@ fn protections_of_all_layers_are_united_and_the_stronger_one_says_how() {
         protections.people.when.pre = "pre" [Environment default.yaml:20 platform]
         protections.soaked-by-policy.use = "soaked" [Policy default.yaml:35 sre]
         protections.soaked-by-policy.when.post = "post" [Policy default.yaml:35 sre]
-    "#]].assert_eq(&checks);
+    "#]]
+    .assert_eq(&checks);
 }
 
 #[test]
@@ -185,7 +196,8 @@ fn a_saas_has_its_own_cadence_for_each_customer() {
                     to: "chat",
                 },
             ),
-        }"#]].assert_eq(&format!("{:#?}", compiled.protections["agreed-by-a"]));
+        }"#]]
+    .assert_eq(&format!("{:#?}", compiled.protections["agreed-by-a"]));
     expect![[r#"Notifier { name: "chat", owner: "sre", set: "default", on: {"approval.requested", "deployment.stable"}, services: {"web"}, environments: {}, channel: Webhook { url: Plain("https://x/"), key: Some(File("chat.key")) } }"#]].assert_eq(&format!("{:?}", compiled.notifiers["chat"]));
 }
 
@@ -264,10 +276,7 @@ fn what_asks_about_a_release_is_kept_for_the_gates() {
 fn what_expressions_see_of_a_workload_is_rendered_as_far_as_it_goes() {
     let content = [
         environment("a", "vars: {region: eu}"),
-        service(
-            "web",
-            "vars: {port: 80, host: '{{ env.name }}.example'}",
-        ),
+        service("web", "vars: {port: 80, host: '{{ env.name }}.example'}"),
     ]
     .concat();
     let content = format!(
@@ -304,7 +313,8 @@ fn what_expressions_see_of_a_workload_is_rendered_as_far_as_it_goes() {
             "port": 7,
             "region": "eu"
           }
-        }"#]].assert_eq(&serde_json::to_string_pretty(&workload("api")).unwrap());
+        }"#]]
+    .assert_eq(&serde_json::to_string_pretty(&workload("api")).unwrap());
     assert_eq!(workload("web")["vars"]["host"], "a.example");
     let content = format!(
         "{content}{}",
