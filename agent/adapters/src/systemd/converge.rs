@@ -34,6 +34,8 @@ pub(super) enum Act {
 struct Situation {
     /// It runs, or its timer does.
     active: bool,
+    /// Nothing of it runs, and nothing is on its way to.
+    idle: bool,
     /// What runs may not be what was last settled.
     uncertain: bool,
     /// What systemd makes of the unit is another thing than before.
@@ -48,11 +50,12 @@ struct Situation {
 
 /// The least that brings about what is written.
 const fn decide(now: Situation) -> Act {
+    // A start that is under way began from what was written before.
+    if !now.idle && (now.uncertain || now.content_changed) {
+        return Act::Restart;
+    }
     if !now.active {
         return Act::Start;
-    }
-    if now.uncertain || now.content_changed {
-        return Act::Restart;
     }
     match (now.files_changed, now.reloads, now.new_body) {
         (true, true, _) => Act::Reload,
@@ -117,21 +120,21 @@ fn situation(
     } else {
         unit::service_unit(service)
     };
-    let runs = |active: &str| matches!(active, "active" | "reloading");
-    let (active, began) = match listing.get(&unit) {
-        Some(loaded) if plan.is_scheduled() => (runs(&loaded.active), 0),
+    let (state, began) = match listing.get(&unit) {
+        Some(loaded) if plan.is_scheduled() => (loaded.active.clone(), 0),
         Some(loaded) => {
             let (loaded, run) = sight::settled_run(loaded, line)?;
-            (runs(&loaded.active), run.since_micros)
+            (loaded.active, run.since_micros)
         }
-        None => (false, 0),
+        None => (String::new(), 0),
     };
     let content = |units: &BTreeMap<String, String>| {
         units.get(&unit).map(|text| mark::content(text).to_owned())
     };
     let written = before.and_then(|record| content(&record.units));
     Ok(Situation {
-        active,
+        active: matches!(state.as_str(), "active" | "reloading"),
+        idle: matches!(state.as_str(), "" | "inactive" | "failed"),
         uncertain: before.is_none_or(|record| record.settled.is_none())
             || drift.touched.is_some_and(|touched| touched <= began),
         content_changed: written != content(&plan.units),
@@ -147,6 +150,7 @@ mod tests {
 
     const SETTLED: Situation = Situation {
         active: true,
+        idle: false,
         uncertain: false,
         content_changed: false,
         files_changed: false,
@@ -169,10 +173,16 @@ mod tests {
     fn what_does_not_run_is_started_and_what_runs_something_else_is_restarted() {
         let stopped = Situation {
             active: false,
+            idle: true,
             content_changed: true,
             ..SETTLED
         };
         assert_eq!(decide(stopped), Act::Start);
+        let starting = Situation {
+            active: false,
+            ..SETTLED
+        };
+        assert_eq!(decide(starting), Act::Start, "it is waited for");
         for restarted in [
             Situation {
                 content_changed: true,
@@ -182,6 +192,12 @@ mod tests {
             },
             Situation {
                 uncertain: true,
+                ..SETTLED
+            },
+            // What is just starting, or stopping, is not what is written now.
+            Situation {
+                active: false,
+                content_changed: true,
                 ..SETTLED
             },
             Situation {
