@@ -240,9 +240,8 @@ impl Driver {
     /// Hands a check over. Where there is no room, that is its answer: the next round takes it.
     fn ask(&mut self, track: TrackName, ask: Ask) {
         let job = self.world.job(track, ask);
-        if let Err(refused) = self.jobs.try_send(job) {
-            let (TrySendError::Full(Job { track, ask, .. })
-            | TrySendError::Closed(Job { track, ask, .. })) = refused;
+        // Where nobody performs any more the coordinator stops: it is asked again at the next start.
+        if let Err(TrySendError::Full(Job { track, ask, .. })) = self.jobs.try_send(job) {
             let answer = perform::answer(ask, perform::too_many());
             self.unasked.push(Event::Checked { track, answer });
         }

@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(body["specversion"], "1.0");
         assert_eq!(body["type"], "holdfast.deployment.stable");
         assert_eq!(body["subject"], "web@production");
-        assert_eq!(body["time"], "2021-02-25T15:02:10Z");
+        assert_eq!(body["time"], "2021-02-25T15:02:10.000Z");
         assert_eq!(body["data"]["sequence"], 12);
     }
 

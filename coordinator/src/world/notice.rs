@@ -180,3 +180,96 @@ fn listens(notifier: &Notifier, event: &Event) -> bool {
         && (notifier.services.is_empty() || of_service)
         && (notifier.environments.is_empty() || of_environment)
 }
+
+#[cfg(test)]
+mod tests {
+    use holdfast_engine::compiled::Compiled;
+    use holdfast_engine::compiled::notifier::{Channel, Sealable};
+    use holdfast_protocol::time::Timestamp;
+
+    use super::*;
+    use crate::store::load::Loaded;
+    use crate::world::Trust;
+
+    /// A world with these notifiers, each of these kinds.
+    fn world(folder: &std::path::Path, notifiers: &[(&str, &[&str])]) -> World {
+        let now = Timestamp::from_millis(1_000);
+        let trust = Trust::open(folder, now).unwrap();
+        let mut world = World::restore(Loaded::default(), trust, now).unwrap();
+        let mut compiled = Compiled::default();
+        for (name, kinds) in notifiers {
+            let url = Sealable::Plain("https://example.com/".to_owned());
+            let notifier = Notifier {
+                name: name.parse().unwrap(),
+                owner: String::new(),
+                set: "default".parse().unwrap(),
+                on: kinds.iter().map(|kind| (*kind).to_owned()).collect(),
+                services: BTreeSet::new(),
+                environments: BTreeSet::new(),
+                channel: Channel::Slack { url },
+            };
+            let notifiers = &mut compiled.notifiers;
+            notifiers.insert(notifier.name.clone(), Arc::new(notifier));
+        }
+        world.compiled = Arc::new(compiled);
+        world
+    }
+
+    fn entry(kind: &'static str, notify: Option<&str>) -> Entry {
+        Entry {
+            kind,
+            notify: notify.map(|name| name.parse().unwrap()),
+            ..Entry::default()
+        }
+    }
+
+    /// Kind and receiver of everything that waits.
+    fn waiting(world: &World) -> Vec<String> {
+        let all = world.outbox.waiting.iter();
+        all.flat_map(|(name, events)| {
+            events
+                .iter()
+                .map(move |event| format!("{} {name}", event.kind))
+        })
+        .collect()
+    }
+
+    #[test]
+    fn an_event_is_told_by_who_listens_and_by_who_is_named_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut world = world(folder.path(), &[("a", &["x"]), ("b", &[])]);
+        let mut round = Round::new(&mut world, Timestamp::from_millis(1));
+        round.record(entry("x", Some("a")));
+        round.record(entry("x", Some("b")));
+        round.record(entry("y", None));
+        assert_eq!(waiting(&world), ["x a", "x a", "x b"]);
+    }
+
+    #[test]
+    fn what_is_not_told_is_bounded_and_said_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let kinds = ["x", "notifier.dropped", "notifier.failed"];
+        let mut world = world(folder.path(), &[("a", &kinds), ("b", &kinds[1..])]);
+        let mut round = Round::new(&mut world, Timestamp::from_millis(1));
+        for _ in 0..2 * WAITING_MAX {
+            round.record(entry("x", None));
+        }
+        let a = "a".parse().unwrap();
+        let oldest = round.world.notices_due(&BTreeSet::new(), 9)[0]
+            .event
+            .sequence;
+        assert!(oldest > WAITING_MAX as u64);
+        round.told(&a, oldest, Err("nobody is there".to_owned()));
+        // The same again says nothing.
+        round.told(&a, oldest, Err("nobody is there".to_owned()));
+        let others: Vec<String> = waiting(&world).split_off(WAITING_MAX - 1);
+        assert_eq!(others, ["notifier.dropped b", "notifier.failed b"]);
+        // Nor is a failure to tell of a failure told.
+        let b = "b".parse().unwrap();
+        let busy = BTreeSet::from([a]);
+        let due = world.notices_due(&busy, 9).remove(0);
+        let mut round = Round::new(&mut world, Timestamp::from_millis(2));
+        round.told(&b, due.event.sequence, Err("nobody is there".to_owned()));
+        assert_eq!(waiting(&world).len(), WAITING_MAX);
+    }
+}

@@ -110,6 +110,41 @@ async fn a_deployment_waits_for_a_page_and_goes_on_when_it_is_as_expected() {
 }
 
 #[tokio::test]
+async fn so_many_checks_are_under_way_at_once_and_no_more() {
+    let slow = Answer {
+        after: Duration::from_secs(1),
+        ..status(200, "")
+    };
+    let server = Server::start(&[slow]).await;
+    let program = Program::start();
+    let check = format!(
+        "{{http: \"{}\", interval: 10m}}",
+        server.url("/{{ service }}")
+    );
+    let guarded = guarded("[pre]", &check);
+    let (rest, service) = guarded.rsplit_once("---\n").unwrap();
+    let mut all = rest.to_owned();
+    for number in 0..150 {
+        let name = format!("name: web-{number},");
+        all.push_str("---\n");
+        all.push_str(&service.replace("name: web,", &name));
+    }
+    applied(&program, &all).await;
+    for number in 0..150 {
+        let path = format!("/v1/services/web-{number}/releases");
+        let made = program.post(&path, &json!({"version": "1"})).await;
+        assert!(made.status().is_success());
+    }
+    until("all are asked", async || server.seen().len() == 150).await;
+    assert!((32..=64).contains(&server.peak()), "{}", server.peak());
+    until("none is held", async || {
+        let all = program.get("/v1/status").await.to_string();
+        !all.contains("guard")
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn another_host_is_not_followed_to_and_a_slow_or_huge_page_is_bounded() {
     let elsewhere = Server::start(&[status(200, "fine")]).await;
     let there = Answer {

@@ -41,6 +41,8 @@ pub(crate) struct Server {
 struct Shared {
     seen: Mutex<Vec<Seen>>,
     answers: Mutex<Vec<Answer>>,
+    /// Requests under way, and the most that ever were.
+    under_way: Mutex<(usize, usize)>,
 }
 
 /// An answer with a status and a text.
@@ -60,6 +62,7 @@ impl Server {
         let shared = Arc::new(Shared {
             seen: Mutex::default(),
             answers: Mutex::new(answers.to_vec()),
+            under_way: Mutex::default(),
         });
         let router = Router::new()
             .fallback(answer)
@@ -79,6 +82,11 @@ impl Server {
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
+    }
+
+    /// The most requests that ever were under way at once.
+    pub(crate) fn peak(&self) -> usize {
+        self.shared.under_way.lock().unwrap().1
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
@@ -108,7 +116,14 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
             answers[0].clone()
         }
     };
+    let change = |now: fn(usize) -> usize| {
+        let mut under_way = shared.under_way.lock().unwrap();
+        under_way.0 = now(under_way.0);
+        under_way.1 = under_way.1.max(under_way.0);
+    };
+    change(|count| count + 1);
     tokio::time::sleep(answer.after).await;
+    change(|count| count - 1);
     let status = StatusCode::from_u16(answer.status).unwrap();
     let mut response = (status, answer.body).into_response();
     if let Some((name, value)) = answer.header {
