@@ -44,41 +44,39 @@ pub fn schema(screen: &mut Screen) -> Outcome {
 /// # Errors
 /// 65 with every place where the manifests are wrong.
 pub async fn validate(args: &Validate, screen: &mut Screen) -> Outcome {
-    let counts = check(&manifest::gather(&args.file).await?)?;
-    let summary = json!({
-        "valid": true,
-        "files": counts.files,
-        "environments": counts.environments,
-        "services": counts.services,
-    });
+    let files = manifest::gather(&args.file).await?;
+    let set = check(&files)?;
+    let kinds = [
+        ("environment", "environments", set.environments.len()),
+        ("service", "services", set.services.len()),
+        ("protection", "protections", set.protections.len()),
+        ("policy", "policies", set.policies.len()),
+        ("notifier", "notifiers", set.notifiers.len()),
+    ];
+    let mut summary = json!({"valid": true, "files": files.len()});
+    for (_, key, number) in kinds {
+        summary[key] = number.into();
+    }
     screen.object(&summary, |_| {
-        format!(
-            "valid: {} and {} in {}\n",
-            text::count(counts.environments, "environment"),
-            text::count(counts.services, "service"),
-            text::count(counts.files, "file")
-        )
+        let there = kinds.into_iter().filter(|(_, _, number)| *number > 0);
+        let counts = there.map(|(one, many, number)| match number {
+            1 => format!("1 {one}"),
+            _ => format!("{number} {many}"),
+        });
+        let counts: Vec<String> = counts.collect();
+        let files = text::count(files.len(), "file");
+        format!("valid: {} in {files}\n", counts.join(", "))
     })?;
     Ok(Exit::Done)
 }
 
-struct Counts {
-    files: usize,
-    environments: usize,
-    services: usize,
-}
-
-fn check(files: &[ManifestFile]) -> Result<Counts, Failure> {
+fn check(files: &[ManifestFile]) -> Result<engine::ManifestSet, Failure> {
     let diagnostics = engine::validate_only(files, &template_problems);
     if !diagnostics.is_empty() {
         return Err(Failure::manifests(diagnostics));
     }
     let (set, _) = engine::parse(files);
-    Ok(Counts {
-        files: files.len(),
-        environments: set.environments.len(),
-        services: set.services.len(),
-    })
+    Ok(set)
 }
 
 /// What the adapters say of a template.
@@ -125,7 +123,7 @@ mod tests {
         assert_eq!(exit, Ok(Exit::Done), "{}", exit.clone().unwrap_err().text());
         assert_eq!(
             out.text(),
-            "valid: 2 environments and 2 services in 2 files\n"
+            "valid: 2 environments, 2 services in 2 files\n"
         );
     }
 
