@@ -8,8 +8,6 @@ use std::time::{Duration, Instant};
 
 use bollard::Docker;
 
-use crate::bench::kill;
-
 /// Which engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -222,7 +220,14 @@ impl Engine {
         let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         if command.contains(&self.path().display().to_string()) {
             kill(pid, "TERM");
-            crate::bench::eventually("the end of containerd", || !crate::bench::lives(pid));
+            let begun = Instant::now();
+            while lives(pid) {
+                assert!(
+                    begun.elapsed() < Duration::from_secs(20),
+                    "containerd goes on"
+                );
+                std::thread::sleep(Duration::from_millis(5));
+            }
         }
         fs::remove_file(place).unwrap();
     }
@@ -271,6 +276,23 @@ fn unmount(below: &Path) {
             .stderr(Stdio::null())
             .status();
     }
+}
+
+fn kill(pid: i32, signal: &str) {
+    let command = ["-s", signal, "--", &pid.to_string()];
+    let status = Command::new("/bin/kill")
+        .args(command)
+        .stderr(Stdio::null())
+        .status();
+    status.unwrap();
+}
+
+fn lives(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| state != 'Z' && state != 'X')
 }
 
 fn connect(socket: &Path) -> Result<Docker, bollard::errors::Error> {

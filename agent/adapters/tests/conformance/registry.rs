@@ -6,7 +6,6 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
 use holdfast_protocol::digest::Digest;
 use serde_json::{Value, json};
 
@@ -25,9 +24,9 @@ pub(crate) struct Image {
     pub(crate) manifest: Vec<u8>,
 }
 
-/// Who may read a registry that has secrets. The password is one whose two forms of Base64 differ.
-pub(crate) const USER: &str = "ada";
-pub(crate) const PASSWORD: &str = "s3cret?>~";
+/// Who may read a registry that has secrets: `ada`, with the password `s3cret?>~`, of which the two
+/// forms of Base64 differ.
+const LOGIN: &str = "YWRhOnMzY3JldD8+fg==";
 const HTPASSWD: &str = "ada:$2b$04$h4It96sCxCAzrZXWhFAb3.0UvVQ5oekXP981Wx6aL04m8PZtNSew6\n";
 pub(crate) const MANIFEST_TYPE: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
@@ -112,7 +111,7 @@ impl Registry {
             head += &format!("Content-Type: {kind}\r\n");
         }
         if self.secret {
-            head += &format!("Authorization: Basic {}\r\n", login());
+            head += &format!("Authorization: Basic {}\r\n", LOGIN);
         }
         stream.write_all(head.as_bytes()).unwrap();
         stream.write_all(b"\r\n").unwrap();
@@ -127,7 +126,7 @@ impl Registry {
         use std::os::unix::fs::PermissionsExt as _;
         let path = self.root.path().join("credentials.json");
         let host = self.host();
-        let text = json!({"auths": {host: {"auth": login()}}}).to_string();
+        let text = json!({"auths": {host: {"auth": LOGIN}}}).to_string();
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         path
@@ -139,10 +138,6 @@ impl Drop for Registry {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn login() -> String {
-    base64::engine::general_purpose::STANDARD.encode(format!("{USER}:{PASSWORD}"))
 }
 
 /// An image of a release: busybox, and `more` in its configuration.

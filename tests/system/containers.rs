@@ -1,0 +1,167 @@
+//! Promise: it deploys images as well. A real engine pulls what a real registry keeps, by the digest
+//! that a release names; what somebody removes comes back, also while the coordinator is away.
+
+use bollard::Docker;
+use bollard::query_parameters as query;
+use holdfast_tests::fleet::Fleet;
+use holdfast_tests::manifest::ENVIRONMENTS;
+use holdfast_tests::program::{Program, built};
+use holdfast_tests::wait::{PATIENCE, expect, wait_for};
+use serde_json::json;
+
+use engine::{Engine, Kind, available};
+use registry::{Registry, image};
+
+#[allow(dead_code, reason = "the tests of the adapter use the rest")]
+#[path = "../../agent/adapters/tests/conformance/engine.rs"]
+mod engine;
+#[allow(dead_code, reason = "the tests of the adapter use the rest")]
+#[path = "../../agent/adapters/tests/conformance/registry.rs"]
+mod registry;
+
+/// A service whose releases are images of one repository.
+fn service(repository: &str) -> String {
+    format!(
+        "\
+apiVersion: holdfast/v1
+kind: Service
+metadata: {{name: web, owner: team-web}}
+spec:
+  runtime: container
+  artifacts: {{app: {{image: {repository}}}}}
+  template:
+    image: \"{{{{ artifacts.app.image }}}}\"
+    network: none
+    environment: {{VERSION: \"{{{{ release.version }}}}\"}}
+    restart: {{policy: always, backoff: {{initial: 100ms, max: 1s}}}}
+    stop: {{grace: 2s}}
+"
+    )
+}
+
+/// The ids and images of what runs of the service, by the engine's own word.
+fn running(engine: &Engine) -> Vec<(String, String)> {
+    let label = vec!["holdfast.service=web".to_owned()];
+    let filters = std::collections::HashMap::from([("label".to_owned(), label)]);
+    let list = query::ListContainersOptionsBuilder::default().filters(&filters);
+    let list = list.build();
+    let all = engine.ask(|api: Docker| async move { api.list_containers(Some(list)).await });
+    let named = all.unwrap().into_iter();
+    named.map(|c| (c.id.unwrap(), c.image.unwrap())).collect()
+}
+
+fn runs(engine: &Engine, image: &str) -> String {
+    wait_for(&format!("one container of {image}"), PATIENCE, || {
+        let found = running(engine);
+        expect(found.len() == 1 && found[0].1 == image, &found)?;
+        Ok(found[0].0.clone())
+    })
+}
+
+fn agent(fleet: &Fleet, engine: &Engine) -> Program {
+    let config = format!("[container]\nsocket = {:?}\n", engine.socket());
+    let config = fleet.write("agent.toml", &config);
+    let data = fleet.directory().join("staging-1");
+    let token = fleet.token("staging", &[]);
+    let data = data.to_str().unwrap();
+    let arguments = [
+        "run",
+        "--config",
+        &config,
+        "--coordinator",
+        fleet.address(),
+        "--token",
+        &token,
+        "--name",
+        "staging-1",
+        "--data",
+        data,
+    ];
+    let quick = [
+        ("HOLDFAST_RECONNECT_MAX", "500ms"),
+        ("HOLDFAST_LOG", "debug"),
+    ];
+    let agent = built("holdfast-agent");
+    Program::new("staging-1", agent, arguments, &quick, fleet.directory())
+}
+
+/// Memory that a program holds, by the kernel's word.
+fn resident_kib(program: &Program) -> u64 {
+    let status = format!("/proc/{}/status", program.pid().unwrap());
+    let status = std::fs::read_to_string(status).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap()
+}
+
+#[test]
+fn images_by_digest_reach_a_target_and_stay_there() {
+    if !available("images_by_digest_reach_a_target_and_stay_there") {
+        return;
+    }
+    let (engine, registry) = (Engine::start(Kind::Docker), Registry::start(false));
+    let images = [1, 2].map(|n| registry.push("team/web", &image(n, &json!({}))));
+    let fleet = Fleet::start();
+    fleet.try_apply("platform", ENVIRONMENTS).unwrap();
+    let repository = format!("{}/team/web", registry.host());
+    fleet.try_apply("team-web", &service(&repository)).unwrap();
+    let agent = agent(&fleet, &engine);
+    agent.start();
+    let release = |version: &str, image: &str| {
+        let artifact = format!("app={image}");
+        fleet.operator(&[
+            "release",
+            "create",
+            "web",
+            "--version",
+            version,
+            "--artifact",
+            &artifact,
+        ])
+    };
+
+    fleet.wait_connected("staging-1", true);
+    let before = resident_kib(&agent);
+    let _ = release("1.0", &images[0]).succeeds();
+    fleet.wait_stable("web", "staging", "1.0");
+    let first = runs(&engine, &images[0]);
+    let after = resident_kib(&agent);
+    println!(
+        "resident memory of the agent: {before} KiB before its first container, {after} after"
+    );
+
+    // What is no pinned image of this repository is refused before anything moves.
+    let tag = release("1.1", &format!("{repository}:latest"));
+    assert!(tag.stderr.contains("pin the image as"), "{}", tag.stderr);
+    let other = images[1].replace("team/web", "team/other");
+    let other = release("1.1", &other);
+    assert!(other.stderr.contains("is an image of"), "{}", other.stderr);
+
+    let _ = release("2.0", &images[1]).succeeds();
+    fleet.wait_stable("web", "staging", "2.0");
+    let second = runs(&engine, &images[1]);
+    assert_ne!(first, second);
+
+    fleet.coordinator.kill9();
+    let force = query::RemoveContainerOptionsBuilder::default()
+        .force(true)
+        .build();
+    engine
+        .ask(|api: Docker| async move { api.remove_container(&second, Some(force)).await })
+        .unwrap();
+    let third = runs(&engine, &images[1]);
+    fleet.start_coordinator();
+    fleet.wait_stable("web", "staging", "2.0");
+
+    // An agent that comes back finds it running.
+    agent.kill9();
+    agent.start();
+    fleet.wait_converged("staging-1");
+    assert_eq!(runs(&engine, &images[1]), third);
+    let log = agent.log();
+    assert!(!log.contains("VERSION="), "no environment is logged: {log}");
+    agent.terminate();
+}
