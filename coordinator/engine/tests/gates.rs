@@ -267,7 +267,7 @@ proptest! {
             let (before, after) = (&stepped.before, &stepped.outcome.track);
             if stable_of(before) != stable_of(after) {
                 let current = after.current.as_ref();
-                let by_check = current.is_some_and(|current| is_by_check(current));
+                let by_check = current.is_some_and(is_by_check);
                 if by_check && !sent.insert(name.clone()) {
                     return Err("sent back twice".to_owned());
                 }
@@ -448,17 +448,25 @@ fn explained(stepped: &Stepped<'_>) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether there is nothing that could be better: what the rule of the track asks for is stable with the
+/// configuration in force, and every target that should is ready with it.
 fn complete(track: &Track, inputs: &Inputs<'_>) -> bool {
     let Declared::Runs(spec) = inputs.declared else {
         return track.placements.is_empty();
     };
     let newest = inputs.releases.last().map(|release| release.sequence);
-    let is_newest =
-        |point: &Point| Some(point.sequence) == newest && point.configuration == spec.digest;
-    track.stable.as_ref().is_some_and(is_newest)
+    let followed = inputs.upstream.first().and_then(|up| up.stable);
+    let asked_for = |point: &Point| match (&track.pinned, &spec.follow) {
+        (Some(pinned), _) => pinned.version == point.version,
+        (None, Some(_)) => followed.is_some_and(|there| there.sequence == point.sequence),
+        (None, None) => Some(point.sequence) == newest,
+    };
+    let is_best = |point: &Point| asked_for(point) && point.configuration == spec.digest;
+    let once = spec.job.as_ref().is_some_and(|job| job.once);
+    track.stable.as_ref().is_some_and(is_best)
         && inputs.targets.iter().all(|(name, view)| {
             let placed = track.placements.get(name);
-            placed.is_some_and(|placed| is_newest(&placed.point))
-                && matches!(view.seen, Seen::Ready { .. })
+            let best = placed.is_some_and(|placed| is_best(&placed.point));
+            best && matches!(view.seen, Seen::Ready { .. }) || once && placed.is_none()
         })
 }
