@@ -46,6 +46,7 @@ impl Change<'_> {
             // Only now is there the program that a unit names.
             verify::verify(self.place, &self.plan.units)?;
         }
+        self.end_other_kind()?;
         let act = self.stop_by_the_old_rule(act)?;
         self.write_units()?;
         self.lay_files()?;
@@ -186,7 +187,6 @@ impl Change<'_> {
     }
 
     fn act(&self, act: Act) -> Result<(), Failure> {
-        self.end_other_kind()?;
         let unit = if self.plan.is_scheduled() {
             unit::timer_unit(self.service)
         } else {
@@ -206,7 +206,8 @@ impl Change<'_> {
         }
     }
 
-    /// A workload that got a schedule, or lost it, leaves what it was before.
+    /// A workload that got a schedule, or lost it, leaves what it was before, and by the rule of that:
+    /// to what runs on a schedule, being told to end is a failure.
     fn end_other_kind(&self) -> Result<(), Failure> {
         let Some(before) = self.before else {
             return Ok(());

@@ -369,8 +369,10 @@ fn live_timer(
         return Ok(Live::Running { since, pid: None });
     };
     let run = Run::ask(main, line)?;
-    if run.since < settled {
-        // The body before it failed; this one has not run yet.
+    // The next run may have begun since the state was asked for.
+    let state = line.property::<String>(&main.path, UNIT, "ActiveState");
+    if run.since < settled || gone_is(String::new(), state)? != "failed" {
+        // The body before it failed; this one has not.
         return Ok(Live::Running { since, pid: None });
     }
     Ok(Live::Unready {
