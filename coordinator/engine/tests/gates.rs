@@ -213,6 +213,8 @@ proptest! {
     #[test]
     fn invariant_5_terminates(history in gated()) {
         let mut world = played(&history, None)?;
+        // A kill that the history left pending happens now, and its agents come back.
+        world.everything();
         rest(&mut world, 2)?;
         world.watch = watch(|stepped| {
             let asks = |effect: &Effect| matches!(effect, Effect::Check(_));
