@@ -18,7 +18,10 @@ fn main() -> ExitCode {
             code: EXIT_FAILED,
         });
     }
-    if std::env::args_os().nth(1).is_some_and(|first| first == checks::LAUNCH) {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|first| first == checks::LAUNCH)
+    {
         let Err(error) = holdfast_confine::launch::main();
         return end(&Failed {
             message: error.to_string(),

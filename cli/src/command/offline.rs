@@ -121,10 +121,7 @@ mod tests {
         let (mut screen, out, _) = screen(Format::Table);
         let exit = validate(&args, &mut screen).await;
         assert_eq!(exit, Ok(Exit::Done), "{}", exit.clone().unwrap_err().text());
-        assert_eq!(
-            out.text(),
-            "valid: 2 environments, 2 services in 2 files\n"
-        );
+        assert_eq!(out.text(), "valid: 2 environments, 2 services in 2 files\n");
     }
 
     #[tokio::test]

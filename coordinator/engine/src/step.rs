@@ -26,8 +26,8 @@ use holdfast_protocol::api::wait::Wait;
 use holdfast_protocol::name::TargetName;
 use holdfast_protocol::time::Timestamp;
 
-use crate::check;
 use crate::batch;
+use crate::check;
 use crate::compiled::TrackSpec;
 use crate::effect::{Effect, Record};
 use crate::gates::presence;
@@ -418,7 +418,9 @@ impl<'a> Turn<'a> {
             // in a step.
             waits.wake(self.now.after(AGAIN));
         }
-        self.checks_wake_at.into_iter().for_each(|at| waits.wake(at));
+        self.checks_wake_at
+            .into_iter()
+            .for_each(|at| waits.wake(at));
         let views = self.inputs.targets.values();
         let held = views.filter_map(|view| presence::hold(view, self.now));
         held.for_each(|held| waits.wake(held.until));

@@ -6,6 +6,8 @@
 //! KEY=VALUE…`: so many targets join with these labels; and `away PREFIX COUNT`, `back PREFIX COUNT`:
 //! the first of them go away or come back. What is decided for many targets at once is told in one line.
 
+#![allow(clippy::panic, reason = "a test that fails says where in the example")]
+
 #[path = "world/event.rs"]
 #[allow(dead_code, reason = "each test program uses its part of the world")]
 mod event;
