@@ -47,7 +47,7 @@ fn each_way_to_fail_has_its_exit_code_and_says_so_on_standard_error_alone() {
         ("frobnicate".to_owned(), 64, "frobnicate"),
         ("status".to_owned(), 64, "no coordinator is named"),
         (
-            "get policies --server https://127.0.0.1:1".to_owned(),
+            "get sources --server https://127.0.0.1:1".to_owned(),
             64,
             "later release",
         ),

@@ -153,7 +153,7 @@ fn round(deployment: &Deployment) -> Option<Round> {
         | Phase::Rejected
         | Phase::Superseded => return None,
     };
-    (!deployment.is_manual_rollback()).then_some(Round { when, since })
+    (!deployment.is_urgent()).then_some(Round { when, since })
 }
 
 fn tend_deployment(turn: &mut Turn<'_>, spec: &TrackSpec) {

@@ -40,7 +40,7 @@ pub(crate) fn standing(turn: &Turn<'_>, spec: &TrackSpec, deployment: &Deploymen
 /// What stands before a further wave of a deployment that rolls.
 pub(crate) fn before_wave(turn: &Turn<'_>, spec: &TrackSpec, deployment: &Deployment) -> Waits {
     let mut waits = Waits::default();
-    if deployment.is_manual_rollback() {
+    if deployment.is_urgent() {
         return waits;
     }
     if spec.rollout.on_window_close == OnWindowClose::Hold && !deployment.hotfix {

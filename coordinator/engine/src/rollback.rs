@@ -13,7 +13,7 @@ pub(crate) fn fail(turn: &mut Turn<'_>, reason: String) {
     let Some(deployment) = turn.track.current.clone() else {
         return;
     };
-    if deployment.is_manual_rollback() {
+    if deployment.is_urgent() {
         // What it went back from is what a person did not want: there is nothing to put back.
         turn.enter(Phase::RollbackFailed, "deployment.rollbackFailed", reason);
         return;

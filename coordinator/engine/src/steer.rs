@@ -178,7 +178,7 @@ fn halt(turn: &mut Turn<'_>, person: &Person<'_>) -> Result<Granted, Refusal> {
         return Err(nothing_to_halt(&turn.track));
     }
     turn.track.asked = None;
-    if !deployment.is_manual_rollback() && !batch::is_scheduled(declared(turn)?) {
+    if !deployment.is_urgent() && !batch::is_scheduled(declared(turn)?) {
         stop(turn, &deployment.point);
     }
     let by = Some(person.by.to_owned());
@@ -310,7 +310,7 @@ fn put_back_stable(
 ) -> Option<Granted> {
     let stable = turn.track.stable.clone()?;
     let current = turn.track.current.clone()?;
-    if current.is_manual_rollback() || to.is_some_and(|to| *to != stable.version) {
+    if current.is_urgent() || to.is_some_and(|to| *to != stable.version) {
         return None;
     }
     let name = turn.track.name.clone();
@@ -362,7 +362,7 @@ fn before(track: &Track) -> Option<Point> {
     let stable = track.stable.as_ref()?;
     let unsettled = |current: &Deployment| {
         matches!(current.phase, Phase::Halted | Phase::RollbackFailed)
-            || current.is_manual_rollback() && !current.is_final()
+            || current.is_urgent() && !current.is_final()
     };
     if track.current.as_ref().is_some_and(unsettled) {
         return Some(stable.clone());
@@ -388,7 +388,7 @@ fn named(turn: &Turn<'_>, spec: &TrackSpec, version: &Version) -> Option<Point> 
 
 fn under_way_to(track: &Track, point: &Point) -> bool {
     track.current.as_ref().is_some_and(|current| {
-        current.is_manual_rollback() && !current.is_final() && current.point.is(point)
+        current.is_urgent() && !current.is_final() && current.point.is(point)
     })
 }
 
@@ -396,7 +396,7 @@ fn rests_on(track: &Track, point: &Point) -> bool {
     let stable = track.stable.as_ref().is_some_and(|stable| stable.is(point));
     let unsettled = |current: &Deployment| {
         matches!(current.phase, Phase::Halted | Phase::RollbackFailed)
-            || current.is_manual_rollback() && !current.is_final()
+            || current.is_urgent() && !current.is_final()
     };
     stable && !track.current.as_ref().is_some_and(unsettled)
 }

@@ -297,7 +297,7 @@ impl Deployment {
     /// Whether a person asked for an earlier release, or a check that always has to hold did. That is
     /// urgent: no gates, one wave, no soak.
     #[must_use]
-    pub const fn is_manual_rollback(&self) -> bool {
+    pub const fn is_urgent(&self) -> bool {
         matches!(
             self.trigger.kind,
             TriggerKind::Rollback | TriggerKind::Protection

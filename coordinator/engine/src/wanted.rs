@@ -74,7 +74,7 @@ impl Rule {
 pub fn wanted(track: &Track, inputs: &Inputs<'_>) -> Option<(Point, Rule)> {
     let spec = spec(inputs)?;
     if let Some(deployment) = &track.current
-        && deployment.is_manual_rollback()
+        && deployment.is_urgent()
         && !deployment.is_final()
     {
         return Some((deployment.point.clone(), Rule::Rollback));
@@ -108,7 +108,7 @@ pub(crate) fn failed_point(track: &Track, inputs: &Inputs<'_>, spec: &TrackSpec)
     let failed = |point: &Point| is_passed_over(track, spec, point.sequence) && !rests(point);
     let wish = || {
         let asked = |current: &&Deployment| {
-            current.is_final() && !current.is_manual_rollback() && current.trigger.by.is_some()
+            current.is_final() && !current.is_urgent() && current.trigger.by.is_some()
         };
         let sequence = track.current.as_ref().filter(asked)?.point.sequence;
         let mut releases = inputs.releases.iter();

@@ -79,7 +79,7 @@ pub(crate) struct Returning<'t> {
 
 /// The waves of a deployment. A rollback by hand is urgent and has one.
 pub(crate) fn waves<'s>(spec: &'s TrackSpec, deployment: &Deployment) -> &'s [Wave] {
-    if deployment.is_manual_rollback() || spec.rollout.waves.is_empty() {
+    if deployment.is_urgent() || spec.rollout.waves.is_empty() {
         &EVERY_TARGET
     } else {
         &spec.rollout.waves
@@ -116,7 +116,7 @@ pub(crate) fn survey<'t>(
         budget: budget(rollout, deployment, connected),
         waits_for_away,
     };
-    let everyone = waits_for_away || deployment.is_manual_rollback();
+    let everyone = waits_for_away || deployment.is_urgent();
     let members = turn.inputs.targets.iter();
     for (name, view) in members.filter(|(name, _)| batch::takes_part(turn, name)) {
         let placement = turn.track.placements.get(name);
@@ -300,7 +300,7 @@ impl<'t> Survey<'t> {
 
 /// How many targets may be unavailable at a time. A rollback by hand does not count.
 fn budget(rollout: &Rollout, deployment: &Deployment, connected: usize) -> usize {
-    if deployment.is_manual_rollback() {
+    if deployment.is_urgent() {
         usize::MAX
     } else {
         rollout.max_unavailable.of(connected).max(1)

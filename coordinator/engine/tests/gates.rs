@@ -338,7 +338,7 @@ fn held_is_left_alone(stepped: &Stepped<'_>) -> Result<(), String> {
                 current.phase,
                 Phase::RollingBack { .. } | Phase::RolledBack | Phase::RollbackFailed
             );
-            failed || current.is_manual_rollback()
+            failed || current.is_urgent()
         })
     };
     for effect in &stepped.outcome.effects {
@@ -372,7 +372,7 @@ fn no_early_start(stepped: &Stepped<'_>) -> Result<(), String> {
         }
         Effect::Displace { .. } | Effect::Save(_) | Effect::Check(_) | Effect::Record(_) => false,
     });
-    if !placed || current.is_manual_rollback() || rolls(before) {
+    if !placed || current.is_urgent() || rolls(before) {
         return Ok(());
     }
     match closed_gate(stepped.inputs, spec, current, stepped.now) {

@@ -261,7 +261,7 @@ fn never_worse(failed: &mut BTreeSet<(u64, String)>, stepped: &Stepped<'_>) -> R
         ..
     } = stepped;
     let current = outcome.track.current.as_ref();
-    let manual = current.filter(|current| current.is_manual_rollback());
+    let manual = current.filter(|current| current.is_urgent());
     match wish {
         Some(Wish::Retry) => {
             failed
@@ -329,7 +329,7 @@ fn has_failed(deployment: &Deployment) -> bool {
         deployment.phase,
         Phase::RollingBack { .. } | Phase::RolledBack | Phase::RollbackFailed | Phase::Halted
     );
-    failed && !deployment.is_manual_rollback()
+    failed && !deployment.is_urgent()
 }
 
 fn no_early_start(stepped: &Stepped<'_>) -> Result<(), String> {
@@ -362,7 +362,7 @@ fn no_early_start(stepped: &Stepped<'_>) -> Result<(), String> {
         let Some(current) = outcome.track.current.as_ref().filter(|c| c.point.is(point)) else {
             return early("no deployment brings it".to_owned());
         };
-        if current.is_manual_rollback() || current.hotfix {
+        if current.is_urgent() || current.hotfix {
             continue;
         }
         if !matches!(
@@ -481,8 +481,7 @@ fn available(stepped: &Stepped<'_>) -> Result<(), String> {
     let Declared::Runs(spec) = inputs.declared else {
         return Ok(());
     };
-    let urgent =
-        |deployment: &Deployment| has_failed(deployment) || deployment.is_manual_rollback();
+    let urgent = |deployment: &Deployment| has_failed(deployment) || deployment.is_urgent();
     let saved = outcome.effects.iter().any(|effect| match effect {
         Effect::Save(deployment) => urgent(deployment),
         Effect::Place { .. } | Effect::Displace { .. } | Effect::Check(_) | Effect::Record(_) => {

@@ -32,9 +32,7 @@ pub(crate) fn is_watched(track: &Track) -> bool {
         | Phase::Rejected
         | Phase::Superseded => false,
     };
-    let moves = |current: &Deployment| {
-        rolls(current) || current.is_manual_rollback() && !current.is_final()
-    };
+    let moves = |current: &Deployment| rolls(current) || current.is_urgent() && !current.is_final();
     track.stable.is_some() && !track.current.as_ref().is_some_and(moves)
 }
 

@@ -37,7 +37,7 @@ pub(super) fn window(waits: &mut Waits, turn: &Turn<'_>, spec: &TrackSpec) {
 /// Why a deployment that rolls goes back, where that is what the end of its window means. Every target
 /// that has it is then as before; the next opening tries it again.
 pub(crate) fn over(turn: &Turn<'_>, spec: &TrackSpec, deployment: &Deployment) -> Option<String> {
-    let exempt = deployment.hotfix || deployment.is_manual_rollback();
+    let exempt = deployment.hotfix || deployment.is_urgent();
     if exempt || spec.rollout.on_window_close != OnWindowClose::Rollback {
         return None;
     }

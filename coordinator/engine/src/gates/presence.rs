@@ -97,5 +97,5 @@ pub(crate) fn held<'t>(
     let wait = waits.push(WaitKind::Hold, "targets", message);
     wait.until = Some(until);
     wait.ends_by
-        .push("holdfast-agent release on the target".to_owned());
+        .push("holdfast-agent unhold, on the target".to_owned());
 }

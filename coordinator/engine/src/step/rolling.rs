@@ -88,7 +88,7 @@ fn judge(
     let Some(next_wave) = survey.next_wave(waves, wave) else {
         return verify(turn, spec, survey, wave);
     };
-    if let (false, Some(reason)) = (deployment.is_manual_rollback(), overtaken(turn, deployment)) {
+    if let (false, Some(reason)) = (deployment.is_urgent(), overtaken(turn, deployment)) {
         return Next::Enter(Phase::Superseded, "deployment.superseded", reason);
     }
     match holding_since {
@@ -164,7 +164,7 @@ pub(super) fn failure(turn: &Turn<'_>, spec: &TrackSpec, survey: &Survey<'_>) ->
         .track
         .current
         .as_ref()
-        .is_some_and(Deployment::is_manual_rollback);
+        .is_some_and(Deployment::is_urgent);
     let failures = survey.failures().len();
     let pending = |standing: &Standing| {
         matches!(

@@ -85,7 +85,7 @@ fn prove(turn: &Turn<'_>, spec: &TrackSpec, deployment: &Deployment) -> Next {
 }
 
 fn soak_end(spec: &TrackSpec, deployment: &Deployment, holding: Timestamp) -> Timestamp {
-    if deployment.is_manual_rollback() {
+    if deployment.is_urgent() {
         holding
     } else {
         holding.after(spec.rollout.soak)

@@ -19,7 +19,7 @@ pub(super) fn next(turn: &Turn<'_>, spec: &TrackSpec, deployment: &Deployment) -
         };
         Next::Enter(phase, "deployment.rolling", reason.to_owned())
     };
-    if deployment.is_manual_rollback() {
+    if deployment.is_urgent() {
         return rolling(match &deployment.trigger.by {
             Some(_) => "a person asked for it: no gate applies",
             None => "a check asked for it: no gate applies",
