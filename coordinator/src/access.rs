@@ -128,11 +128,13 @@ pub fn allows_or_holds(
         return Ok(());
     }
     let (name, permission) = (&caller.name, action.permission);
-    let roles = roles.iter().map(RoleName::as_str).collect::<Vec<_>>();
+    let mut whose: Vec<&str> = roles.iter().map(RoleName::as_str).collect();
+    let permitted = format!("those with the permission {permission}");
+    whose.push(&permitted);
     let detail = format!(
-        "{name} may not do this {}: it is for {}, and for those with the permission {permission}",
+        "{name} may not do this {}: it is for {}",
         action.on,
-        roles.join(", ")
+        whose.join(", ")
     );
     Err(Refused::new(Code::Forbidden, detail).help("holdfast role show NAME says who has a role"))
 }

@@ -97,21 +97,16 @@ fn told(deployment: &Deployment) -> String {
         "wave",
         format!("{} of {}", deployment.waves.current, deployment.waves.total),
     ));
+    fields.extend(deployment.protections.iter().map(|result| {
+        let (name, when, passed) = (&result.name, &result.when, &result.result);
+        let said = format!("{name} ({when}): {passed}: {}", result.output);
+        ("protection", said)
+    }));
+    fields.extend(deployment.skipped.iter().map(|skipped| {
+        let said = format!("{} by {}: {}", skipped.name, skipped.by, skipped.reason);
+        ("skipped", said)
+    }));
     let mut told = text::fields(&fields);
-    for result in &deployment.protections {
-        let _ = writeln!(
-            told,
-            "protection  {} ({}): {}: {}",
-            result.name, result.when, result.result, result.output
-        );
-    }
-    for skipped in &deployment.skipped {
-        let _ = writeln!(
-            told,
-            "skipped     {} by {}: {}",
-            skipped.name, skipped.by, skipped.reason
-        );
-    }
     if !deployment.waits.is_empty() {
         told.push_str("\nwaits for\n");
     }

@@ -1,6 +1,7 @@
 //! `simulate`: the timeline of every track in virtual time.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use holdfast_protocol::api::apply::ApplyRequest;
 use holdfast_protocol::api::simulate::{Simulation, Timeline};
@@ -43,20 +44,25 @@ fn told(timeline: &Timeline) -> String {
         return "Nothing would happen.\n".to_owned();
     }
     let mut told = String::new();
+    let mut day = None;
     for moment in &timeline.items {
-        let after = text::span(moment.at.since(timeline.began_at));
-        let _ = writeln!(
-            told,
-            "+{after:<7} {:<24} {}",
-            format!("{}@{}", moment.service, moment.environment),
-            clean(&moment.message)
-        );
+        let after = moment.at.since(timeline.began_at);
+        // Where days pass, what counts is the date.
+        if after >= FAR && day.replace(text::moment(moment.at)) != Some(text::moment(moment.at)) {
+            let _ = writeln!(told, "{} UTC", text::moment(moment.at));
+        }
+        let track = format!("{}@{}", moment.service, moment.environment);
+        // The track is said already.
+        let message = clean(&moment.message).replace(&format!(" on {track}"), "");
+        let line = format!("+{:<7} {track:<24} ", text::span(after));
+        let rest = line.chars().count();
+        let _ = writeln!(told, "{line}{}", text::wrapped(&message, rest, rest));
     }
     let _ = writeln!(told, "\n{}", end(timeline));
     for waiting in &timeline.waiting {
         let _ = writeln!(told, "\n{}@{} waits:", waiting.service, waiting.environment);
         for wait in &waiting.waits {
-            let _ = writeln!(told, "  {}", text::wait_line(wait));
+            let _ = writeln!(told, "  {}", text::wrapped(&text::wait_line(wait), 2, 6));
             for way in &wait.ends_by {
                 let _ = writeln!(told, "    ended by: {}", clean(way));
             }
@@ -64,6 +70,9 @@ fn told(timeline: &Timeline) -> String {
     }
     told
 }
+
+/// From here on a timeline tells the date as well.
+const FAR: Duration = Duration::from_secs(86_400);
 
 fn end(timeline: &Timeline) -> String {
     let after = text::span(timeline.ended_at.since(timeline.began_at));
@@ -108,8 +117,8 @@ mod tests {
             }],
         };
         expect![[r#"
-            +2.5s    web@staging              1.4.0 on web@staging: no gate stands
-            +10m     web@production           1.4.0 on web@production: ready
+            +2.5s    web@staging              1.4.0: no gate stands
+            +10m     web@production           1.4.0: ready
 
             After 10m nothing more would happen by itself.
 

@@ -303,6 +303,23 @@ fn a_change_is_one_line() {
 }
 
 #[test]
+fn long_texts_are_cut_between_words_and_indented() {
+    let words = "word ".repeat(30);
+    let text = text::wrapped(&format!("{words}{}", "x".repeat(150)), 10, 4);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].chars().count() + 10 <= text::WIDTH && lines[0].ends_with("word"));
+    assert!(lines[1..].iter().all(|line| line.starts_with("    ")));
+    assert!(
+        lines[1..]
+            .iter()
+            .all(|line| line.chars().count() <= text::WIDTH)
+    );
+    assert_eq!(text.matches('x').count(), 150);
+    assert_eq!(text::wrapped("one\ntwo", 0, 2), "one\n  two");
+    assert_eq!(text::wrapped("", 0, 2), "");
+}
+
+#[test]
 fn spans_are_told_in_their_largest_unit() {
     let at = |seconds: u64| Timestamp::from_millis(seconds * 1000);
     for (seconds, text) in [

@@ -16,14 +16,21 @@ pub fn age(now: Timestamp, then: Timestamp) -> String {
     span(now.since(then))
 }
 
-/// How long until `then`, or that it has passed.
+/// How long until `then`, with the time itself where that is far, or that it has passed.
 #[must_use]
 pub fn until(now: Timestamp, then: Timestamp) -> String {
     if then <= now {
         return "passed".to_owned();
     }
-    format!("in {}", span(then.since(now)))
+    let left = then.since(now);
+    if left < FAR {
+        return format!("in {}", span(left));
+    }
+    format!("in {}, at {} UTC", span(left), moment(then))
 }
+
+/// From here on the time itself says more than how long it is until then.
+const FAR: Duration = Duration::from_secs(7_200);
 
 /// A span in its largest unit; below ten seconds with tenths.
 #[must_use]
@@ -104,7 +111,7 @@ pub fn wait_line(wait: &Wait) -> String {
 /// A wait for a person: what, since when, how it ends.
 #[must_use]
 pub fn wait(wait: &Wait, now: Timestamp) -> String {
-    let mut text = format!("{}\n", wait_line(wait));
+    let mut text = format!("{}\n", wrapped(&wait_line(wait), 0, 4));
     let _ = writeln!(text, "    since {} ago", age(now, wait.since));
     if let Some(then) = wait.until {
         let _ = writeln!(text, "    ends by itself {}", until(now, then));
@@ -115,6 +122,41 @@ pub fn wait(wait: &Wait, now: Timestamp) -> String {
     text
 }
 
+/// Text in lines of at most [`WIDTH`] columns: the first begins at column `first`, the others are indented
+/// by `rest`. Lines end between words; a word that fits on no line is cut.
+#[must_use]
+pub fn wrapped(text: &str, first: usize, rest: usize) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.lines() {
+        let begin = if lines.is_empty() { first } else { rest };
+        fill(line, begin, rest, &mut lines);
+    }
+    lines.join(&format!("\n{:rest$}", ""))
+}
+
+/// Cuts one line of text, which begins at a column, into `lines`.
+fn fill(text: &str, begin: usize, rest: usize, lines: &mut Vec<String>) {
+    let mut line: Vec<char> = Vec::new();
+    let mut room = WIDTH.saturating_sub(begin);
+    for word in text.split(' ') {
+        if !line.is_empty() && line.len() + 1 + word.chars().count() > room {
+            lines.push(line.drain(..).collect());
+            room = WIDTH.saturating_sub(rest);
+        } else if !line.is_empty() {
+            line.push(' ');
+        }
+        line.extend(word.chars());
+        while line.len() > room.max(1) {
+            lines.push(line.drain(..room.max(1)).collect());
+            room = WIDTH.saturating_sub(rest);
+        }
+    }
+    lines.push(line.into_iter().collect());
+}
+
+/// Columns that a line for a person takes at most.
+pub const WIDTH: usize = 100;
+
 /// Lines `name   value`, the values under each other.
 #[must_use]
 pub fn fields(fields: &[(&str, String)]) -> String {
@@ -122,7 +164,8 @@ pub fn fields(fields: &[(&str, String)]) -> String {
     fields
         .iter()
         .fold(String::new(), |mut text, (name, value)| {
-            let _ = writeln!(text, "{name:width$}  {}", clean(value));
+            let value = wrapped(&clean(value), width + 2, width + 2);
+            let _ = writeln!(text, "{name:width$}  {value}");
             text
         })
 }

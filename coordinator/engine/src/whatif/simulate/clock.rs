@@ -49,7 +49,7 @@ pub(super) struct Clock<'p> {
     /// What happens when; the number keeps the order of what happens at the same time.
     due: BTreeMap<(Timestamp, u64), Due>,
     number: u64,
-    /// Deployments that somebody will agree to.
+    /// Deployments that somebody will agree to. An approval that has lapsed is given once more.
     agreed: BTreeSet<u64>,
     moments: Vec<Moment>,
     steps: usize,
@@ -234,6 +234,7 @@ impl<'p> Clock<'p> {
 
     /// Everybody agrees who is asked to.
     fn agreed(&mut self, name: &TrackName, deployment: u64) {
+        self.agreed.remove(&deployment);
         let spec = self.scene.compiled.tracks.get(name).cloned();
         let (Some(spec), Some(track)) = (spec, self.scene.tracks.get_mut(name)) else {
             return;
