@@ -16,6 +16,7 @@ mod containers;
 mod converging;
 mod declarative;
 mod demo;
+mod examples;
 mod explained;
 mod identity;
 mod offline;
