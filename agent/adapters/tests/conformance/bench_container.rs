@@ -101,10 +101,12 @@ impl ContainerBench {
     /// A release with `more` in its template.
     pub(crate) fn release(&self, service: &str, release: u32, more: &Value) -> Wanted {
         let mut template = json!({
-            "image": self.image(release),
             "network": "none",
             "stop": {"grace": "5s"},
         });
+        if more.get("image").is_none() {
+            template["image"] = json!(self.image(release));
+        }
         for (key, value) in more.as_object().unwrap() {
             template[key] = value.clone();
         }

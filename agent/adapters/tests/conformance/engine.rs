@@ -19,8 +19,37 @@ pub(crate) enum Kind {
 pub(crate) struct Engine {
     pub(crate) kind: Kind,
     root: tempfile::TempDir,
+    /// The network namespace that it runs in; the tests' own where it has none.
+    namespace: Option<Namespace>,
     child: Option<Child>,
     runtime: Option<tokio::runtime::Runtime>,
+}
+
+/// A network namespace with loopback alone, gone with the test.
+pub(crate) struct Namespace(String);
+
+impl Namespace {
+    pub(crate) fn new() -> Self {
+        let name = format!("hf-{}", std::process::id());
+        for command in [
+            vec!["netns", "add", &name],
+            vec!["-n", &name, "link", "set", "lo", "up"],
+        ] {
+            assert!(Command::new("ip").args(command).status().unwrap().success());
+        }
+        Self(name)
+    }
+
+    /// The beginning of a command that runs inside. Not `ip netns exec`, which mounts /sys anew.
+    pub(crate) fn enter(&self) -> [String; 2] {
+        ["nsenter".to_owned(), format!("--net=/run/netns/{}", self.0)]
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).status();
+    }
 }
 
 /// What engines need; `tests/setup.sh` installs it.
@@ -60,6 +89,11 @@ fn skip(test: &str, why: &str) {
 
 impl Engine {
     pub(crate) fn start(kind: Kind) -> Self {
+        Self::start_in(kind, None)
+    }
+
+    /// In a network namespace of its own an engine may have bridges, and publish ports there.
+    pub(crate) fn start_in(kind: Kind, namespace: Option<Namespace>) -> Self {
         // Sockets have short paths; the usual directory of temporary files may be deep.
         let root = tempfile::Builder::new()
             .prefix("hf-")
@@ -73,6 +107,7 @@ impl Engine {
         let mut engine = Self {
             kind,
             root,
+            namespace,
             child: None,
             runtime: Some(runtime),
         };
@@ -113,14 +148,12 @@ impl Engine {
         let path = |name: &str| self.root.path().join(name).display().to_string();
         // Also where this program itself is killed, the engine does not outlive it.
         let mut command = Command::new("setpriv");
-        command.args([
-            "--pdeathsig",
-            "TERM",
-            "--",
-            "dockerd",
-            "--iptables=false",
-            "--bridge=none",
-        ]);
+        command.args(["--pdeathsig", "TERM", "--"]);
+        match &self.namespace {
+            Some(namespace) => command.args(namespace.enter()).arg("dockerd"),
+            None => command.args(["dockerd", "--bridge=none"]),
+        };
+        command.arg("--iptables=false");
         command.args([
             "--host".to_owned(),
             format!("unix://{}", self.socket().display()),

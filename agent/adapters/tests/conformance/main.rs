@@ -25,6 +25,7 @@ mod bench_systemd;
 mod container;
 mod container_faults;
 mod container_images;
+mod container_networks;
 mod engine;
 mod inside_systemd;
 mod killed;
@@ -54,6 +55,7 @@ fn tests() -> Vec<Test> {
     tests.extend(container::TESTS);
     tests.extend(container_faults::TESTS);
     tests.extend(container_images::TESTS);
+    tests.extend(container_networks::TESTS);
     tests
 }
 

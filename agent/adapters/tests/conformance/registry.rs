@@ -48,15 +48,7 @@ impl Registry {
             config += &format!("auth: {{htpasswd: {{realm: tests, path: {place}/htpasswd}}}}\n");
         }
         fs::write(root.path().join("config.yml"), config).unwrap();
-        let log = fs::File::create(root.path().join("log")).unwrap();
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "--", "docker-registry", "serve"])
-            .arg(root.path().join("config.yml"))
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
+        let child = serve(&[], root.path());
         let begun = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(begun.elapsed() < Duration::from_secs(20), "no registry");
@@ -121,6 +113,13 @@ impl Registry {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
+    /// Goes on in another network namespace, which `enter` leads into.
+    pub(crate) fn move_to(&mut self, enter: &[String]) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = serve(enter, self.root.path());
+    }
+
     /// The file with credentials, as `docker login` writes it.
     pub(crate) fn credentials(&self) -> std::path::PathBuf {
         use std::os::unix::fs::PermissionsExt as _;
@@ -138,6 +137,25 @@ impl Drop for Registry {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A registry's program over its directory, by way of another command where one is named.
+fn serve(within: &[String], root: &std::path::Path) -> Child {
+    let log = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(root.join("log"));
+    let log = log.unwrap();
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).args(within);
+    command
+        .args(["docker-registry", "serve"])
+        .arg(root.join("config.yml"));
+    command
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .stdin(Stdio::null());
+    command.spawn().unwrap()
 }
 
 /// An image of a release: busybox, and `more` in its configuration.
