@@ -16,6 +16,8 @@
 //!   no answer came within its time limit and [`ANSWER_GRACE`], that is an answer too: unknown.
 //! - An answer counts only where it was waited for: of this deployment, to this asking. All others
 //!   change nothing, so a late or repeated one does no harm.
+//! - A pass is gone by for two intervals and its time limit: what passed before a restart, or by a clock
+//!   that was set back since, has to pass again before anything starts, goes on or is stable.
 //! - Unknown is neither a pass nor a failure. Before a deployment it stands as long as it lasts; after
 //!   a wave, unknown without a break for `progressDeadline` is a failure. What was never asked of
 //!   people is none: an approval that is not given just stands.
@@ -277,17 +279,40 @@ fn due(guard: &Guard, state: &CheckState, now: Timestamp) -> Timestamp {
     let timeout = timeout(&guard.protection.check).unwrap_or_default();
     let answered = state.verdict.as_ref().map(|verdict| verdict.at);
     match (state.asked_at, answered) {
-        (Some(asked), _) => asked.after(timeout).after(ANSWER_GRACE),
-        (None, Some(answered)) => answered.after(guard.protection.interval),
+        (Some(asked), _) => over(asked, timeout + ANSWER_GRACE, now),
+        (None, Some(answered)) => over(answered, guard.protection.interval, now),
         (None, None) => now,
     }
 }
 
-/// Until when the newest answer is recent enough to begin something on.
+/// When a span that began at `begun` is over: now, where it would begin further ahead than it is long.
+/// Then the clock was set back, and nothing would be asked until it is there again.
+fn over(begun: Timestamp, span: Duration, now: Timestamp) -> Timestamp {
+    if begun > now.after(span) {
+        now
+    } else {
+        begun.after(span)
+    }
+}
+
+/// Until when the newest answer is recent enough to go by.
 fn fresh_until(guard: &Guard, state: &CheckState) -> Option<Timestamp> {
+    Some(state.verdict.as_ref()?.at.after(freshness(guard)?))
+}
+
+/// Whether the newest answer is recent enough to go by: one of before a restart, or of a time that is
+/// still to come, says nothing of now.
+fn is_fresh(guard: &Guard, state: &CheckState, now: Timestamp) -> bool {
+    let Some((span, verdict)) = freshness(guard).zip(state.verdict.as_ref()) else {
+        return true;
+    };
+    now <= verdict.at.after(span) && verdict.at <= now.after(span)
+}
+
+/// How long an answer can be gone by; none where it is judged anew whenever somebody looks.
+fn freshness(guard: &Guard) -> Option<Duration> {
     let timeout = timeout(&guard.protection.check)?;
-    let answered = state.verdict.as_ref()?.at;
-    Some(answered.after(guard.protection.interval * 2).after(timeout))
+    Some(guard.protection.interval * 2 + timeout)
 }
 
 /// Time that a check may take; none where it is judged on the spot.

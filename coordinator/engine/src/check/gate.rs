@@ -3,7 +3,7 @@
 use holdfast_protocol::api::wait::{Wait, WaitKind};
 use holdfast_protocol::time::{Timestamp, friendly};
 
-use super::{due, fresh_until, guards, has_passed, round, tally, verdict};
+use super::{due, guards, has_passed, is_fresh, round, tally, verdict};
 use crate::compiled::TrackSpec;
 use crate::compiled::protection::{Approval, Check, Guard, Skippable, When};
 use crate::step::Turn;
@@ -15,9 +15,7 @@ use crate::wait::Waits;
 pub(crate) fn standing(waits: &mut Waits, turn: &Turn<'_>, spec: &TrackSpec, of: &Deployment) {
     for guard in guards(spec, Some(of), When::Pre) {
         let state = state(of, guard, When::Pre);
-        let open = state.is_some_and(|state| {
-            has_passed(state) && fresh_until(guard, state).is_none_or(|until| turn.now <= until)
-        });
+        let open = state.is_some_and(|state| has_passed(state) && is_fresh(guard, state, turn.now));
         if !open {
             stand(waits, turn, (guard, state), of);
         }
@@ -31,7 +29,8 @@ pub(crate) fn unproven(waits: &mut Waits, turn: &Turn<'_>, spec: &TrackSpec, of:
     };
     for guard in guards(spec, Some(of), When::Post) {
         let state = state(of, guard, When::Post).filter(|state| state.since >= round.since);
-        if !state.is_some_and(has_passed) {
+        let proven = |state| has_passed(state) && is_fresh(guard, state, turn.now);
+        if !state.is_some_and(proven) {
             stand(waits, turn, (guard, state), of);
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_protocol::name::TargetName;
 use holdfast_protocol::time::Timestamp;
 use serde_json::json;
 
@@ -12,7 +13,7 @@ use super::{ANSWER_GRACE, Answer, answer, outstanding};
 use crate::compiled::TrackSpec;
 use crate::compiled::protection::{Check, Guard, Http, OnIncident, Protection, Skippable, When};
 use crate::effect::{Ask, Effect};
-use crate::input::{Declared, Inputs, ReleaseRef};
+use crate::input::{Declared, Inputs, ReleaseRef, Seen, View};
 use crate::step::{Outcome, step};
 use crate::track::check::{CheckResult, KeptResult, Verdict};
 use crate::track::kept::differs;
@@ -156,6 +157,56 @@ fn what_is_not_answered_in_time_is_unknown_and_asked_again() {
     let results = &again.track.current.as_ref().unwrap().results;
     assert_eq!(results[0].verdict.result, CheckResult::Unknown);
     assert_eq!(asks(&again)[0].asked_at, deadline);
+}
+
+#[test]
+fn a_clock_that_is_set_back_holds_no_check_and_opens_no_gate() {
+    let (spec, releases) = (spec(When::Pre), releases());
+    let inputs = inputs(&spec, &releases);
+    let (ahead, back) = (at(86_400), at(60));
+    let first = step(&Track::new(spec.name.clone()), &inputs, ahead);
+    assert_eq!(asks(&step(&first.track, &inputs, back))[0].asked_at, back);
+    let right = said(&asks(&first)[0], CheckResult::Passed, "");
+    let passed = answer(&first.track, &right, &inputs, ahead).track;
+    let stands = |outcome: &Outcome| outcome.waits.iter().any(|wait| wait.subject == "alerts");
+    assert!(!stands(&step(&passed, &inputs, ahead)));
+    let now = step(&passed, &inputs, back);
+    assert!(stands(&now));
+    assert_eq!(asks(&now)[0].asked_at, back);
+    // A clock that is set back by a moment, as they are every day, costs nothing.
+    let moment = Timestamp::from_millis(ahead.as_millis() - 50);
+    let now = step(&passed, &inputs, moment);
+    assert!(!stands(&now) && asks(&now).is_empty());
+}
+
+#[test]
+fn what_passed_before_the_coordinator_was_away_proves_nothing_afterwards() {
+    let (mut spec, releases) = (spec(When::Post), releases());
+    spec.rollout.soak = Duration::from_secs(60);
+    let name: TargetName = "a".parse().unwrap();
+    let with = |seen: Seen| {
+        let mut inputs = inputs(&spec, &releases);
+        let view = View {
+            connected: true,
+            since: at(0),
+            seen,
+            labels: Arc::default(),
+            held: None,
+        };
+        inputs.targets.insert(name.clone(), view);
+        inputs
+    };
+    let placed = step(&Track::new(spec.name.clone()), &with(Seen::Unknown), at(0));
+    let inputs = with(Seen::Ready { since: at(1) });
+    let holding = step(&placed.track, &inputs, at(1));
+    let right = said(&asks(&holding)[0], CheckResult::Passed, "");
+    let passed = answer(&holding.track, &right, &inputs, at(2)).track;
+    let back = step(&passed, &inputs, at(3_600));
+    assert!(back.track.stable.is_none(), "{:?}", back.track.current);
+    assert_eq!(back.waits[0].subject, "alerts");
+    let right = said(&asks(&back)[0], CheckResult::Passed, "");
+    let proven = answer(&back.track, &right, &inputs, at(3_601)).track;
+    assert!(proven.stable.is_some(), "{:?}", proven.waits);
 }
 
 #[test]

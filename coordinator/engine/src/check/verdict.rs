@@ -60,7 +60,7 @@ pub(super) fn judged(
     let unfinished = state.failures < threshold(guard);
     let next = state.verdict.as_ref().and_then(|verdict| {
         let goes_on = (verdict.result, result) == (CheckResult::Failed, CheckResult::Failed);
-        goes_on.then(|| verdict.at.after(guard.protection.interval))
+        goes_on.then(|| super::over(verdict.at, guard.protection.interval, turn.now))
     });
     match (next, &state.verdict) {
         (Some(next), Some(verdict)) if !unfinished || turn.now < next => {
@@ -73,7 +73,8 @@ pub(super) fn judged(
     if let (CheckResult::Failed, Some(verdict)) = (result, &state.verdict)
         && state.failures < threshold(guard)
     {
-        turn.check_wakes(verdict.at.after(guard.protection.interval));
+        let next = super::over(verdict.at, guard.protection.interval, turn.now);
+        turn.check_wakes(next);
     }
 }
 
