@@ -32,7 +32,7 @@ fn guarded() -> (Example, Around) {
     let server = built("holdfast-example-server");
     let words = ["--dir", &root, "--port", &metrics];
     let served = start("metrics", server, words.map(str::to_owned).to_vec());
-    let config = example.folder.join("prometheus/prometheus.yaml");
+    let config = example.folder.join("prometheus/prometheus.yml");
     let words = vec![
         format!("--config.file={}", config.display()),
         format!("--web.listen-address=127.0.0.1:{prometheus}"),
