@@ -2,12 +2,12 @@
 //!
 //! URLs come from manifests, so whoever may write one could send the coordinator anywhere. *Guarantees:*
 //! only `http` and `https`; names are looked up once, and the address that was judged is the one
-//! that is connected to; never a link-local address (the metadata of clouds), never the coordinator's
-//! own API; messages only over `https` and to public addresses, unless the operator allows more. No
-//! proxy, no cookie, no credential of the coordinator. Redirects are followed by checks within one
-//! origin alone, and by messages not at all.
+//! that is connected to; never a link-local address or another one of the metadata of clouds, never
+//! the coordinator's own API; messages only over `https` and to public addresses, unless the operator
+//! allows more. No proxy, no cookie, no credential of the coordinator. Redirects are followed by
+//! checks within one origin alone, and by messages not at all.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -206,6 +206,10 @@ enum Reach {
 }
 
 fn reach(address: IpAddr) -> Reach {
+    let address = translated(address);
+    if METADATA.contains(&address) {
+        return Reach::Nobody;
+    }
     let (nobody, private) = match address {
         IpAddr::V4(v4) => (
             v4.is_link_local() || v4.is_multicast() || v4.is_broadcast() || v4.octets()[0] == 0,
@@ -220,6 +224,30 @@ fn reach(address: IpAddr) -> Reach {
         (true, _) => Reach::Nobody,
         (false, true) => Reach::Private,
         (false, false) => Reach::Public,
+    }
+}
+
+/// Where clouds keep what a machine is and may do, besides link-local addresses: credentials for
+/// whoever asks from the machine itself.
+const METADATA: [IpAddr; 5] = [
+    // Amazon and Google, over IPv6.
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
+    // Alibaba, Oracle, Azure.
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+];
+
+/// The address that a translator of the network sends to in place of this one (NAT64, RFC 6052).
+fn translated(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(v6) if v6.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0] => {
+            let [.., high, low] = v6.segments();
+            let bits = u32::from(high) << 16 | u32::from(low);
+            IpAddr::V4(Ipv4Addr::from_bits(bits))
+        }
+        IpAddr::V4(_) | IpAddr::V6(_) => address.to_canonical(),
     }
 }
 
@@ -331,8 +359,6 @@ impl TryFrom<String> for Allowed {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv6Addr;
-
     use super::*;
 
     fn egress(allowed: &[&str]) -> Egress {
@@ -359,6 +385,9 @@ mod tests {
             "http://[::ffff:169.254.169.254]/",
             "http://0.0.0.0:80/",
             "http://2852039166/",
+            "http://[fd00:ec2::254]/latest",
+            "http://100.100.100.200/latest",
+            "http://[64:ff9b::169.254.169.254]/",
             "ftp://example.com/",
             "file:///etc/passwd",
             "https://127.0.0.1:7443/v1/status",
