@@ -1,5 +1,6 @@
 //! What one step costs that has nothing to do: on a track at rest, on one that waits and on one that
-//! rolls, over a few and over many targets. Prints a table and one JSON object.
+//! rolls, over a few and over many targets; and of a hundred thousand tracks, each stepped once.
+//! Prints a table and one JSON object.
 //! `cargo bench -p holdfast-engine --bench step`
 
 use std::collections::BTreeMap;
@@ -26,6 +27,9 @@ fn main() {
             figures.insert(format!("{situation} {targets}"), cost.into());
         }
     }
+    let all = milliseconds_of_all().round();
+    println!("{TRACKS} tracks at rest, each stepped once: {all} ms");
+    figures.insert(format!("ms for {TRACKS} tracks"), all.into());
     println!(
         "{}",
         serde_json::json!({"benchmark": "engine step, ns", "figures": figures})
@@ -63,6 +67,26 @@ fn situations(targets: usize) -> Vec<(&'static str, Track, BTreeMap<TargetName, 
         ("waiting", waiting, views),
         ("rolling", rolling, unheard),
     ]
+}
+
+/// What it costs to step [`TRACKS`] tracks that are at rest on three targets each. No two lie in the
+/// same place, so that the processor's cache helps as little as it would.
+#[expect(clippy::disallowed_methods, reason = "a benchmark reads a clock")]
+fn milliseconds_of_all() -> f64 {
+    let (spec, releases) = (spec(), releases());
+    let (_, track, views) = situations(3).swap_remove(0);
+    let tracks: Vec<(Track, BTreeMap<TargetName, View>)> = (0..TRACKS)
+        .map(|_| (track.clone(), views.clone()))
+        .collect();
+    let tracks: Vec<(Track, Inputs<'_>)> = tracks
+        .into_iter()
+        .map(|(track, views)| (track, inputs(&spec, &releases, views)))
+        .collect();
+    let begin = Instant::now();
+    for (track, inputs) in &tracks {
+        black_box(step(black_box(track), black_box(inputs), at(ROUNDS)));
+    }
+    begin.elapsed().as_secs_f64() * 1_000.0
 }
 
 fn unheard(number: usize) -> (TargetName, View) {
@@ -143,6 +167,8 @@ fn at(millis: u64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
+/// Tracks of a large installation.
+const TRACKS: usize = 100_000;
 /// How long each figure is measured.
 const MEASURED: Duration = Duration::from_millis(200);
 /// Steps until the track is at rest.
