@@ -1,7 +1,7 @@
 //! The commands of `holdfast-agent`: what each prints, and how each ends.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use holdfast_protocol::name::ServiceName;
@@ -18,6 +18,8 @@ use crate::join::JoinError;
 use crate::run::{self, Home, RunError, is_impostor};
 use crate::snapshot::Snapshot;
 use crate::socket::{self, AskError, Reply, Request};
+
+mod adapter;
 
 /// The operation failed.
 pub const EXIT_FAILED: u8 = 1;
@@ -104,8 +106,17 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum AdapterCommand {
-    /// List them
+    /// List them, and the plugins of this target
     List,
+    /// Run the conformance suite against a plugin of this target
+    #[command(after_help = "Example:\n  holdfast-agent adapter test hello")]
+    Test {
+        /// The plugin, as in `runtime: plugin/NAME`
+        name: String,
+        /// What the suite is to know of it [default: NAME.test.json beside the plugin]
+        #[arg(long, value_name = "FILE", env = "HOLDFAST_TRIAL")]
+        trial: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -154,8 +165,8 @@ pub async fn command(arguments: Arguments) -> Result<(), Failed> {
         Command::Leave { remove_workloads } => {
             leave(configured(&flags, &none.0, &none.1)?, remove_workloads).await
         }
-        Command::Adapter(AdapterCommand::List) => {
-            print(&(holdfast_adapters::RUNTIMES.join("\n") + "\n"))
+        Command::Adapter(command) => {
+            adapter::run(command, configured(&flags, &none.0, &none.1)?).await
         }
         // `main` has taken this way already, before any thread was started.
         Command::Launch | Command::Confine => {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use holdfast_adapters::container;
+use holdfast_adapters::{container, plugin};
 use holdfast_adapters::run::Settings;
 use holdfast_protocol::name::{LabelKey, LabelValue, TargetName};
 use holdfast_protocol::observed::Labels;
@@ -152,6 +152,17 @@ pub struct File {
     idle_timeout: Option<String>,
     checks: ChecksFile,
     container: ContainerFile,
+    plugin_directory: Option<PathBuf>,
+    plugins: BTreeMap<String, PluginFile>,
+}
+
+/// A table `[plugins.NAME]` of `agent.toml`: what one plugin may be. No manifest can say so.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct PluginFile {
+    user: Option<String>,
+    digest: Option<String>,
+    environment: BTreeMap<String, String>,
 }
 
 /// The table `[container]` of `agent.toml`: which engine there is, and what it may be used for.
@@ -299,6 +310,7 @@ pub fn config(
     };
     let runtimes = Settings {
         container: container(file.container, &data)?,
+        plugins: plugins(file.plugin_directory, file.plugins)?,
     };
     Ok(Config {
         runtimes,
@@ -388,6 +400,35 @@ fn container(file: ContainerFile, data: &Path) -> Result<container::Settings, Co
         mounts: file.mounts,
         guarded: vec![data.to_owned()],
     })
+}
+
+/// The launcher and the target's name are known only later.
+fn plugins(
+    directory: Option<PathBuf>,
+    files: BTreeMap<String, PluginFile>,
+) -> Result<plugin::Settings, ConfigError> {
+    let mut settings = plugin::Settings::default();
+    if let Some(directory) = directory {
+        if !directory.is_absolute() {
+            let problem = format!("plugin-directory: {} is not absolute", directory.display());
+            return Err(refused(problem, "write the whole path, from /"));
+        }
+        settings.directory = directory;
+    }
+    for (name, file) in files {
+        let digest = file.digest.map(|text| text.parse()).transpose();
+        let digest = digest.map_err(|error| {
+            let problem = format!("[plugins.{name}]: the digest is refused: {error}");
+            refused(problem, "write sha256: and 64 digits, as sha256sum prints them")
+        })?;
+        let own = plugin::Own {
+            user: file.user,
+            digest,
+            environment: file.environment,
+        };
+        settings.own.insert(name, own);
+    }
+    Ok(settings)
 }
 
 fn default_data(flags: &Flags, root: bool) -> Result<PathBuf, ConfigError> {
@@ -513,6 +554,26 @@ mod tests {
         assert!(refused.contains("srv is not an absolute path"), "{refused}");
         let unknown = "[container]\nprivileged = true";
         assert!(made(&Flags::default(), &join, unknown, true).is_err());
+    }
+
+    #[test]
+    fn plugins_are_described_in_the_file_alone() {
+        let file = "plugin-directory = \"/opt/plugins\"\n[plugins.dns]\nuser = \"root\"\n\
+                    environment = {ZONE = \"example.org\"}";
+        let join = JoinFlags::default();
+        let settings = made(&Flags::default(), &join, file, true).unwrap().runtimes.plugins;
+        assert_eq!(settings.directory, Path::new("/opt/plugins"));
+        let dns = &settings.own["dns"];
+        assert_eq!(dns.user.as_deref(), Some("root"));
+        assert_eq!(dns.environment["ZONE"], "example.org");
+        for (bad, part) in [
+            ("plugin-directory = \"plugins\"", "not absolute"),
+            ("[plugins.dns]\ndigest = \"x\"", "[plugins.dns]: the digest"),
+            ("[plugins.dns]\nprivileged = true", "privileged"),
+        ] {
+            let refused = made(&Flags::default(), &join, bad, true).unwrap_err();
+            assert!(refused.contains(part), "{refused}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use holdfast_adapters::adapter_of;
 use holdfast_adapters::run::{Exit, Live, Observed};
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::ServiceName;
@@ -83,7 +84,7 @@ pub fn differences(
         .iter()
         .map(|(service, body)| {
             let difference = match bodies.get(body) {
-                Some(intent) => difference(service, *body, &intent.workload.runtime, sights),
+                Some(intent) => difference(service, *body, adapter_of(&intent.workload.runtime), sights),
                 None => Difference::Unknown("its body is not at hand".to_owned()),
             };
             (service.clone(), difference)
@@ -104,7 +105,7 @@ pub fn unwanted(
         Some(
             bodies
                 .get(body)
-                .map(|intent| intent.workload.runtime.as_str()),
+                .map(|intent| adapter_of(&intent.workload.runtime)),
         )
     };
     let mut found = Vec::new();

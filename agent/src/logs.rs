@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use holdfast_adapters::adapter_of;
 use holdfast_adapters::run::LogRequest;
 use holdfast_protocol::frame;
 use holdfast_protocol::name::ServiceName;
@@ -45,7 +46,7 @@ impl Logs {
     ) -> Result<mpsc::Receiver<LogLine>, String> {
         let runtime = self.snapshot.borrow().runtime_of(service);
         let runtime = runtime.ok_or_else(|| format!("there is no workload {service} here"))?;
-        let adapter = self.adapters.get(runtime.as_str());
+        let adapter = self.adapters.get(adapter_of(&runtime));
         let adapter =
             adapter.ok_or_else(|| format!("there is no adapter for runtime {runtime}"))?;
         adapter

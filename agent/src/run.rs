@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::artifacts::Store;
 use crate::cache::{Cache, CacheError, record};
-use crate::checks::Checks;
+use crate::checks::{Checks, LAUNCH};
 use crate::clock::Clock;
 use crate::config::{Config, TokenSource};
 use crate::driver::{Adapters, Driver, EVENTS_MAX, Ended, Inbox, Outlets, Parts};
@@ -248,7 +248,8 @@ pub async fn run(
         home.remember_coordinators(&config.coordinators);
         config.coordinators.clone()
     };
-    let adapters = open_adapters(&config)?;
+    let target = identity.certificate.identity.target.to_string();
+    let adapters = open_adapters(&config, target)?;
     let running = assemble(&home, &config, identity, coordinators, adapters)?;
     running.until(&home, leave, stop).await
 }
@@ -347,10 +348,12 @@ fn own_name(hostname: &str) -> Result<TargetName, RunError> {
     TargetName::parse(&label).map_err(|_| RunError::Name(hostname.to_owned()))
 }
 
-fn open_adapters(config: &Config) -> Result<Adapters, RunError> {
+fn open_adapters(config: &Config, target: String) -> Result<Adapters, RunError> {
     let program = std::env::current_exe().map_err(RunError::Executable)?;
-    let launcher = vec![program.into_os_string(), OsString::from("launch")];
-    let (home, settings) = (config.data.join("workloads"), config.runtimes.clone());
+    let launcher = vec![program.clone().into_os_string(), OsString::from("launch")];
+    let (home, mut settings) = (config.data.join("workloads"), config.runtimes.clone());
+    settings.plugins.launcher = vec![program.into_os_string(), OsString::from(LAUNCH)];
+    settings.plugins.target = target;
     let adapters = holdfast_adapters::run::adapters_with(&home, launcher, settings)?;
     let named = |adapter: Arc<dyn Adapter>| (adapter.runtime(), adapter);
     Ok(Arc::new(

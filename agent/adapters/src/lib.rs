@@ -16,6 +16,7 @@
 pub mod container;
 pub mod failure;
 mod fields;
+pub mod plugin;
 pub mod process;
 pub mod restart;
 pub mod static_files;
@@ -69,13 +70,26 @@ pub fn validate(
         "static" => static_files::spec::validate(template, context),
         "systemd" => systemd::spec::validate(template, context),
         "container" => container::spec::validate(template, context),
+        plugin if plugin.starts_with(plugin::PREFIX) => {
+            plugin::spec::validate(plugin, template, context)
+        }
         unknown => vec![Problem {
             path: String::new(),
             message: format!(
-                "unknown runtime {unknown:?}; known are {}",
+                "unknown runtime {unknown:?}; known are {} and plugin/NAME",
                 RUNTIMES.join(", ")
             ),
         }],
+    }
+}
+
+/// The adapter that answers for a runtime: its own name, and one for all of `plugin/NAME`.
+#[must_use]
+pub fn adapter_of(runtime: &str) -> &str {
+    if runtime.starts_with(plugin::PREFIX) {
+        "plugin"
+    } else {
+        runtime
     }
 }
 

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::container::adapter::Container;
 use crate::durable;
 use crate::failure::Failure;
+use crate::plugin::adapter::Plugins;
 use crate::process::adapter::Process;
 use crate::static_files::adapter::StaticFiles;
 use crate::systemd::adapter::Systemd;
@@ -161,6 +162,8 @@ pub struct LogRequest {
 pub struct Settings {
     /// Of Docker Engine or Podman.
     pub container: crate::container::Settings,
+    /// Of plugins.
+    pub plugins: crate::plugin::Settings,
 }
 
 /// The adapters could not be opened.
@@ -225,6 +228,9 @@ pub fn adapters_with(
         Arc::new(
             Container::open(&home.join("container"), &id, settings.container)
                 .map_err(refused("container"))?,
+        ),
+        Arc::new(
+            Plugins::open(&home.join("plugin"), &id, settings.plugins).map_err(refused("plugin"))?,
         ),
     ])
 }

@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -30,6 +30,8 @@ const PROCESSES_MAX: u64 = 512;
 const MEMORY_MAX_BYTES: u64 = 1 << 30;
 /// Largest file that it may write, in bytes.
 const FILE_MAX_BYTES: u64 = 64 << 20;
+/// What the launcher's reason begins with; nothing that a program says in words does.
+pub(crate) const REASON_MARK: u8 = 0;
 
 /// What a launcher is asked to become. An agent whose file was replaced by an upgrade launches
 /// through its successor: fields are only ever added, and with a default.
@@ -44,6 +46,31 @@ pub(crate) struct Order {
     pub(crate) become_user: Option<(u32, u32)>,
     /// Processor time in seconds.
     pub(crate) cpu_seconds: u64,
+    /// What it reads on standard input; with it, standard output is its own and not one with
+    /// standard error.
+    #[serde(default)]
+    pub(crate) input: Option<String>,
+    /// What it may use.
+    #[serde(default)]
+    pub(crate) limits: Limits,
+}
+
+/// What a program may use beyond time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Memory that it may write to, in bytes.
+    pub memory_bytes: u64,
+    /// Largest file that it may write, in bytes.
+    pub file_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_bytes: MEMORY_MAX_BYTES,
+            file_bytes: FILE_MAX_BYTES,
+        }
+    }
 }
 
 /// Why a launcher did not become the program; its caller has been told the same.
@@ -63,21 +90,22 @@ pub fn main() -> Result<Infallible, LaunchError> {
         Err(why) => why,
     };
     // The caller may be gone; then nobody needs the answer.
-    drop(answers.write_all(why.as_bytes()));
+    let reason = [&[REASON_MARK], why.as_bytes()].concat();
+    drop(answers.write_all(&reason));
     Err(LaunchError(why))
 }
 
 fn become_program() -> Result<Infallible, String> {
     let order = read_order()?;
     rustix::process::setsid().map_err(refused("lead a session"))?;
-    redirect().map_err(refused("redirect its output"))?;
+    redirect(order.input.as_deref()).map_err(refused("redirect its input and output"))?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     limit(Resource::Core, 0)?;
     limit(Resource::Cpu, order.cpu_seconds)?;
     limit(Resource::Nofile, OPEN_FILES_MAX)?;
     limit(Resource::Nproc, PROCESSES_MAX)?;
-    limit(Resource::Data, MEMORY_MAX_BYTES)?;
-    limit(Resource::Fsize, FILE_MAX_BYTES)?;
+    limit(Resource::Data, order.limits.memory_bytes)?;
+    limit(Resource::Fsize, order.limits.file_bytes)?;
     if let Some((user, group)) = order.become_user {
         drop_privileges(user, group).map_err(refused("become an unprivileged user"))?;
     }
@@ -97,10 +125,21 @@ fn read_order() -> Result<Order, String> {
     serde_json::from_slice(&bytes).map_err(|error| format!("the order is not complete: {error}"))
 }
 
-fn redirect() -> io::Result<()> {
-    let nothing = File::open("/dev/null")?;
-    rustix::stdio::dup2_stdin(&nothing)?;
-    rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
+fn redirect(input: Option<&str>) -> io::Result<()> {
+    let Some(input) = input else {
+        let nothing = File::open("/dev/null")?;
+        rustix::stdio::dup2_stdin(&nothing)?;
+        rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
+        return Ok(());
+    };
+    // In memory: nobody has to write while nobody reads.
+    let mut whole = File::from(rustix::fs::memfd_create(
+        "input",
+        rustix::fs::MemfdFlags::CLOEXEC,
+    )?);
+    whole.write_all(input.as_bytes())?;
+    whole.rewind()?;
+    rustix::stdio::dup2_stdin(&whole)?;
     Ok(())
 }
 

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Both ends of an installation use it: the coordinator where its operator allows that, and every
-//! agent. Whoever calls it offers [`launch::main`] as a hidden subcommand.
+//! agent. A plugin is given its request the same way, and answers on an output of its own
+//! ([`run::converse`]). Whoever calls it offers [`launch::main`] as a hidden subcommand.
 #![deny(
     missing_docs,
     clippy::wildcard_enum_match_arm,
@@ -22,6 +23,8 @@ pub mod run;
 mod scratch;
 pub mod user;
 
+pub use launch::Limits;
+pub use run::converse::Conversation;
 pub use run::{Ended, Outcome, Program, run};
 pub use scratch::sweep;
 pub use user::User;

@@ -5,21 +5,40 @@
 pub const OUTPUT_MAX_BYTES: usize = 3_900;
 
 /// The beginning and the end of what was said, and how much there was.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Kept {
     head: Vec<u8>,
     tail: Vec<u8>,
     omitted: u64,
+    /// Most bytes of either half.
+    half: usize,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self::most(OUTPUT_MAX_BYTES)
+    }
 }
 
 impl Kept {
+    /// Keeps at most so many bytes.
+    #[must_use]
+    pub const fn most(bytes: usize) -> Self {
+        Self {
+            head: Vec::new(),
+            tail: Vec::new(),
+            omitted: 0,
+            half: bytes / 2,
+        }
+    }
+
     /// Takes more of it.
     pub fn push(&mut self, bytes: &[u8]) {
-        let room = (OUTPUT_MAX_BYTES / 2).saturating_sub(self.head.len());
+        let room = self.half.saturating_sub(self.head.len());
         let (first, rest) = bytes.split_at(room.min(bytes.len()));
         self.head.extend_from_slice(first);
         self.tail.extend_from_slice(rest);
-        let surplus = self.tail.len().saturating_sub(OUTPUT_MAX_BYTES / 2);
+        let surplus = self.tail.len().saturating_sub(self.half);
         self.tail.drain(..surplus);
         self.omitted += surplus as u64;
     }

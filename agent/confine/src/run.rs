@@ -17,10 +17,12 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
-use crate::launch::{ORDER_MAX_BYTES, Order};
+use crate::launch::{Limits, ORDER_MAX_BYTES, Order};
 use crate::output::Kept;
 use crate::scratch::Scratch;
 use crate::user::User;
+
+pub mod converse;
 
 /// Where programs are looked for.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -76,7 +78,7 @@ pub enum Ended {
 pub async fn run(launcher: &[OsString], program: Program) -> Outcome {
     let mut kept = Kept::default();
     let timeout = program.timeout;
-    let ended = match Running::start(launcher, program) {
+    let ended = match Running::start(launcher, program, None, Limits::default()) {
         Ok((mut running, order)) => {
             let finished = tokio::time::timeout(timeout, running.follow(&order, &mut kept)).await;
             let status = running.end(&mut kept).await;
@@ -116,13 +118,18 @@ struct Running {
 }
 
 impl Running {
-    fn start(launcher: &[OsString], program: Program) -> Result<(Self, Vec<u8>), String> {
+    fn start(
+        launcher: &[OsString],
+        program: Program,
+        input: Option<String>,
+        limits: Limits,
+    ) -> Result<(Self, Vec<u8>), String> {
         let scratch = Scratch::make(program.user.as_ref())
             .map_err(|error| format!("cannot make a temporary directory: {error}"))?;
-        let order = serde_json::to_vec(&order(program, &scratch))
+        let order = serde_json::to_vec(&order(program, &scratch, input, limits))
             .map_err(|error| format!("the order cannot be written: {error}"))?;
         if order.len() >= ORDER_MAX_BYTES {
-            return Err("command and environment are too large".to_owned());
+            return Err("command, environment and input are too large".to_owned());
         }
         let (first, rest) = launcher.split_first().ok_or("there is no launcher")?;
         let mut child = Command::new(first)
@@ -224,7 +231,7 @@ async fn exit(process: Option<Pid>) {
     }
 }
 
-fn order(program: Program, scratch: &Scratch) -> Order {
+fn order(program: Program, scratch: &Scratch, input: Option<String>, limits: Limits) -> Order {
     let own = scratch.path().to_string_lossy().into_owned();
     let mut environment: BTreeMap<String, String> = [
         ("PATH", PATH),
@@ -244,6 +251,8 @@ fn order(program: Program, scratch: &Scratch) -> Order {
             .directory
             .unwrap_or_else(|| scratch.path().to_owned()),
         become_user: program.user.map(|user| (user.uid, user.gid)),
-        cpu_seconds: program.timeout.as_secs() + CPU_EXTRA_SECONDS,
+        cpu_seconds: program.timeout.as_secs().saturating_add(CPU_EXTRA_SECONDS),
+        input,
+        limits,
     }
 }

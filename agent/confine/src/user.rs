@@ -46,6 +46,19 @@ pub fn chosen(wanted: Option<&str>) -> Result<Option<User>, String> {
     }
 }
 
+/// Whom a plugin runs as: the same, but for the superuser, whom whoever administers this machine may
+/// name. `key` is where that is said, for messages.
+///
+/// # Errors
+/// In words, with what to do: the user does not exist, or cannot be become.
+pub fn administered(wanted: Option<&str>, key: &str) -> Result<Option<User>, String> {
+    let is_root = rustix::process::geteuid().is_root();
+    if is_root && matches!(wanted, Some("root" | "0")) {
+        return Ok(None);
+    }
+    chosen(wanted).map_err(|why| why.replace("checks.user", key))
+}
+
 /// passwd(5). A number without an entry is a user without a name, in the group of the same number.
 fn find(wanted: &str, passwd: &str) -> Option<User> {
     let number: Option<u32> = wanted.parse().ok();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use holdfast_adapters::adapter_of;
 use holdfast_adapters::failure::Failure;
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::ServiceName;
@@ -94,7 +95,7 @@ pub(super) fn filled(adapters: &Adapters, bodies: &Bodies, probe: &Probe) -> Res
     let intent = bodies.get(&probe.body).ok_or("its body is not at hand")?;
     let workload = &intent.workload;
     let adapter = adapters
-        .get(workload.runtime.as_str())
+        .get(adapter_of(&workload.runtime))
         .ok_or("its runtime is not here")?;
     let fill = |text: &String| {
         let filled = adapter.fill(workload, text);
@@ -232,7 +233,7 @@ impl Driver {
         let runtime = self
             .bodies
             .get(&body)
-            .map(|intent| intent.workload.runtime.clone());
+            .map(|intent| adapter_of(&intent.workload.runtime).to_owned());
         self.settle(service, &runtime.unwrap_or_default());
     }
 
@@ -374,7 +375,8 @@ impl Driver {
         let Some(intent) = self.bodies.get(&body) else {
             return;
         };
-        let Some(adapter) = self.parts.adapters.get(intent.workload.runtime.as_str()) else {
+        let runtime = adapter_of(&intent.workload.runtime);
+        let Some(adapter) = self.parts.adapters.get(runtime) else {
             return;
         };
         tracing::warn!(%service, %body, why, "an attempt of a job ended");
@@ -402,7 +404,8 @@ impl Driver {
         let Some(intent) = self.bodies.get(&body).cloned() else {
             return;
         };
-        let Some(adapter) = self.parts.adapters.get(intent.workload.runtime.as_str()) else {
+        let runtime = adapter_of(&intent.workload.runtime);
+        let Some(adapter) = self.parts.adapters.get(runtime) else {
             return;
         };
         let version = &intent.workload.version;

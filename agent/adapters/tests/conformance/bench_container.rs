@@ -84,6 +84,7 @@ impl ContainerBench {
     pub(crate) fn adapter(&self) -> Arc<dyn Adapter> {
         let settings = run::Settings {
             container: self.settings.clone(),
+            ..run::Settings::default()
         };
         let all = run::adapters_with(&self.home.agent(), Vec::new(), settings).unwrap();
         let mut all = all.into_iter();

@@ -29,6 +29,7 @@ mod container_networks;
 mod engine;
 mod inside_systemd;
 mod killed;
+mod plugin;
 mod process;
 mod proxy;
 mod registry;
@@ -50,6 +51,7 @@ fn tests() -> Vec<Test> {
     tests.extend(killed::TESTS);
     tests.extend(archives::TESTS);
     tests.extend(process::TESTS);
+    tests.extend(plugin::TESTS);
     tests.extend(static_files::TESTS);
     tests.extend(systemd::TESTS);
     tests.extend(container::TESTS);
@@ -64,6 +66,11 @@ fn main() -> ExitCode {
     match arguments.first().and_then(|first| first.to_str()) {
         Some("launch") => {
             let Err(error) = holdfast_adapters::process::launch::main(std::iter::empty());
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+        Some("confine") => {
+            let Err(error) = holdfast_confine::launch::main();
             eprintln!("{error}");
             ExitCode::FAILURE
         }
