@@ -209,6 +209,12 @@ pub(crate) fn elect(turn: &mut Turn<'_>) {
     }
 }
 
+/// When another target may be elected, where the elected one went away a moment ago.
+pub(crate) fn elects_again(turn: &Turn<'_>) -> Option<Timestamp> {
+    let elected = turn.track.elected.as_ref().filter(|_| is_once(turn))?;
+    returning_until(turn.inputs.targets.get(elected)?, turn.now)
+}
+
 /// The gate of a job that runs on one target: nobody else may start while that one may be running.
 pub(crate) fn stands(waits: &mut Waits, turn: &Turn<'_>) {
     let Some(elected) = turn.track.elected.as_ref().filter(|_| is_once(turn)) else {

@@ -205,7 +205,9 @@ pub(crate) fn is_skipped(deployment: &Deployment, name: &ProtectionName) -> bool
 
 /// The place of the state of a check; a new one where the round has just begun.
 fn enrol(turn: &mut Turn<'_>, states: &mut Vec<CheckState>, guard: &Guard, round: Round) -> usize {
-    let new = || CheckState::new(guard.name.clone(), round.when, turn.now);
+    // A clock that was set back shows a time before the round began.
+    let since = turn.now.max(round.since);
+    let new = || CheckState::new(guard.name.clone(), round.when, since);
     let is_it = |state: &CheckState| state.name == guard.name && state.when == round.when;
     if let Some(at) = states.iter().position(is_it) {
         if states[at].since < round.since {

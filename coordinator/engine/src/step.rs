@@ -33,7 +33,7 @@ use crate::effect::{Effect, Record};
 use crate::gates::presence;
 use crate::input::{Declared, Inputs, Seen};
 use crate::rollback;
-use crate::track::{Deployment, EARLIER_MAX, PROVEN_MAX, Phase, Point, Track};
+use crate::track::{Asked, Deployment, EARLIER_MAX, PROVEN_MAX, Phase, Point, Track};
 use crate::wait::Waits;
 use crate::waves;
 
@@ -356,6 +356,9 @@ impl<'a> Turn<'a> {
         let before = self.track.stable.take();
         remember(&mut self.track, &point, before);
         self.track.sent_back = deployment_sent_back(&self.track);
+        // What was asked for meanwhile and is older now would be a way back that nobody asked for.
+        let overtaken = |asked: &mut Asked| asked.sequence < point.sequence;
+        self.track.asked.take_if(overtaken);
         self.track.stable = Some(point);
         check::incident::forget(self);
         self.enter(Phase::Stable, "deployment.stable", reason);

@@ -185,10 +185,18 @@ impl<'t> Survey<'t> {
 
     /// The targets that are to be given the new point now. `joiners_wait` where a target that has
     /// nothing has to take its turn like all others, because nothing else can be given to it.
-    pub(crate) fn picks(&self, mut room: usize, joiners_wait: bool) -> Vec<&'t TargetName> {
+    pub(crate) fn picks(
+        &self,
+        (waves, wave): (&[Wave], u32),
+        joiners_wait: bool,
+    ) -> Vec<&'t TargetName> {
+        let mut room = self.room(waves, wave);
+        let last_rank = last_rank(waves, wave);
         let (mut in_flight, mut unavailable) = (self.in_flight, self.unavailable);
         let mut picks = Vec::new();
-        for candidate in &self.candidates {
+        // The place of one who may be back any moment is nobody's of a later wave.
+        let reached = |candidate: &&Candidate<'t>| candidate.rank <= last_rank;
+        for candidate in self.candidates.iter().filter(reached) {
             let free = candidate.empty && !joiners_wait;
             let affordable = candidate.unavailable || unavailable < self.budget;
             if room == 0 || !(free || (in_flight < self.budget && affordable)) {
@@ -295,6 +303,15 @@ impl<'t> Survey<'t> {
             empty,
             rank,
         });
+    }
+}
+
+/// The last rank that a wave reaches.
+fn last_rank(waves: &[Wave], wave: u32) -> usize {
+    let wave = wave as usize;
+    match waves.get(wave) {
+        Some(Wave::Labels(_)) if wave + 1 < waves.len() => wave,
+        Some(Wave::Labels(_) | Wave::Extent(_)) | None => usize::MAX,
     }
 }
 

@@ -7,44 +7,25 @@ mod event;
 #[path = "world/model.rs"]
 #[allow(dead_code, reason = "each test program uses its part of the world")]
 mod model;
+#[path = "world/script.rs"]
+mod script;
 
-use std::fmt::Write as _;
 use std::path::Path;
 
-use event::Event;
 use expect_test::expect_file;
 use model::World;
-
-/// Runs a script and gives it back with what was decided.
-fn played(script: &str) -> String {
-    let mut world = World::new();
-    let mut text = String::new();
-    for line in script.lines().filter(|line| !line.starts_with(DECISION)) {
-        text.push_str(line);
-        text.push('\n');
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let event: Event = line.parse().expect("a line of the script");
-        world.said.clear();
-        world.happen(&event);
-        assert_eq!(world.objection, None, "after {line:?}");
-        for decision in &world.said {
-            writeln!(text, "{DECISION}{decision}").expect("a string takes everything");
-        }
-    }
-    text
-}
+use script::played;
 
 fn check(name: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/scenarios")
         .join(name);
     let script = std::fs::read_to_string(&path).expect("a scenario");
-    expect_file![path].assert_eq(&played(&script));
+    let mut world = World::new();
+    let text = played(&mut world, &script);
+    assert_eq!(world.objection, None, "{text}");
+    expect_file![path].assert_eq(&text);
 }
-
-const DECISION: &str = "    ";
 
 macro_rules! scenarios {
     ($($test:ident: $file:literal,)*) => {

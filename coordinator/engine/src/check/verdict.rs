@@ -98,8 +98,8 @@ pub(super) fn take(
         CheckResult::Passed | CheckResult::Failed => None,
     };
     if super::has_passed(state) && result != CheckResult::Passed {
-        // It is waited for once more.
-        state.since = now;
+        // It is waited for once more; not before its round, whatever the clock shows.
+        state.since = now.max(state.since);
         state.notified = false;
     }
     if before != state.failures && state.when != When::Always {

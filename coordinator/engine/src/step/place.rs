@@ -85,10 +85,10 @@ fn roll(
             // It is about to end: nobody else is given it.
             return rest(turn, spec, &Rule::Joiners);
         }
-        let room = survey.room(waves::waves(spec, deployment), wave);
+        let waves = waves::waves(spec, deployment);
         let joiners_wait = turn.track.stable.is_none();
         let picks: Vec<TargetName> = survey
-            .picks(room, joiners_wait)
+            .picks((waves, wave), joiners_wait)
             .into_iter()
             .cloned()
             .collect();

@@ -144,7 +144,9 @@ fn outstanding(waits: &mut Waits, turn: &Turn<'_>) {
     if !blocked.is_empty() && !is_halted(turn) {
         let names = wait::targets(blocked);
         let message = format!("{names} get {version} one after another, as maxUnavailable allows");
-        waits.push(WaitKind::Capacity, "targets", message);
+        let wait = waits.push(WaitKind::Capacity, "targets", message);
+        wait.ends_by
+            .push("the targets before them becoming ready".to_owned());
     }
 }
 

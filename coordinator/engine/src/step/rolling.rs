@@ -13,6 +13,7 @@ use holdfast_protocol::time::{Timestamp, friendly};
 use super::place::starts;
 use super::waiting::overtaken;
 use super::{Next, Turn};
+use crate::batch;
 use crate::check;
 use crate::compiled::TrackSpec;
 use crate::gates::{self, presence};
@@ -42,6 +43,8 @@ pub(super) fn next(turn: &Turn<'_>, spec: &TrackSpec, at: At) -> Next {
     let mut next = judge(turn, spec, deployment, &survey, at);
     if let Next::Stay(waits) = &mut next {
         survey.next_changes().for_each(|at| waits.wake(at));
+        let elects = batch::elects_again(turn);
+        elects.into_iter().for_each(|at| waits.wake(at));
         gates::calendar::closes(waits, turn, spec);
     }
     next

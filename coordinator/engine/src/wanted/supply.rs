@@ -219,7 +219,9 @@ fn nowhere(
         "{version} has to be stable in {environment} first, where the service does not run (revision {})",
         inputs.revision
     );
-    waits.push(WaitKind::Order, environment, message);
+    let wait = waits.push(WaitKind::Order, environment, message);
+    wait.ends_by
+        .push("holdfast apply with the service declared there, or without that environment before this one".to_owned());
 }
 
 /// What a person could promote.

@@ -6,11 +6,12 @@ use holdfast_engine::effect::{Ask, Effect};
 use holdfast_engine::input::{Inputs, Seen};
 use holdfast_engine::steer::{Refusal, Wish, steer};
 use holdfast_engine::step::{Outcome, step};
-use holdfast_engine::track::kept::same_wait;
-use holdfast_engine::track::{Track, TrackName};
+use holdfast_engine::track::kept::{differs, same_wait};
+use holdfast_engine::track::{Deployment, Track, TrackName};
 use holdfast_engine::wake::Change;
 use holdfast_protocol::api::wait::{Wait, WaitKind};
 use holdfast_protocol::name::TargetName;
+use holdfast_protocol::time::Timestamp;
 
 use super::tell::{effect_text, placed, wait_text};
 use super::{STEPS_MAX, Stepped, World};
@@ -68,14 +69,22 @@ impl World {
         self.object("time alone kept tracks moving");
     }
 
+    /// The clock shows something else, and every track is looked at again.
+    pub(super) fn clock(&mut self, millis: u64) {
+        self.now = Timestamp::from_millis(millis);
+        self.everything();
+    }
+
     /// Everything that is not in the store is forgotten, then agents come back.
     pub(super) fn restart(&mut self) {
-        for track in self.tracks.values_mut() {
-            let text = serde_json::to_string(track).expect("tracks are plain values");
+        for (name, track) in &mut self.tracks {
+            let kept = self.stored.get(name).unwrap_or(track);
+            let text = serde_json::to_string(kept).expect("tracks are plain values");
             let mut stored: Track = serde_json::from_str(&text).expect("what was written");
             stored.placements = std::mem::take(&mut track.placements);
             *track = stored;
         }
+        self.answered.clear();
         self.wakes.clear();
         self.ask_again();
         let now = self.now;
@@ -144,8 +153,12 @@ impl World {
         }
         self.watched(&track, &inputs, &outcome, None);
         let placed: Vec<TargetName> = outcome.effects.iter().filter_map(placed).collect();
+        // Only one deployment is made in a step; one that ended in it is followed in the next.
+        let over =
+            |current: &Deployment| current.id >= inputs.next_deployment && current.is_final();
+        let ended = outcome.track.current.as_ref().is_some_and(over);
         self.commit(name, outcome);
-        if self.repeats {
+        if self.repeats && !ended {
             self.repeat(name, &placed);
         }
     }
@@ -193,7 +206,7 @@ impl World {
         }
     }
 
-    pub(super) fn object(&mut self, objection: &str) {
+    pub(crate) fn object(&mut self, objection: &str) {
         self.objection.get_or_insert_with(|| objection.to_owned());
     }
 
@@ -214,7 +227,7 @@ impl World {
                 .iter()
                 .zip(&outcome.waits)
                 .all(|(before, after)| same_said(before, after));
-        if !same {
+        if !same && self.tells {
             for wait in &outcome.waits {
                 self.said
                     .push(format!("{name} waits: {}", wait_text(wait, self.now)));
@@ -223,6 +236,8 @@ impl World {
                 self.said.push(format!("{name} waits for nothing"));
             }
         }
+        let asks = |effect: &Effect| matches!(effect, Effect::Check(_));
+        self.moves += u64::from(!outcome.effects.iter().all(asks));
         for effect in &outcome.effects {
             if let Effect::Save(deployment) = effect {
                 self.last_deployment = self.last_deployment.max(deployment.id);
@@ -234,12 +249,15 @@ impl World {
                 self.asks.retain(|old| !same(old));
                 self.asks.push((name.clone(), ask.clone()));
             }
-            self.said.extend(effect_text(name, effect));
+            if self.tells {
+                self.said.extend(effect_text(name, effect));
+            }
         }
         match outcome.wake_at {
             Some(at) => self.wakes.insert(name.clone(), at),
             None => self.wakes.remove(name),
         };
+        self.store(name, &outcome.track);
         self.tracks.insert(name.clone(), outcome.track);
         if progress {
             self.touch(Change::Progress(name));
@@ -247,8 +265,20 @@ impl World {
         let gone = self.removed.get(name) == Some(&true) && self.tracks[name].placements.is_empty();
         if gone {
             self.tracks.remove(name);
+            self.stored.remove(name);
             self.removed.remove(name);
             self.wakes.remove(name);
+        }
+    }
+}
+
+impl World {
+    /// Writes what is worth a write, as the coordinator does; placements have rows of their own.
+    fn store(&mut self, name: &TrackName, track: &Track) {
+        let kept = self.stored.get(name);
+        if kept.is_none_or(|kept| differs(kept, track)) {
+            self.stored.insert(name.clone(), track.clone());
+            self.writes += 1;
         }
     }
 }

@@ -17,7 +17,8 @@ pub(crate) use gate::Gate;
 /// One thing that happens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// An environment with its place in the order and its guardrails, as `key=value` words.
+    /// An environment with its place in the order and its guardrails, as `key=value` words; declared
+    /// anew where it is there already, for every track in it.
     Environment {
         name: EnvironmentName,
         settings: Vec<(String, String)>,
@@ -82,6 +83,10 @@ pub(crate) enum Event {
     Declare { track: TrackName },
     /// Time passes.
     Pass { millis: u64 },
+    /// The coordinator's clock is set forward, and nobody noticed the time between.
+    Ahead { millis: u64 },
+    /// It is set back.
+    Behind { millis: u64 },
     /// The coordinator is killed and started; agents that were connected come back at once.
     Restart,
     /// The coordinator is killed before it has kept its next step.
@@ -141,6 +146,8 @@ impl fmt::Display for Event {
             Self::Confirm { track } => write!(f, "confirm {track}"),
             Self::Declare { track } => write!(f, "declare {track}"),
             Self::Pass { millis } => write!(f, "pass {}", spell(*millis)),
+            Self::Ahead { millis } => write!(f, "ahead {}", spell(*millis)),
+            Self::Behind { millis } => write!(f, "behind {}", spell(*millis)),
             Self::Restart => write!(f, "restart"),
             Self::Lose => write!(f, "lose"),
         }
@@ -239,6 +246,12 @@ fn parse(verb: &str, rest: &[&str]) -> Result<Event, String> {
         "confirm" => Event::Confirm { track: there()? },
         "declare" => Event::Declare { track: there()? },
         "pass" => Event::Pass {
+            millis: span(word(rest, 0)?)?,
+        },
+        "ahead" => Event::Ahead {
+            millis: span(word(rest, 0)?)?,
+        },
+        "behind" => Event::Behind {
             millis: span(word(rest, 0)?)?,
         },
         "restart" => Event::Restart,

@@ -7,6 +7,7 @@
 //! | `unprotect ENV NAME` | it has it no more |
 //! | `answers NAME pass\|fail\|unknown TEXT…` | whoever asks this check from now on gets this answer at once |
 //! | `answers NAME nothing` | whoever asks it gets none |
+//! | `late NAME pass\|fail\|unknown TEXT…` | everything that was ever asked of it is answered so, once more |
 //! | `require ENV POLICY EXPRESSION MESSAGE…` | a policy requires this of releases; no spaces in the expression |
 //! | `allow ENV POLICY` | it does no more |
 //! | `freeze ENV\|all WHO REASON…`, `unfreeze ENV\|all` | a person stops all starts |
@@ -43,6 +44,10 @@ pub(crate) enum Gate {
         name: ProtectionName,
         /// None where it does not answer.
         answer: Option<(CheckResult, String)>,
+    },
+    Late {
+        name: ProtectionName,
+        answer: (CheckResult, String),
     },
     Require {
         environment: EnvironmentName,
@@ -112,6 +117,10 @@ impl Gate {
             "answers" => Self::Answers {
                 name: name(word(rest, 0)?)?,
                 answer: answer(word(rest, 1)?, rest)?,
+            },
+            "late" => Self::Late {
+                name: name(word(rest, 0)?)?,
+                answer: answer(word(rest, 1)?, rest)?.ok_or("nothing is no answer")?,
             },
             "require" => Self::Require {
                 environment: name(word(rest, 0)?)?,
@@ -188,6 +197,7 @@ impl fmt::Display for Gate {
             Self::Answers { name, answer } => {
                 write!(f, "answers {name} {}", answered(answer.as_ref()))
             }
+            Self::Late { name, answer } => write!(f, "late {name} {}", answered(Some(answer))),
             Self::Require {
                 environment,
                 policy,

@@ -8,7 +8,7 @@ use holdfast_engine::compiled::protection::Guard;
 use holdfast_engine::input::{
     Declared, Dependency, Elsewhere, Freeze, Inputs, ReleaseRef, Seen, Upstream, View,
 };
-use holdfast_engine::track::{Track, TrackName};
+use holdfast_engine::track::{Deployment, Track, TrackName};
 use holdfast_protocol::name::{EnvironmentName, ServiceName, TargetName};
 
 use super::World;
@@ -48,13 +48,53 @@ impl World {
             spec,
             freezes: self.freezes.iter().filter(meant).cloned().collect(),
             targets,
-            tracks: self.tracks.clone(),
+            tracks: self.read_by(name),
             releases: self
                 .releases
                 .get(&name.service)
                 .cloned()
                 .unwrap_or_default(),
         }
+    }
+}
+
+impl World {
+    /// What a step of this track may read of others: stable release, proven releases, phase.
+    fn read_by(&self, name: &TrackName) -> BTreeMap<TrackName, Track> {
+        let Some(spec) = self.compiled.tracks.get(name) else {
+            return BTreeMap::new();
+        };
+        let upstream = spec.upstream().map(|before| (&name.service, before));
+        let depends = spec.depends_on.iter().map(|on| (on, &name.environment));
+        let guards = spec.guards.iter();
+        let asked = guards.filter_map(|guard| guard.protection.check.stable_elsewhere(name));
+        let there = upstream.chain(depends).chain(asked);
+        let name = |(service, environment): (&ServiceName, &EnvironmentName)| TrackName {
+            service: service.clone(),
+            environment: environment.clone(),
+        };
+        let known = there.filter_map(|there| self.tracks.get(&name(there)));
+        known
+            .map(|track| (track.name.clone(), seen_by_others(track)))
+            .collect()
+    }
+}
+
+/// A track with nothing but what others may read of it.
+fn seen_by_others(track: &Track) -> Track {
+    let current = track.current.as_ref().map(|current| Deployment {
+        checks: Vec::new(),
+        results: Vec::new(),
+        approvals: Vec::new(),
+        skipped: Vec::new(),
+        ..current.clone()
+    });
+    Track {
+        stable: track.stable.clone(),
+        proven: track.proven.clone(),
+        batch: track.batch.clone(),
+        current,
+        ..Track::new(track.name.clone())
     }
 }
 

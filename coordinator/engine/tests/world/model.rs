@@ -54,6 +54,12 @@ pub(crate) struct World {
     pub(crate) answers: BTreeMap<ProtectionName, (CheckResult, String)>,
     /// What was asked and not answered yet.
     pub(crate) asks: Vec<(TrackName, Ask)>,
+    /// What was asked and answered, newest last.
+    pub(crate) answered: Vec<(TrackName, Ask)>,
+    /// What the store holds of each track.
+    pub(crate) stored: BTreeMap<TrackName, Track>,
+    /// Whether what is decided is told.
+    pub(crate) tells: bool,
     /// What people have frozen.
     pub(crate) freezes: Vec<Freeze>,
     /// What authors will say of their releases.
@@ -64,6 +70,10 @@ pub(crate) struct World {
     pub(crate) watch: Option<Watch>,
     /// The first thing that a watch objected to.
     pub(crate) objection: Option<String>,
+    /// Steps that did more than ask.
+    pub(crate) moves: u64,
+    /// Tracks that were worth a write.
+    pub(crate) writes: u64,
     /// Whether every step is repeated, to see that it was the whole of it.
     pub(crate) repeats: bool,
     /// Whether the next step is lost.
@@ -124,11 +134,16 @@ impl World {
             last_deployment: 0,
             answers: BTreeMap::new(),
             asks: Vec::new(),
+            answered: Vec::new(),
+            stored: BTreeMap::new(),
+            tells: true,
             freezes: Vec::new(),
             about: BTreeMap::new(),
             said: Vec::new(),
             watch: None,
             objection: None,
+            moves: 0,
+            writes: 0,
             repeats: false,
             lose: false,
             moved: BTreeSet::new(),
@@ -143,9 +158,7 @@ impl World {
 
     pub(super) fn cause(&mut self, event: &Event) {
         match event {
-            Event::Environment { name, settings } => {
-                self.environments.insert(name.clone(), shape(settings));
-            }
+            Event::Environment { name, settings } => self.declare_environment(name, settings),
             Event::Service { name, depends_on } => self.declare_service(name, depends_on),
             Event::Job { name, settings } => {
                 self.jobs.insert(name.clone(), job(settings));
@@ -190,9 +203,32 @@ impl World {
             }
             Event::Declare { track } => self.declare_again(track),
             Event::Pass { millis } => self.pass(*millis, false),
+            Event::Ahead { millis } => self.clock(self.now.as_millis().saturating_add(*millis)),
+            Event::Behind { millis } => self.clock(self.now.as_millis().saturating_sub(*millis)),
             Event::Restart => self.restart(),
             Event::Lose => self.lose = true,
         }
+    }
+
+    /// A new environment, or other guardrails for one; its checks and policies stay.
+    fn declare_environment(&mut self, name: &EnvironmentName, settings: &[(String, String)]) {
+        let mut new = shape(settings);
+        let Some(old) = self.environments.get(name) else {
+            self.environments.insert(name.clone(), new);
+            return;
+        };
+        new.gates.guards.clone_from(&old.gates.guards);
+        new.gates.requirements.clone_from(&old.gates.requirements);
+        self.environments.insert(name.clone(), new.clone());
+        self.redeclare(name, |spec| {
+            spec.after.clone_from(&new.after);
+            spec.rollout.clone_from(&new.rollout);
+            spec.promotion = new.gates.promotion;
+            spec.follow.clone_from(&new.gates.follow);
+            spec.pin.clone_from(&new.gates.pin);
+            spec.admits.clone_from(&new.gates.admits);
+            spec.windows.clone_from(&new.gates.windows);
+        });
     }
 
     pub(super) fn declare_service(&mut self, service: &ServiceName, depends_on: &[ServiceName]) {
@@ -204,6 +240,7 @@ impl World {
                 environment,
             };
             let spec = self.spec(&name, 0);
+            self.removed.remove(&name);
             self.compiled.tracks.insert(name.clone(), Arc::new(spec));
             self.tracks
                 .entry(name.clone())

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use holdfast_engine::check::{self, Answer};
 use holdfast_engine::compiled::protection::{
-    Approval, Check, Guard, Notify, OnIncident, Place, Protection, Run, Skippable, When,
+    Approval, Check, Guard, Http, Notify, OnIncident, Place, Prometheus, Protection, Run, Samples,
+    Skippable, When,
 };
 use holdfast_engine::compiled::{Policy, Requirement, TrackSpec};
 use holdfast_engine::effect::Ask;
@@ -14,6 +15,7 @@ use holdfast_engine::expression::Expression;
 use holdfast_engine::input::{Freeze, Held};
 use holdfast_engine::steer::human::{Human, Word, say};
 use holdfast_engine::track::TrackName;
+use holdfast_engine::track::check::CheckResult;
 use holdfast_engine::wake::Change;
 use holdfast_protocol::api::release::Release;
 use holdfast_protocol::name::{EnvironmentName, LabelKey, LabelValue, ProtectionName, RoleName};
@@ -45,6 +47,7 @@ impl World {
                     None => self.answers.remove(name),
                 };
             }
+            Gate::Late { name, answer } => self.late(name, answer),
             Gate::Require { .. } => self.require(gate),
             Gate::Allow {
                 environment,
@@ -157,7 +160,11 @@ impl World {
     }
 
     /// Changes what is declared of every track of an environment, now and later.
-    fn redeclare(&mut self, environment: &EnvironmentName, change: impl Fn(&mut TrackSpec)) {
+    pub(super) fn redeclare(
+        &mut self,
+        environment: &EnvironmentName,
+        change: impl Fn(&mut TrackSpec),
+    ) {
         if let Some(shape) = self.environments.get_mut(environment) {
             change(&mut shape.gates);
         }
@@ -203,24 +210,41 @@ impl World {
             return false;
         };
         let (name, ask) = self.asks.remove(at);
-        let Some(track) = self.tracks.get(&name).cloned() else {
-            return true;
+        let answer = self.answers[&ask.guard].clone();
+        self.answer(&name, ask.clone(), &answer);
+        self.answered.push((name, ask));
+        let surplus = self.answered.len().saturating_sub(ANSWERED_MAX);
+        self.answered.drain(..surplus);
+        true
+    }
+
+    fn answer(&mut self, name: &TrackName, ask: Ask, (result, output): &(CheckResult, String)) {
+        let Some(track) = self.tracks.get(name).cloned() else {
+            return;
         };
-        let (result, output) = self.answers[&ask.guard].clone();
         let answer = Answer {
             guard: ask.guard,
             when: ask.when,
             deployment: ask.deployment,
             asked_at: ask.asked_at,
-            result,
-            output,
+            result: *result,
+            output: output.clone(),
         };
-        let parts = self.parts(&name);
-        let inputs = parts.inputs(self, &name);
+        let parts = self.parts(name);
+        let inputs = parts.inputs(self, name);
         let outcome = check::answer(&track, &answer, &inputs, self.now);
         self.watched(&track, &inputs, &outcome, None);
-        self.commit(&name, outcome);
-        true
+        self.commit(name, outcome);
+    }
+
+    /// Answers everything that was answered already, and what nobody has answered yet.
+    fn late(&mut self, guard: &ProtectionName, answer: &(CheckResult, String)) {
+        let asks = self.answered.iter().chain(&self.asks);
+        let asks = asks.filter(|(_, ask)| ask.guard == *guard).cloned();
+        for (name, ask) in asks.collect::<Vec<_>>() {
+            self.answer(&name, ask, answer);
+        }
+        self.asks.retain(|(_, ask)| ask.guard != *guard);
     }
 
     /// What nobody has answered when the coordinator starts is asked again.
@@ -255,7 +279,11 @@ impl World {
     }
 }
 
-/// A check from the words of a script: `kind` (run, resource, expression, approval, stable), `when`,
+/// Most answered asks that are remembered for `late`.
+const ANSWERED_MAX: usize = 50;
+
+/// A check from the words of a script: `kind` (run, resource, http, prometheus, expression, approval,
+/// stable), `when`,
 /// `interval`, `timeout`, `threshold`, `skippable` (nobody or roles), `notify=SPAN:WHOM`, `onIncident`,
 /// and what the kind needs: `roles`, `count`, `expires`; `of=SERVICE@ENV`; `holds=EXPRESSION`.
 fn guard(name: &ProtectionName, settings: &[(String, String)]) -> Guard {
@@ -330,6 +358,18 @@ fn kind<'s>(of: &impl Fn(&str) -> Option<&'s str>, timeout: Duration) -> Check {
                 environment: Some(environment.parse().expect("a name")),
             }
         }
+        "http" => Check::Http(Http {
+            url: "http://127.0.0.1/".to_owned(),
+            expect: None,
+            contains: None,
+            timeout,
+        }),
+        "prometheus" => Check::Prometheus(Prometheus {
+            url: "http://127.0.0.1".to_owned(),
+            query: "ALERTS".to_owned(),
+            expect: Samples::Empty,
+            timeout,
+        }),
         _ => Check::Run(run()),
     }
 }
