@@ -17,6 +17,7 @@
     clippy::match_wildcard_for_single_variants
 )]
 
+mod group;
 pub mod launch;
 pub mod output;
 pub mod run;
@@ -26,5 +27,10 @@ pub mod user;
 pub use launch::Limits;
 pub use run::converse::Conversation;
 pub use run::{Ended, Outcome, Program, run};
-pub use scratch::sweep;
 pub use user::User;
+
+/// Removes what processes that are gone left: what a killed coordinator or agent had under way.
+pub fn sweep() {
+    group::sweep();
+    scratch::sweep();
+}

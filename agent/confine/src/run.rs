@@ -1,8 +1,9 @@
 //! One run of one program, from the order to the last byte of its output.
 //!
 //! *Guarantees*: it ends within its time, whatever the program does, and the whole group of processes
-//! that it started ends with it, also when the caller drops the run. A program that leaves its
-//! session outlives this, with the rights of its user.
+//! that it started ends with it, also when the caller drops the run. What leaves the session of a check
+//! ends with it, too, where the caller may make control groups; elsewhere it outlives this, with the
+//! rights of its user.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -17,6 +18,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
+use crate::group::Group;
 use crate::launch::{Limits, ORDER_MAX_BYTES, Order};
 use crate::output::Kept;
 use crate::scratch::Scratch;
@@ -80,6 +82,9 @@ pub async fn run(launcher: &[OsString], program: Program) -> Outcome {
     let timeout = program.timeout;
     let ended = match Running::start(launcher, program, None, Limits::default()) {
         Ok((mut running, order)) => {
+            // It does nothing before it has its order, so nobody is outside. What a plugin starts for
+            // good may stay: only checks are held together.
+            running.group = running.child.id().and_then(Group::around);
             let finished = tokio::time::timeout(timeout, running.follow(&order, &mut kept)).await;
             let status = running.end(&mut kept).await;
             match finished {
@@ -113,6 +118,8 @@ struct Running {
     process: Option<Pid>,
     words: ChildStdout,
     output: ChildStderr,
+    /// What holds those who leave the session of a check.
+    group: Option<Group>,
     /// Removed after the program has ended.
     _scratch: Scratch,
 }
@@ -146,6 +153,7 @@ impl Running {
             return Err("the launcher has no pipes".to_owned());
         };
         let running = Self {
+            group: None,
             child,
             process: id.and_then(Pid::from_raw),
             words,
@@ -207,6 +215,9 @@ impl Running {
             // It may have ended, and it may not lead a group yet.
             let _ = rustix::process::kill_process_group(process, Signal::KILL);
             drop(self.child.start_kill());
+        }
+        if let Some(group) = &self.group {
+            group.kill();
         }
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::user::User;
 
 /// What every such directory's name begins with; the number of its maker's process follows.
-const PREFIX: &str = "holdfast-check-";
+pub(crate) const PREFIX: &str = "holdfast-check-";
 
 /// A directory that nobody else may enter.
 #[derive(Debug)]
@@ -42,21 +42,30 @@ impl Drop for Scratch {
 }
 
 /// Removes the directories of processes that are gone: what a killed coordinator or agent left.
-pub fn sweep() {
+pub(crate) fn sweep() {
     let Ok(entries) = fs::read_dir(std::env::temp_dir()) else {
         return;
     };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let maker = name
+        if name
             .to_str()
-            .and_then(|name| name.strip_prefix(PREFIX)?.split('-').next());
-        let Some(maker) = maker.and_then(|maker| maker.parse::<u32>().ok()) else {
-            continue;
-        };
-        if !Path::new("/proc").join(maker.to_string()).exists() {
+            .and_then(maker)
+            .is_some_and(|maker| !lives(maker))
+        {
             // Somebody else's stays.
             drop(fs::remove_dir_all(entry.path()));
         }
     }
+}
+
+/// The number of the process that made what has this name.
+pub(crate) fn maker(name: &str) -> Option<u32> {
+    let number = name.strip_prefix(PREFIX)?.split('-').next();
+    number?.parse().ok()
+}
+
+/// Whether there is a process of this number.
+pub(crate) fn lives(process: u32) -> bool {
+    Path::new("/proc").join(process.to_string()).exists()
 }
