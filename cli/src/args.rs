@@ -302,6 +302,49 @@ mod tests {
         }
     }
 
+    /// The commands of the blocks of kind `sh` on a page, continued lines joined.
+    fn commands(page: &str) -> Vec<String> {
+        let blocks = page.split("```sh\n").skip(1);
+        let blocks = blocks.map(|rest| rest.split("```").next().unwrap());
+        let text: String = blocks.collect();
+        let text = text.replace("\\\n", " ");
+        let lines = text.lines().map(str::trim);
+        let ours = lines.filter(|line| line.starts_with("holdfast "));
+        ours.map(str::to_owned).collect()
+    }
+
+    /// The words of a command up to what the shell does with the rest; a quoted text is one word.
+    fn words(line: &str) -> Vec<String> {
+        let parts = line.split('"').enumerate();
+        let plain = parts.map(|(number, part)| if number % 2 == 1 { "text" } else { part });
+        let plain: String = plain.collect();
+        let typed = plain.split([';', '|', '>', '<', '#']).next().unwrap();
+        typed.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn every_command_on_the_pages_of_the_examples_parses() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
+        let entries = std::fs::read_dir(folder).unwrap();
+        let pages = entries.map(|entry| entry.unwrap().path().join("README.md"));
+        let pages = pages.chain([std::path::Path::new(folder).join("README.md")]);
+        let (mut pages_seen, mut seen) = (0, 0);
+        for page in pages.filter(|page| page.is_file()) {
+            pages_seen += 1;
+            for line in commands(&std::fs::read_to_string(&page).unwrap()) {
+                seen += 1;
+                let words = words(&line.replace("$set", "set"));
+                if let Err(error) = parse(words) {
+                    panic!("{}: {line}: {error}", page.display());
+                }
+            }
+        }
+        assert!(
+            pages_seen > 8 && seen > 80,
+            "{pages_seen} pages, {seen} commands"
+        );
+    }
+
     #[test]
     fn every_flag_has_an_environment_variable() {
         let check = |path: &str, sub: &clap::Command| {

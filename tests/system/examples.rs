@@ -1,9 +1,15 @@
 //! Promise: the folders of `examples/` do what their pages say. The commands of a page are what its test
 //! types, word by word, in a shell of its own; only addresses and folders are the test's.
 
+mod born;
 mod guarded;
+mod hotfix;
+mod jobs;
 mod page;
+mod policies;
 mod saas;
+mod shops;
+mod train;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -62,20 +68,12 @@ impl Example {
         self
     }
 
-    /// Types the commands of the page's steps up to this one that were not typed yet; gives what the
-    /// last one printed, standard output and error as a person sees them.
+    /// Types the commands of one step of the page; gives what they printed, standard output and error.
     fn step(&mut self, number: usize) -> String {
-        let step = self.page.step(number).clone();
-        self.done.push(number);
-        let mut seen = String::new();
-        for block in step.blocks {
-            if block.lines().all(|line| line.starts_with("join ")) {
-                block.lines().for_each(|line| self.join(line));
-            } else {
-                seen.push_str(&self.types(&block));
-            }
-        }
-        seen
+        let step = self.does(number);
+        let typed = step.blocks.iter().map(|block| self.types(block));
+        let seen: Vec<String> = typed.collect();
+        seen.concat()
     }
 
     /// The test does a step by other means.
@@ -84,20 +82,9 @@ impl Example {
         self.page.step(number).clone()
     }
 
-    /// `join NAME ENVIRONMENT [LABEL=VALUE…]`: starts an agent and waits until it is connected.
-    fn join(&mut self, line: &str) {
-        let words: Vec<&str> = line.split('#').next().unwrap().split_whitespace().collect();
-        let labels: Vec<(&str, &str)> = words[3..]
-            .iter()
-            .map(|label| label.split_once('=').unwrap())
-            .collect();
-        self.fleet.join(words[1], words[2], &labels);
-        self.fleet.wait_connected(words[1], true);
-    }
-
     /// Types commands into a shell that ends at the first one that fails.
-    fn types(&self, script: &str) -> String {
-        let said = self.shell(script);
+    fn types(&mut self, script: &str) -> String {
+        let said = self.shell(&format!("{ORDERS}{script}"));
         let seen = format!("{}{}", said.stdout, said.stderr);
         assert_eq!(said.code, Some(0), "{script}\n{seen}");
         let wide = said
@@ -105,7 +92,36 @@ impl Example {
             .lines()
             .find(|line| line.chars().count() > WIDTH);
         assert_eq!(wide, None, "wider than {WIDTH}, printed by\n{script}");
+        self.obey();
         seen
+    }
+
+    /// Does with agents what the commands asked for, and waits until they are connected, or away.
+    fn obey(&mut self) {
+        let path = self.folder.join("orders");
+        let orders = fs::read_to_string(&path).unwrap_or_default();
+        let orders: Vec<Vec<&str>> = orders
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        for order in &orders {
+            let name = order[1];
+            match order[0] {
+                "join" => {
+                    let labels = order[3..]
+                        .iter()
+                        .map(|label| label.split_once('=').unwrap());
+                    let labels: Vec<(&str, &str)> = labels.collect();
+                    self.fleet.join(name, order[2], &labels);
+                }
+                "away" => assert!(self.fleet.agent(name).program.terminate().success()),
+                _ => self.fleet.agent(name).program.start(),
+            }
+        }
+        for order in &orders {
+            self.fleet.wait_connected(order[1], order[0] != "away");
+        }
+        fs::write(path, "").unwrap();
     }
 
     fn shell(&self, script: &str) -> Said {
@@ -130,7 +146,7 @@ impl Example {
     }
 
     /// Types commands again and again until they print a text.
-    fn types_until(&self, script: &str, text: &str) -> String {
+    fn types_until(&mut self, script: &str, text: &str) -> String {
         wait_for(&format!("{script:?} prints {text:?}"), PATIENCE, || {
             let seen = self.types(script);
             expect(seen.contains(text), &seen)?;
@@ -153,6 +169,10 @@ impl Example {
         self.fleet.assert_record_holds();
     }
 }
+
+/// What the pages' common functions are here: the fleet starts and ends the agents, after the commands.
+const ORDERS: &str = "join() { echo join $* >> orders; }; away() { echo away $* >> orders; }; \
+                      back() { echo back $* >> orders; }\n";
 
 /// Columns that a line of standard output may take.
 const WIDTH: usize = 100;

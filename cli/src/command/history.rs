@@ -1,7 +1,5 @@
 //! `history`, `show`, `events`, `audit`: the memory of everything.
 
-use std::fmt::Write as _;
-
 use holdfast_protocol::api::Items;
 use holdfast_protocol::api::deployment::Deployment;
 use holdfast_protocol::api::event::{Audit, Event};
@@ -99,7 +97,10 @@ fn told(deployment: &Deployment) -> String {
     ));
     fields.extend(deployment.protections.iter().map(|result| {
         let (name, when, passed) = (&result.name, &result.when, &result.result);
-        let said = format!("{name} ({when}): {passed}: {}", result.output);
+        let said = match result.output.as_str() {
+            "" => format!("{name} ({when}): {passed}"),
+            output => format!("{name} ({when}): {passed}: {output}"),
+        };
         ("protection", said)
     }));
     fields.extend(deployment.skipped.iter().map(|skipped| {
@@ -111,7 +112,7 @@ fn told(deployment: &Deployment) -> String {
         told.push_str("\nwaits for\n");
     }
     for wait in &deployment.waits {
-        let _ = write!(told, "  {}", text::wait(wait, now));
+        told.push_str(&text::wait_at(wait, now, 2));
     }
     told
 }

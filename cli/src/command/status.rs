@@ -65,20 +65,18 @@ pub async fn why(session: &mut Session<'_>, args: &observe::Why) -> Outcome {
 
 /// A reason for a person: those of other tracks say whose they are, further in the further away.
 fn chained(reason: &Reason, now: Timestamp) -> String {
-    let told = text::wait(&reason.wait, now);
     if reason.depth == 0 {
-        return told;
+        return text::wait(&reason.wait, now);
     }
-    let indent = "    ".repeat(reason.depth.min(INDENT_MAX) as usize);
+    let indent = 4 * reason.depth.min(INDENT_MAX) as usize;
     let root = if reason.root { " (the root)" } else { "" };
-    let mut text = format!(
-        "{indent}because {}@{}{root} waits for\n",
-        reason.service, reason.environment
-    );
-    for line in told.lines() {
-        text.push_str(&format!("{indent}{line}\n"));
-    }
-    text
+    format!(
+        "{:indent$}because {}@{}{root} waits for\n{}",
+        "",
+        reason.service,
+        reason.environment,
+        text::wait_at(&reason.wait, now, indent)
+    )
 }
 
 /// How far a chain is indented at most.

@@ -111,13 +111,21 @@ pub fn wait_line(wait: &Wait) -> String {
 /// A wait for a person: what, since when, how it ends.
 #[must_use]
 pub fn wait(wait: &Wait, now: Timestamp) -> String {
-    let mut text = format!("{}\n", wrapped(&wait_line(wait), 0, 4));
-    let _ = writeln!(text, "    since {} ago", age(now, wait.since));
+    wait_at(wait, now, 0)
+}
+
+/// [`wait`], all of it indented by so many columns.
+#[must_use]
+pub fn wait_at(wait: &Wait, now: Timestamp, indent: usize) -> String {
+    let rest = indent + 4;
+    let line = wrapped(&wait_line(wait), indent, rest);
+    let mut text = format!("{:indent$}{line}\n", "");
+    let _ = writeln!(text, "{:rest$}since {} ago", "", age(now, wait.since));
     if let Some(then) = wait.until {
-        let _ = writeln!(text, "    ends by itself {}", until(now, then));
+        let _ = writeln!(text, "{:rest$}ends by itself {}", "", until(now, then));
     }
     for way in &wait.ends_by {
-        let _ = writeln!(text, "    ended by: {}", clean(way));
+        let _ = writeln!(text, "{:rest$}ended by: {}", "", clean(way));
     }
     text
 }

@@ -60,12 +60,14 @@ pub fn step(track: &Track, inputs: &Inputs<'_>, now: Timestamp) -> Outcome {
     Turn::new(track.clone(), inputs, now).run(&track.waits)
 }
 
-/// How the targets of a track do.
+/// How the targets of a track do: of a job that runs once, the elected one alone.
 #[must_use]
 pub fn counts(track: &Track, inputs: &Inputs<'_>) -> TargetCounts {
     let goal = goal(track);
     let mut counts = TargetCounts::default();
-    for (name, view) in &inputs.targets {
+    let elected = track.elected.as_ref();
+    let meant = |name: &TargetName| elected.is_none_or(|elected| elected == name);
+    for (name, view) in inputs.targets.iter().filter(|(name, _)| meant(name)) {
         counts.total += 1;
         counts.disconnected += u32::from(!view.connected);
         let Some(placement) = track.placements.get(name) else {

@@ -10,6 +10,7 @@ use holdfast_engine::track::{Deployment, Placement, Track, TrackName};
 use holdfast_protocol::api;
 use holdfast_protocol::name::{ServiceName, TargetName};
 
+use super::view::Progress;
 use super::{After, Round, forget};
 use crate::history::Entry;
 use crate::store::row;
@@ -96,9 +97,13 @@ impl Round<'_> {
         };
         let kept_differs = kept::differs(before, &track);
         let seen_differs = seen_by_others(before) != seen_by_others(&track);
+        let newest = |track: &Track| track.current.as_ref().map(|current| current.id);
+        // A deployment that gives way to the next one at once is remembered as it stood.
+        let left = newest(before).filter(|_| newest(before) != newest(&track));
+        let left = left.map(|id| (id, self.world.progress(before)));
         self.world.tracks.insert(name.clone(), track);
         for effect in effects {
-            self.take_effect(name, effect);
+            self.take_effect(name, effect, left);
         }
         if kept_differs {
             self.keep_track(name);
@@ -109,11 +114,11 @@ impl Round<'_> {
         self.forget_finished_removal(name);
     }
 
-    fn take_effect(&mut self, name: &TrackName, effect: Effect) {
+    fn take_effect(&mut self, name: &TrackName, effect: Effect, left: Option<(u64, Progress)>) {
         match effect {
             Effect::Place { target, point } => self.place(name, &target, point),
             Effect::Displace { target } => self.displace(&name.service, &target),
-            Effect::Save(deployment) => self.save(name, &deployment),
+            Effect::Save(deployment) => self.save(name, &deployment, left),
             Effect::Check(ask) => self.after.push(After::Check {
                 track: name.clone(),
                 ask,
@@ -131,9 +136,12 @@ impl Round<'_> {
         }
     }
 
-    fn save(&mut self, name: &TrackName, deployment: &Deployment) {
+    fn save(&mut self, name: &TrackName, deployment: &Deployment, left: Option<(u64, Progress)>) {
         self.world.last_deployment = self.world.last_deployment.max(deployment.id);
-        let body = self.world.deployment(name, deployment);
+        let mut body = self.world.deployment(name, deployment);
+        if let Some((_, progress)) = left.filter(|(id, _)| *id == deployment.id) {
+            (body.targets, body.waves) = progress;
+        }
         self.writes.push(Write::Deployment(Box::new(body)));
     }
 

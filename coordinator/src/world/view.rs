@@ -10,7 +10,7 @@ use holdfast_engine::wanted;
 use holdfast_engine::why::why as engine_why;
 use holdfast_protocol::api::access::{Authority, CaStatus, EnvironmentAuthority};
 use holdfast_protocol::api::deployment::{
-    Approval, Deployment, ProtectionResult, Skipped, TargetCounts,
+    Approval, Deployment, ProtectionResult, Skipped, TargetCounts, WaveCount,
 };
 use holdfast_protocol::api::environment::Environment;
 use holdfast_protocol::api::explain::{Explanation, Field};
@@ -46,6 +46,9 @@ impl TrackFilter {
                 .is_none_or(|environment| *environment == name.environment)
     }
 }
+
+/// How the targets of a deployment do, and in which wave it is.
+pub(super) type Progress = (TargetCounts, WaveCount);
 
 impl World {
     /// How tracks stand: services by name, each along the order of the environments.
@@ -185,10 +188,8 @@ impl World {
         }
     }
 
-    fn progress(
-        &self,
-        track: &Track,
-    ) -> (TargetCounts, holdfast_protocol::api::deployment::WaveCount) {
+    /// How far the newest deployment of a track has come.
+    pub(super) fn progress(&self, track: &Track) -> Progress {
         let mut context = self.context(&track.name);
         let inputs = context.inputs();
         (
