@@ -352,6 +352,13 @@ impl Attempts {
         }
     }
 
+    /// Whether bringing about the body that a service is to have has begun.
+    #[must_use]
+    pub fn has_begun(&self, service: &ServiceName) -> bool {
+        let attempt = self.services.get(service);
+        attempt.is_some_and(|attempt| attempt.began.is_some())
+    }
+
     /// A body became ready.
     pub fn ready(&mut self, service: &ServiceName, body: Digest) {
         if let Some(attempt) = self.about(service, body) {

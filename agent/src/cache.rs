@@ -4,7 +4,7 @@
 //! ```text
 //! DATA/cache/current     the newest assignment           DATA/cache/highest    number and digest
 //! DATA/cache/previous    the one before it               DATA/cache/standings  last good, given up
-//! DATA/cache/bodies/HEX  bodies, named by their SHA-256
+//! DATA/cache/bodies/HEX  bodies, named by their SHA-256   DATA/cache/hold       what is kept until when
 //! ```
 //!
 //! *Guarantees:* a record is the old one or the new one, never part of each. A newest assignment that
@@ -31,6 +31,7 @@ use holdfast_protocol::workload::BODY_MAX_BYTES;
 
 use crate::accept::{self, Verify};
 use crate::desired::{Bodies, Desired, Intent, Standing, Standings};
+use crate::hold;
 
 use record::RecordError;
 
@@ -213,6 +214,39 @@ impl Cache {
         Ok(record::replace(&self.path("standings"), &payload)?)
     }
 
+    /// The hold that was kept, if there is one.
+    ///
+    /// # Errors
+    /// [`CacheError::Record`] where it cannot be read.
+    pub fn hold(&self) -> Result<Option<hold::Kept>, CacheError> {
+        let path = self.path("hold");
+        let Some(payload) = record::read(&path)? else {
+            return Ok(None);
+        };
+        let limit = payload.len();
+        let kept = codec::decode(&payload, limit).map_err(|_| RecordError::Damaged {
+            path: path.display().to_string(),
+            problem: "it is no hold that this release knows",
+        })?;
+        Ok(Some(kept))
+    }
+
+    /// Keeps a hold over restarts.
+    ///
+    /// # Errors
+    /// [`CacheError::Record`]; what was kept before still is.
+    pub fn keep_hold(&self, kept: &hold::Kept) -> Result<(), CacheError> {
+        Ok(record::replace(&self.path("hold"), &codec::encode(kept))?)
+    }
+
+    /// Ends the hold that is kept, for good.
+    ///
+    /// # Errors
+    /// [`CacheError::Record`]; it may still be kept.
+    pub fn end_hold(&self) -> Result<(), CacheError> {
+        Ok(record::remove(&self.path("hold"))?)
+    }
+
     /// Removes the bodies that nothing needs: all but `keep`.
     pub fn collect(&self, keep: &BTreeSet<Digest>) {
         let kept: BTreeSet<String> = keep.iter().map(Digest::hex).collect();
@@ -245,7 +279,7 @@ impl Cache {
     /// Forgets everything.
     pub fn forget(&self) {
         // By the newest assignment it is seen whose all of this is, so that goes last.
-        for name in ["previous", "highest", "standings", "current"] {
+        for name in ["previous", "highest", "standings", "hold", "current"] {
             // What stays is for a target that no longer exists, and is not used by another one.
             let _ = fs::remove_file(self.path(name));
         }
@@ -307,7 +341,9 @@ impl Cache {
             .map_err(|error| format!("{}: {error}", path.display()))
     }
 
-    fn intent(&self, digest: Digest) -> Option<Arc<Intent>> {
+    /// A body, opened, if it is here and whole.
+    #[must_use]
+    pub fn intent(&self, digest: Digest) -> Option<Arc<Intent>> {
         Intent::open(&self.body(digest)?).ok().map(Arc::new)
     }
 

@@ -1,5 +1,8 @@
 //! The commands of `holdfast-agent`: what each prints, and how each ends.
 
+mod adapter;
+mod hold;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -19,7 +22,7 @@ use crate::run::{self, Home, RunError, is_impostor};
 use crate::snapshot::Snapshot;
 use crate::socket::{self, AskError, Reply, Request};
 
-mod adapter;
+use hold::HoldFlags;
 
 /// The operation failed.
 pub const EXIT_FAILED: u8 = 1;
@@ -86,6 +89,14 @@ enum Command {
         #[arg(long, value_name = "DURATION", env = "HOLDFAST_SINCE")]
         since: Option<String>,
     },
+    /// Ask to be left alone for a while: what runs is kept, and no new release is taken
+    #[command(
+        after_help = "Example:\n  holdfast-agent hold --for 2h --reason \"inventory\"\n  holdfast-agent hold --for 30m --reason \"a customer is here\""
+    )]
+    Hold(HoldFlags),
+    /// End that at once: what has waited begins
+    #[command(after_help = "Example:\n  holdfast-agent unhold")]
+    Unhold,
     /// Leave for good: the coordinator forgets this target, and it forgets everything
     #[command(after_help = "Example:\n  holdfast-agent leave --remove-workloads")]
     Leave {
@@ -162,6 +173,12 @@ pub async fn command(arguments: Arguments) -> Result<(), Failed> {
             )
             .await
         }
+        Command::Hold(hold) => {
+            // What is wrong with the words needs no agent to be told.
+            let wish = hold::request(&hold)?;
+            hold::hold(&configured(&flags, &none.0, &none.1)?.socket, &wish).await
+        }
+        Command::Unhold => hold::unhold(&configured(&flags, &none.0, &none.1)?.socket).await,
         Command::Leave { remove_workloads } => {
             leave(configured(&flags, &none.0, &none.1)?, remove_workloads).await
         }
@@ -283,7 +300,9 @@ async fn logs(path: &Path, request: Request) -> Result<(), Failed> {
             Some(Reply::Error { message }) => {
                 return Err(failed(message, None, EXIT_NOT_FOUND));
             }
-            other @ Some(Reply::Status(_) | Reply::Left { .. }) => return Err(unexpected(other)),
+            other @ Some(Reply::Status(_) | Reply::Held { .. } | Reply::Left { .. }) => {
+                return Err(unexpected(other));
+            }
         }
     }
 }
@@ -328,6 +347,9 @@ fn table(snapshot: &Snapshot) -> String {
         "{} in {}: {link}; {generation}\n",
         snapshot.name, snapshot.environment
     );
+    if let Some(hold) = &snapshot.hold {
+        text += &hold::line(hold);
+    }
     for condition in &snapshot.conditions {
         text += &format!(
             "! {:?} since {}: {}\n",
@@ -398,7 +420,7 @@ fn failed(message: impl Into<String>, help: Option<&str>, code: u8) -> Failed {
 fn unexpected(reply: Option<Reply>) -> Failed {
     let message = match reply {
         Some(Reply::Error { message }) => message,
-        Some(Reply::Status(_) | Reply::Line { .. } | Reply::Left { .. }) => {
+        Some(Reply::Status(_) | Reply::Line { .. } | Reply::Held { .. } | Reply::Left { .. }) => {
             "the agent answered something else".to_owned()
         }
         None => "the agent stopped before it had answered".to_owned(),

@@ -9,6 +9,7 @@
 mod act;
 mod assign;
 mod condition;
+mod hold;
 mod leave;
 mod report;
 
@@ -37,6 +38,7 @@ use crate::diff::{self, Sight, Sights};
 use crate::event::Event;
 use crate::facts;
 use crate::health::{Probe, Probed};
+use crate::hold::Holding;
 use crate::journal::Journal;
 use crate::link::{Greeting, LinkEvent};
 use crate::plan::{self, Artifacts, Busy, Plan, World};
@@ -153,6 +155,7 @@ pub struct Driver {
     mended_at: Option<Moment>,
     next_observe: Moment,
     leaving: Option<Leaving>,
+    holding: Option<Holding>,
 }
 
 /// Looks at one adapter: one at a time, and one more when something happened meanwhile.
@@ -203,6 +206,7 @@ impl Driver {
             mended_at: None,
             next_observe: now.at,
             leaving: None,
+            holding: None,
             parts,
             outlets,
         };
@@ -216,6 +220,7 @@ impl Driver {
                 .conditions
                 .set(TargetConditionKind::CacheDamaged, damage, now.wall);
         }
+        driver.resume_hold(now);
         driver.judge_machine(now);
         driver.publish(now, &Plan::default());
         driver
@@ -250,6 +255,7 @@ impl Driver {
         self.look_at_everything_if_due(now.at);
         self.dial_once_looked_at(now.at);
         self.retry_unstored(now);
+        self.end_hold_if_over(now);
         self.save_standings(now);
         let plan = self.plan(now);
         let plan_wake = plan.wake_at;
@@ -266,6 +272,7 @@ impl Driver {
             self.journal_wake(),
             self.store_wake(now),
             self.leave_wake(),
+            self.hold_wake(now),
             dial,
         ];
         wakes
@@ -292,6 +299,7 @@ impl Driver {
         let highest = self.highest.map(|highest| highest.generation);
         World {
             desired: &self.desired,
+            held: self.holding.is_some(),
             newest: held >= highest || self.leaves_nothing(),
             bodies: &self.bodies,
             standings: &self.standings,
@@ -350,6 +358,7 @@ impl Driver {
                 self.reporter.sampled(*facts);
                 self.judge_machine(now);
             }
+            Event::Hold(ask) => self.hold(ask, now),
             Event::Leave(leave) => self.leave(leave, now.at),
         }
     }
@@ -370,6 +379,7 @@ impl Driver {
                 self.artifacts.reachable = true;
                 self.attempts.nudge_fetches();
                 self.reporter.up(commands, connection, now);
+                self.say_hold();
             }
             LinkEvent::Offered(_) | LinkEvent::Complete { .. } if self.is_leaving() => {}
             LinkEvent::Offered(signed) => self.offered(signed, now),

@@ -3,10 +3,11 @@
 use holdfast_adapters::failure::Failure;
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::ServiceName;
-use holdfast_protocol::observed::Facts;
+use holdfast_protocol::observed::{Facts, Hold};
 use tokio::sync::oneshot;
 
 use crate::diff::Sight;
+use crate::hold::Wish;
 
 /// Something happened on this target.
 #[derive(Debug)]
@@ -70,8 +71,28 @@ pub enum Event {
     },
     /// The machine was looked at.
     Sampled(Box<Facts>),
+    /// This target is to be left alone for a while, or no longer.
+    Hold(Ask),
     /// This target is to leave for good.
     Leave(Leave),
+}
+
+/// What somebody on this machine asks about being left alone, and who is told: the hold that there is
+/// now, or was until now, or why nothing was changed.
+#[derive(Debug)]
+pub enum Ask {
+    /// Begin, or move the end.
+    Hold {
+        /// How long and why.
+        wish: Wish,
+        /// Told once it is on disk.
+        done: oneshot::Sender<Result<Option<Hold>, String>>,
+    },
+    /// End.
+    Unhold {
+        /// Told once it is on disk.
+        done: oneshot::Sender<Result<Option<Hold>, String>>,
+    },
 }
 
 /// A request to leave.

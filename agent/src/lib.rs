@@ -38,6 +38,7 @@ pub mod driver;
 pub mod event;
 pub mod facts;
 pub mod health;
+pub mod hold;
 pub mod join;
 pub mod journal;
 pub mod link;

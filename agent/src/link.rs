@@ -23,7 +23,7 @@ use holdfast_certs::tls::{self, TlsError};
 use holdfast_protocol::assignment::{Generation, Held, SignedAssignment};
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::message::{Refusal, Welcome};
-use holdfast_protocol::observed::{Facts, Report};
+use holdfast_protocol::observed::{Facts, Hold, Report};
 use holdfast_protocol::session::SessionError;
 use holdfast_protocol::time::Timestamp;
 use quinn::{Connection, Endpoint};
@@ -144,6 +144,8 @@ pub enum Command {
     },
     /// What was observed.
     Report(Report),
+    /// Whether this target is held.
+    Hold(Option<Hold>),
     /// Ask to be forgotten.
     Leave,
 }

@@ -51,6 +51,8 @@ pub struct World<'a> {
     pub desired: &'a Desired,
     /// Whether that is the newest that this target has taken.
     pub newest: bool,
+    /// Whether this target is held: nothing is given up, for what is put back would be another body.
+    pub held: bool,
     /// Every body at hand.
     pub bodies: &'a Bodies,
     /// How bodies fared here before.
@@ -405,7 +407,7 @@ impl<'a> Subject<'a> {
             && self.body == self.wanted
             && self.world.bodies.contains_key(&good);
         let failed = self.attempt.is_hopeless() || self.is_late(intent);
-        (can && failed).then_some(Standing {
+        (can && failed && !self.world.held).then_some(Standing {
             given_up: Some(self.wanted),
             ..self.standing
         })

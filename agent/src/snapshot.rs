@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use holdfast_certs::certificate::TargetCertificate;
 use holdfast_protocol::name::{EnvironmentName, ServiceName, TargetName, Version};
-use holdfast_protocol::observed::{State, TargetConditionKind};
+use holdfast_protocol::observed::{Hold, State, TargetConditionKind};
 use holdfast_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,9 @@ pub struct Snapshot {
     pub certificate_expires: Timestamp,
     /// Transitions that the coordinator has not stored yet.
     pub journaled: usize,
+    /// Set while this target's own site asks for it to be left alone.
+    #[serde(default)]
+    pub hold: Option<Hold>,
     /// The adapter that has each service.
     #[serde(skip)]
     pub runtimes: BTreeMap<ServiceName, String>,
@@ -95,6 +98,7 @@ impl Snapshot {
             last_error: None,
             certificate_expires: certificate.not_after,
             journaled: 0,
+            hold: None,
             runtimes: BTreeMap::new(),
         }
     }

@@ -1,4 +1,4 @@
-//! The local socket: `status`, `logs` and `leave` for programs of the same user on this machine.
+//! The local socket: `status`, `logs`, `hold`, `unhold` and `leave` for programs of the same user on this machine.
 //!
 //! One request a connection, one JSON object a line. Only the agent's own user can connect (0600).
 
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use holdfast_adapters::run::LogRequest;
 use holdfast_protocol::name::ServiceName;
+use holdfast_protocol::observed::Hold;
 use holdfast_protocol::stream::LOG_TAIL_MAX_LINES;
 use holdfast_protocol::time::Timestamp;
 use rustix::fs::Mode;
@@ -20,7 +21,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::event::{Event, Leave};
+use crate::event::{Ask, Event, Leave};
+use crate::hold::Wish;
 use crate::logs::Logs;
 use crate::snapshot::Snapshot;
 
@@ -50,6 +52,15 @@ pub enum Request {
         /// Go on with new lines.
         follow: bool,
     },
+    /// Leave this target alone for a while.
+    Hold {
+        /// How long, in milliseconds.
+        for_ms: u64,
+        /// Why.
+        reason: String,
+    },
+    /// End that.
+    Unhold,
     /// Leave for good.
     Leave {
         /// Remove the workloads, too.
@@ -69,6 +80,11 @@ pub enum Reply {
         at: Option<Timestamp>,
         /// The text.
         text: String,
+    },
+    /// The hold that there is now, or was until now.
+    Held {
+        /// None where there was none.
+        hold: Option<Hold>,
     },
     /// It is done; what could not be.
     Left {
@@ -202,6 +218,12 @@ async fn answer(stream: UnixStream, served: Served) {
             };
             answer_logs(&mut write, reader, &served.logs, &service, request).await
         }
+        (Ok(Ok(_)), Ok(Request::Hold { for_ms, reason })) => {
+            answer_hold(&mut write, &served, for_ms, &reason).await
+        }
+        (Ok(Ok(_)), Ok(Request::Unhold)) => {
+            ask_driver(&mut write, &served, |done| Ask::Unhold { done }).await
+        }
         (Ok(Ok(_)), Ok(Request::Leave { remove_workloads })) => {
             answer_leave(&mut write, &served, remove_workloads).await
         }
@@ -245,6 +267,36 @@ async fn answer_logs(
             _ = reader.read(&mut nothing) => return Ok(()),
         }
     }
+}
+
+async fn answer_hold(
+    write: &mut Write,
+    served: &Served,
+    for_ms: u64,
+    reason: &str,
+) -> io::Result<()> {
+    match Wish::new(Duration::from_millis(for_ms), reason) {
+        Ok(wish) => ask_driver(write, served, |done| Ask::Hold { wish, done }).await,
+        Err(message) => say(write, &Reply::Error { message }).await,
+    }
+}
+
+async fn ask_driver(
+    write: &mut Write,
+    served: &Served,
+    ask: impl FnOnce(oneshot::Sender<Result<Option<Hold>, String>>) -> Ask,
+) -> io::Result<()> {
+    let (done, told) = oneshot::channel();
+    // A driver that has ended tells nobody: `told` ends with it.
+    let _ = served.events.send(Event::Hold(ask(done))).await;
+    let reply = match told.await {
+        Ok(Ok(hold)) => Reply::Held { hold },
+        Ok(Err(message)) => Reply::Error { message },
+        Err(_) => Reply::Error {
+            message: "the agent is stopping".to_owned(),
+        },
+    };
+    say(write, &reply).await
 }
 
 async fn answer_leave(

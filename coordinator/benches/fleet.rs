@@ -266,6 +266,7 @@ fn targets(count: usize, connection: &quinn::Connection) -> Vec<Target> {
             revoked_at: None,
             converged: None,
             ahead: None,
+            hold: None,
         };
         Target {
             labels: Target::merge_labels(&kept),

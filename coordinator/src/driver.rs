@@ -294,6 +294,11 @@ fn take(round: &mut Round<'_>, event: Event) {
             session,
             report,
         } => round.report(&target, session, *report),
+        Event::Hold {
+            target,
+            session,
+            hold,
+        } => round.hold(&target, session, hold),
         Event::Join {
             request,
             from,

@@ -19,7 +19,7 @@ use holdfast_protocol::message::{Hello, Refusal};
 use holdfast_protocol::name::{
     EnvironmentName, LabelKey, LabelValue, NotifierName, ServiceName, TargetName,
 };
-use holdfast_protocol::observed::Report;
+use holdfast_protocol::observed::{Hold, Report};
 use tokio::sync::{oneshot, watch};
 
 use crate::access::Caller;
@@ -83,6 +83,15 @@ pub enum Event {
         session: SessionId,
         /// What it observed.
         report: Box<Report>,
+    },
+    /// Whether a target's own site asks for it to be left alone.
+    Hold {
+        /// Which target.
+        target: TargetName,
+        /// By which connection.
+        session: SessionId,
+        /// The wish; none once it is over.
+        hold: Option<Hold>,
     },
     /// Somebody asks to join.
     Join {

@@ -12,6 +12,7 @@ pub mod enrol;
 pub mod forget;
 pub mod freeze;
 pub mod guardrail;
+pub mod hold;
 pub mod inputs;
 pub mod judge;
 pub mod link;

@@ -8,7 +8,7 @@ use bincode::{Decode, Encode};
 
 use crate::assignment::{Generation, Held, SignedAssignment};
 use crate::digest::Digest;
-use crate::observed::{Facts, Report};
+use crate::observed::{Facts, Hold, Report};
 use crate::time::Timestamp;
 use crate::version;
 
@@ -39,6 +39,9 @@ pub enum ToCoordinator {
     },
     /// The target leaves for good: it is to be forgotten and its certificate refused from now on.
     Leave,
+    /// Whether the target's own site asks to be left alone: said at the beginning of a connection and
+    /// at each change, where both speak [`version::HOLDS`].
+    Hold(Option<Hold>),
 }
 
 /// How a target introduces itself. Its name is in its certificate.

@@ -2,9 +2,11 @@
 //! observed is not absent, and disconnected is not failed.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::assignment::Generation;
 use crate::digest::Digest;
@@ -13,6 +15,11 @@ use crate::time::Timestamp;
 
 /// Longest message of a status, in bytes; longer ones are cut.
 pub const MESSAGE_MAX_BYTES: usize = 2_048;
+
+/// Longest reason of a hold, in bytes.
+pub const HOLD_REASON_MAX_BYTES: usize = 256;
+/// Longest hold: who needs more says so again.
+pub const HOLD_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// A target's labels.
 pub type Labels = BTreeMap<LabelKey, LabelValue>;
@@ -136,6 +143,16 @@ pub struct Facts {
     pub disk_available_bytes: u64,
     /// Load average over one minute, in hundredths.
     pub load_hundredths: u32,
+}
+
+/// The wish of a target's own site to be left alone: it keeps what it runs and takes no new release.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Hold {
+    /// Until when, by the target's clock.
+    pub until: Timestamp,
+    /// Why, for people; at most [`HOLD_REASON_MAX_BYTES`].
+    pub reason: String,
 }
 
 /// What an agent observed, whole or in part.

@@ -11,6 +11,7 @@
 //!     │ ── Accepted{held} or Refused{why} ────► │   after the fsync
 //!     │ ── Report{sequence, statuses, …} ─────► │   whenever something changed
 //!     │ ◄── Stored{sequence} ────────────────── │   after the commit
+//!     │ ── Hold{until, reason} ───────────────► │   from minor version 2: first of all, and when it changes
 //!     │ ── Renew{request} ────────────────────► │   from half-life of the certificate
 //!     │ ◄── Renewed{chain} ──────────────────── │
 //! ```

@@ -24,7 +24,8 @@ use holdfast_protocol::join::{JoinRequest, Joined, RenewRequest, ToAuthority, To
 use holdfast_protocol::message::{Hello, Refusal, ToAgent, ToCoordinator, Welcome};
 use holdfast_protocol::name::{LabelKey, LabelValue, ServiceName};
 use holdfast_protocol::observed::{
-    Facts, Labels, Report, State, TargetCondition, TargetConditionKind, Transition, WorkloadStatus,
+    Facts, Hold, Labels, Report, State, TargetCondition, TargetConditionKind, Transition,
+    WorkloadStatus,
 };
 use holdfast_protocol::stream::{
     AgentOpens, ArtifactReply, CheckReply, CheckRequest, CoordinatorOpens, LogFrame, LogLine,
@@ -176,6 +177,10 @@ fn to_coordinator() -> Vec<ToCoordinator> {
             request: vec![0x30, 0x82],
         },
         ToCoordinator::Leave,
+        ToCoordinator::Hold(Some(Hold {
+            until: at(7_200_000),
+            reason: "inventory".to_owned(),
+        })),
     ]
 }
 
@@ -188,6 +193,7 @@ fn name_of_to_coordinator(message: &ToCoordinator) -> &'static str {
         ToCoordinator::Report(_) => "to-coordinator-report",
         ToCoordinator::Renew { .. } => "to-coordinator-renew",
         ToCoordinator::Leave => "to-coordinator-leave",
+        ToCoordinator::Hold(_) => "to-coordinator-hold",
     }
 }
 
@@ -350,7 +356,7 @@ fn recorded_messages_are_read_and_written_as_ever() {
     names.extend(check(&to_joiner(), name_of_to_joiner));
     assert_eq!(
         names.len(),
-        7 + 7 + 8 + 2 + 3,
+        8 + 7 + 8 + 2 + 3,
         "every variant has one sample"
     );
 }

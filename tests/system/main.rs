@@ -18,6 +18,7 @@ mod declarative;
 mod demo;
 mod examples;
 mod explained;
+mod held;
 mod identity;
 mod offline;
 mod safe;

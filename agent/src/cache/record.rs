@@ -29,7 +29,7 @@ pub enum RecordError {
     /// The file system said no.
     #[error("could not {what} {path}")]
     Io {
-        /// The attempt: `read`, `replace`.
+        /// The attempt: `read`, `replace`, `remove`.
         what: &'static str,
         /// The file.
         path: String,
@@ -126,6 +126,23 @@ pub fn replace_raw(path: &Path, bytes: &[u8]) -> Result<(), RecordError> {
             path: path.display().to_string(),
             source,
         }
+    })
+}
+
+/// Removes a record for good; one that is not there is no error.
+///
+/// # Errors
+/// [`RecordError::Io`].
+pub fn remove(path: &Path) -> Result<(), RecordError> {
+    let removed = match fs::remove_file(path) {
+        Ok(()) => path.parent().map_or(Ok(()), sync_directory),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    removed.map_err(|source| RecordError::Io {
+        what: "remove",
+        path: path.display().to_string(),
+        source,
     })
 }
 

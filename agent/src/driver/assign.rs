@@ -125,6 +125,7 @@ impl Driver {
         let before = std::mem::take(&mut self.desired);
         self.desired = cache::desired(&offer.assignment, offer.held);
         self.highest = Some(offer.held);
+        self.wait_while_held();
         self.hear_time(offer.assignment.issued_at, now);
         if let Desired::Known { wanted, .. } = &self.desired {
             let standings = standings_after(&self.standings, wanted);
@@ -162,11 +163,16 @@ impl Driver {
             Sight::Unknown(_) => Vec::new(),
         });
         let good = self.standings.values().filter_map(|standing| standing.good);
+        let awaited = self
+            .holding
+            .iter()
+            .flat_map(|h| h.awaited.values().copied());
         wanted(&self.desired)
             .into_iter()
             .chain(wanted(before))
             .chain(seen)
             .chain(good)
+            .chain(awaited)
             .collect()
     }
 

@@ -43,6 +43,7 @@ enum Goodbye {
 
 impl Driver {
     pub(super) fn leave(&mut self, leave: Leave, now: Moment) {
+        self.drop_hold();
         if leave.remove_workloads {
             // Nothing is wanted any more: the plan removes what there is.
             let generation = self.held().map(|held| held.generation).unwrap_or_default();

@@ -23,6 +23,7 @@ use super::condition::Conditions;
 use crate::clock::{Moment, Now};
 use crate::diff::{self, Unwanted};
 use crate::facts;
+use crate::hold::Holding;
 use crate::link::{Command, Greeting};
 use crate::plan::{self, Plan, Status};
 use crate::snapshot::{ConditionLine, Snapshot, WorkloadLine};
@@ -182,7 +183,7 @@ impl Reporter {
 impl Driver {
     /// Takes in how things stand now: journal what changed, show the newest picture.
     pub(super) fn publish(&mut self, now: Now, plan: &Plan) {
-        self.reporter.converged = plan.converged;
+        self.reporter.converged = plan.converged && !self.something_waits();
         let mut next = BTreeMap::new();
         let mut transitions = Vec::new();
         for (service, status) in self.standing_now(plan) {
@@ -231,6 +232,9 @@ impl Driver {
         }
         for (service, status) in &plan.statuses {
             all.insert(service.clone(), Standing::Wanted(status.clone()));
+        }
+        for (service, status) in self.waiting(plan) {
+            all.insert(service, Standing::Wanted(status));
         }
         all
     }
@@ -321,6 +325,7 @@ impl Driver {
             last_error: reporter.last_error.clone(),
             certificate_expires: self.parts.certificate_expires,
             journaled: self.parts.journal.len(),
+            hold: self.holding.as_ref().map(Holding::said),
             runtimes,
         };
         self.outlets.snapshot.send_if_modified(|shown| {

@@ -176,6 +176,7 @@ impl Conversation<'_> {
             Command::Accepted(held) => self.session.accepted(held)?,
             Command::Refuse { generation, reason } => self.session.refuse(generation, reason)?,
             Command::Report(report) => self.session.report(report)?,
+            Command::Hold(hold) => self.session.hold(hold)?,
             Command::Leave => self.session.leave()?,
         }
         Ok(())

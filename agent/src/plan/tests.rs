@@ -26,6 +26,7 @@ struct Rig {
     seen: BTreeMap<ServiceName, Observed>,
     unknown: bool,
     doubtful: bool,
+    held: bool,
     attempts: Attempts,
     busy: BTreeMap<ServiceName, Busy>,
     artifacts: Artifacts,
@@ -82,6 +83,7 @@ impl Rig {
         plan(&World {
             desired: &self.desired,
             newest: !self.doubtful,
+            held: self.held,
             bodies: &self.bodies,
             standings: &self.standings,
             sights: &sights,

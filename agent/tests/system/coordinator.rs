@@ -21,7 +21,9 @@ use holdfast_protocol::digest::Digest;
 use holdfast_protocol::frame::{self, Decoder, FIRST_FRAME_MAX_BYTES};
 use holdfast_protocol::join::{EXPORTER_BYTES, EXPORTER_LABEL, Joined, ToAuthority, ToJoiner};
 use holdfast_protocol::name::{EnvironmentName, TargetName};
-use holdfast_protocol::observed::{Report, State, TargetCondition, Transition, WorkloadStatus};
+use holdfast_protocol::observed::{
+    Hold, Report, State, TargetCondition, Transition, WorkloadStatus,
+};
 use holdfast_protocol::session::coordinator::{CoordinatorSession, Event};
 use holdfast_protocol::stream::{AgentOpens, ArtifactReply};
 use holdfast_protocol::time::Timestamp;
@@ -47,6 +49,7 @@ pub(crate) struct Seen {
     pub(crate) artifact_offsets: Vec<u64>,
     pub(crate) renewals: u32,
     pub(crate) left: bool,
+    pub(crate) holds: Vec<Option<Hold>>,
     pub(crate) serials: Vec<Serial>,
 }
 
@@ -508,6 +511,7 @@ impl Server {
                 drop(seen);
                 session.renewed(Ok(self.certify(&request).chain)).unwrap();
             }
+            Event::Hold(hold) => seen.holds.push(hold),
             Event::Leave => {
                 seen.left = true;
                 session.farewell().unwrap();

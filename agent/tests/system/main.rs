@@ -10,6 +10,7 @@
 
 mod agent;
 mod coordinator;
+mod hold;
 mod job;
 
 use std::path::Path;

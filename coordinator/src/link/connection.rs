@@ -368,6 +368,11 @@ impl<'c> Conversation<'c> {
                 generation,
                 reason,
             },
+            Said::Hold(hold) => Event::Hold {
+                target,
+                session,
+                hold,
+            },
             Said::Report(report) => Event::Report {
                 target,
                 session,

@@ -14,7 +14,7 @@ use holdfast_protocol::name::{
     EnvironmentName, InputSetName, NotifierName, RoleName, ServiceName, TargetName, UserName,
     Version,
 };
-use holdfast_protocol::observed::{Facts, Labels, State};
+use holdfast_protocol::observed::{Facts, Hold, Labels, State};
 use holdfast_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -85,6 +85,9 @@ pub struct Target {
     /// to it until a person lets it go on.
     #[serde(default)]
     pub ahead: Option<Generation>,
+    /// The wish of its own site to be left alone, as it last said.
+    #[serde(default)]
+    pub hold: Option<Hold>,
 }
 
 /// A certificate that was issued.

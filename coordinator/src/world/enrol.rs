@@ -169,6 +169,7 @@ impl Round<'_> {
             revoked_at: None,
             converged: None,
             ahead: None,
+            hold: None,
         };
         let labels = Target::merge_labels(&kept);
         let replaced = self.world.targets.remove(&request.name);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use holdfast_engine::compiled::{Compiled, Selector, TrackSpec};
 use holdfast_engine::input::{
-    Declared, Dependency, Elsewhere, Freeze, Inputs, ReleaseRef, Seen, Upstream, View,
+    Declared, Dependency, Elsewhere, Freeze, Held, Inputs, ReleaseRef, Seen, Upstream, View,
 };
 use holdfast_engine::track::{Track, TrackName};
 use holdfast_engine::wake::Change;
@@ -173,7 +173,10 @@ pub(super) fn view(target: &Target, service: &ServiceName) -> View {
         since: target.kept.since,
         seen,
         labels: Arc::clone(&target.labels),
-        held: None,
+        held: target.kept.hold.as_ref().map(|hold| Held {
+            until: hold.until,
+            reason: hold.reason.clone(),
+        }),
     }
 }
 

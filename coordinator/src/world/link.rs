@@ -47,6 +47,8 @@ impl Round<'_> {
         let Ok(there) = self.target_mut(&name) else {
             return;
         };
+        // The session has found one already.
+        let version = version::SUPPORTED.common(hello.versions).unwrap_or(0);
         let ahead = ahead(there, hello.held);
         there.kept.ahead = there.kept.ahead.or(ahead);
         orders.send_replace(Orders {
@@ -59,8 +61,7 @@ impl Round<'_> {
                 session,
                 connection,
                 orders,
-                // The session has found one already.
-                version: version::SUPPORTED.common(hello.versions).unwrap_or(0),
+                version,
             },
         );
         if matches!(before, Link::Down) {
@@ -90,6 +91,10 @@ impl Round<'_> {
                 target: Some(name.clone()),
                 ..Entry::default()
             });
+        }
+        if version < version::HOLDS {
+            // An agent that was put back to an earlier release leaves nothing alone.
+            self.hold(&name, session, None);
         }
         self.environment_moved(&environment);
         self.answer(reply, Ok(()));
@@ -371,7 +376,7 @@ fn own(there: &Target, mut report: Report) -> (Report, Vec<ServiceName>) {
 
 /// Text of a target's as it is kept: no longer than `max_bytes`, and without characters that a
 /// terminal obeys.
-fn said(text: &str, max_bytes: usize) -> String {
+pub(super) fn said(text: &str, max_bytes: usize) -> String {
     let text = text.chars().map(|c| match c {
         '\n' | '\t' => c,
         c if c.is_control() => ' ',

@@ -502,6 +502,7 @@ fn target(target: &super::Target) -> Target {
         conditions: held_back(target)
             .chain(target.kept.conditions.clone())
             .collect(),
+        hold: target.kept.hold.clone(),
         revoked: target.kept.revoked_at.is_some(),
         joined_at: target.kept.joined_at,
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::name::{EnvironmentName, TargetName};
-use crate::observed::TargetConditionKind;
+use crate::observed::{Hold, TargetConditionKind};
 use crate::time::Timestamp;
 
 /// One joined host or cluster.
@@ -33,6 +33,9 @@ pub struct Target {
     pub certificate_expires: Timestamp,
     /// What is wrong with it.
     pub conditions: Vec<Condition>,
+    /// Set while its own site asks for it to be left alone: it keeps what it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
     /// Whether its certificate was revoked.
     #[serde(default)]
     pub revoked: bool,

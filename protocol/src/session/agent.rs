@@ -11,7 +11,8 @@ use crate::assignment::{Held, SignedAssignment};
 use crate::digest::Digest;
 use crate::frame::{Decoder, FRAME_MAX_BYTES, encode};
 use crate::message::{Hello, Refusal, ToAgent, ToCoordinator, Welcome};
-use crate::observed::Report;
+use crate::observed::{Hold, Report};
+use crate::version::HOLDS;
 
 use super::{OUTGOING_MAX, SessionError};
 
@@ -27,7 +28,11 @@ pub struct AgentSession {
 #[derive(Debug)]
 enum State {
     Introducing,
-    Open { collecting: Option<Collecting> },
+    Open {
+        collecting: Option<Collecting>,
+        /// The minor version that both speak.
+        version: u16,
+    },
     Closed,
 }
 
@@ -114,18 +119,21 @@ impl AgentSession {
     fn message(&mut self, message: ToAgent) -> Result<(), SessionError> {
         match (&mut self.state, message) {
             (State::Introducing, ToAgent::Welcome(welcome)) => {
-                self.state = State::Open { collecting: None };
+                self.state = State::Open {
+                    collecting: None,
+                    version: welcome.version,
+                };
                 self.events.push_back(Event::Welcomed(welcome));
             }
             (State::Introducing, ToAgent::Busy { retry_after_ms }) => {
                 self.state = State::Closed;
                 self.events.push_back(Event::Busy { retry_after_ms });
             }
-            (State::Open { collecting }, ToAgent::Assign(signed)) => {
+            (State::Open { collecting, .. }, ToAgent::Assign(signed)) => {
                 *collecting = None;
                 self.events.push_back(Event::Offered(signed));
             }
-            (State::Open { collecting }, ToAgent::Bodies(bodies)) => {
+            (State::Open { collecting, .. }, ToAgent::Bodies(bodies)) => {
                 let complete = collect(collecting, bodies)?;
                 self.events.extend(complete);
             }
@@ -175,7 +183,7 @@ impl AgentSession {
         signed: SignedAssignment,
         missing: BTreeSet<Digest>,
     ) -> Result<(), SessionError> {
-        let State::Open { collecting } = &mut self.state else {
+        let State::Open { collecting, .. } = &mut self.state else {
             return Err(SessionError::Unexpected("want outside the conversation"));
         };
         if missing.is_empty() {
@@ -229,6 +237,23 @@ impl AgentSession {
     /// [`SessionError`] when the message cannot be queued.
     pub fn renew(&mut self, request: Vec<u8>) -> Result<(), SessionError> {
         self.send(&ToCoordinator::Renew { request })
+    }
+
+    /// Says whether this target's own site asks to be left alone. A coordinator that does not know of
+    /// this yet is told nothing.
+    ///
+    /// # Errors
+    /// [`SessionError`] when the message cannot be queued.
+    pub fn hold(&mut self, hold: Option<Hold>) -> Result<(), SessionError> {
+        match self.state {
+            State::Open { version, .. } if version >= HOLDS => {
+                self.send(&ToCoordinator::Hold(hold))
+            }
+            State::Open { .. } => Ok(()),
+            State::Introducing | State::Closed => {
+                Err(SessionError::Unexpected("hold outside the conversation"))
+            }
+        }
     }
 
     /// Asks to be forgotten.

@@ -11,7 +11,7 @@ use crate::assignment::{Generation, Held, SignedAssignment};
 use crate::digest::Digest;
 use crate::frame::{Decoder, FIRST_FRAME_MAX_BYTES, FRAME_MAX_BYTES, encode};
 use crate::message::{Hello, Refusal, ToAgent, ToCoordinator, Welcome};
-use crate::observed::Report;
+use crate::observed::{Hold, Report};
 use crate::time::Timestamp;
 use crate::version;
 
@@ -63,6 +63,8 @@ pub enum Event {
     },
     /// It leaves for good.
     Leave,
+    /// Whether its own site asks for it to be left alone.
+    Hold(Option<Hold>),
 }
 
 impl Default for CoordinatorSession {
@@ -109,6 +111,7 @@ impl CoordinatorSession {
             (_, ToCoordinator::Report(report)) => Event::Report(report),
             (_, ToCoordinator::Renew { request }) => Event::Renew { request },
             (_, ToCoordinator::Leave) => Event::Leave,
+            (_, ToCoordinator::Hold(hold)) => Event::Hold(hold),
         };
         self.events.push_back(event);
         Ok(())

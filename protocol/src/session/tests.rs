@@ -8,8 +8,8 @@ use super::coordinator::{self, CoordinatorSession};
 use crate::assignment::SignedAssignment;
 use crate::digest::Digest;
 use crate::frame;
-use crate::message::{Hello, ToAgent, ToCoordinator};
-use crate::observed::Facts;
+use crate::message::{Hello, ToAgent, ToCoordinator, Welcome};
+use crate::observed::{Facts, Hold};
 use crate::time::Timestamp;
 use crate::version;
 
@@ -243,4 +243,36 @@ fn the_end_is_the_end() {
     let late = frame::encode(&ToAgent::Stored { sequence: 1 }).unwrap();
     assert!(pair.agent.handle(&late).is_err());
     assert!(pair.coordinator.stored(1).is_err());
+}
+
+fn hold() -> Option<Hold> {
+    Some(Hold {
+        until: NOW,
+        reason: "inventory".to_owned(),
+    })
+}
+
+#[test]
+fn a_hold_and_its_end_are_said() {
+    let mut pair = Pair::open();
+    for wish in [hold(), None] {
+        pair.agent.hold(wish.clone()).unwrap();
+        pair.drive();
+        let heard = pair.coordinator.poll_event();
+        assert_eq!(heard, Some(coordinator::Event::Hold(wish)));
+    }
+}
+
+#[test]
+fn a_coordinator_that_knows_no_holds_is_told_of_none() {
+    let mut agent = AgentSession::new(hello()).unwrap();
+    let welcome = ToAgent::Welcome(Welcome {
+        version: version::HOLDS - 1,
+        coordinator_version: "0.1.0".to_owned(),
+        time: NOW,
+    });
+    agent.handle(&frame::encode(&welcome).unwrap()).unwrap();
+    drop(agent.poll_transmit());
+    agent.hold(hold()).unwrap();
+    assert_eq!(agent.poll_transmit(), None);
 }

@@ -83,6 +83,7 @@ impl Row for Target {
             (false, true) => Cell::toned("yes", Tone::Good),
             (false, false) => Cell::toned("no", Tone::Busy),
         };
+        let conditions = self.conditions.iter().map(|one| one.message.clone());
         let (reached, wanted) = (self.converged_generation, self.generation);
         let generation = if reached == wanted {
             Cell::from(wanted.to_string())
@@ -95,7 +96,7 @@ impl Row for Target {
             connected,
             Cell::from(age(now, self.since)),
             generation,
-            several(self.conditions.iter().map(|condition| &condition.message)),
+            several(held(self, now).into_iter().chain(conditions)),
         ]
     }
 
@@ -106,6 +107,13 @@ impl Row for Target {
             several(pairs(&self.labels)),
         ]
     }
+}
+
+/// That its own site asks for it to be left alone, and until when.
+fn held(target: &Target, now: Timestamp) -> Option<String> {
+    let hold = target.hold.as_ref().filter(|hold| now < hold.until)?;
+    let until = until(now, hold.until);
+    Some(format!("held, ends {until}: {}", hold.reason))
 }
 
 impl Row for Status {
