@@ -216,18 +216,19 @@ impl Screen {
     }
 }
 
-/// `text` without anything that commands a terminal; what others wrote is shown through this.
+/// `text` without anything that commands a terminal, or turns the direction of what is read; what
+/// others wrote is shown through this.
 #[must_use]
 pub fn clean(text: &str) -> String {
-    text.chars()
-        .map(|c| {
-            if c.is_control() && c != '\n' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
+    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let shown = |c: char| {
+        if c.is_control() && c != '\n' || turns(c) {
+            '\u{fffd}'
+        } else {
+            c
+        }
+    };
+    text.chars().map(shown).collect()
 }
 
 fn json<T: Serialize>(object: &T) -> String {

@@ -341,3 +341,12 @@ fn spans_are_told_in_their_largest_unit() {
     assert_eq!(until(at(10), at(10)), "passed");
     assert_eq!(span(std::time::Duration::from_millis(1_250)), "1.2s");
 }
+
+#[test]
+fn what_others_wrote_neither_commands_a_terminal_nor_turns_what_is_read() {
+    let written = "\u{1b}[2Jdone\u{7}\n\u{202e}txt.exe \u{2067}x\u{2069} é 👩‍🔧";
+    assert_eq!(
+        clean(written),
+        "\u{fffd}[2Jdone\u{fffd}\n\u{fffd}txt.exe \u{fffd}x\u{fffd} é 👩‍🔧"
+    );
+}
