@@ -128,7 +128,8 @@ fn reason(error: Option<&str>, log: &str) -> String {
     let text = match error {
         Some(error) => plain(error.as_bytes()),
         None => {
-            let lines: Vec<&str> = log.lines().collect();
+            let said = log.lines().filter(|line| !line.trim().is_empty());
+            let lines: Vec<&str> = said.collect();
             let last = lines.len().saturating_sub(LAST_LINES);
             lines.get(last..).unwrap_or_default().join(" | ")
         }

@@ -120,7 +120,25 @@ fn an_agent_killed_at_20_moments_of_a_switch_leaves_one_whole_site() {
 /// The socket that the agent process is to speak to, where its runtime has one.
 const SOCKET: &str = "HOLDFAST_TEST_SOCKET";
 
+/// The directory of its plugins, where it has some.
+const PLUGINS: &str = "HOLDFAST_TEST_PLUGINS";
+
+pub(crate) fn spawn_with_plugins(home: &Home, plugins: &Path, wanted: &Wanted) -> Child {
+    let mut command = order(home, "plugin", "once", std::slice::from_ref(wanted));
+    command.env(PLUGINS, plugins).spawn().unwrap()
+}
+
 fn open(home: &Path, runtime: &str) -> Arc<dyn Adapter> {
+    if let Some(directory) = std::env::var_os(PLUGINS) {
+        let program = std::env::current_exe().unwrap();
+        let plugins = holdfast_adapters::plugin::Settings {
+            directory: directory.into(),
+            launcher: vec![program.into(), OsString::from("confine")],
+            target: "here".to_owned(),
+            ..Default::default()
+        };
+        return crate::plugin::open(home, plugins);
+    }
     let Some(socket) = std::env::var_os(SOCKET) else {
         return bench::open(home, runtime);
     };
