@@ -23,3 +23,4 @@ mod identity;
 mod offline;
 mod safe;
 mod software;
+mod verbs;

@@ -65,13 +65,12 @@ fn told(plan: &Plan) -> String {
     for wait in &plan.held {
         let _ = write!(told, "\nheld: {}", text::wait(wait, now));
     }
-    let _ = writeln!(
-        told,
-        "\nPlan against revision {}: {}; {}.",
-        plan.base.revision,
-        apply::sum(&plan.changes),
-        movements(&plan.tracks)
+    let (changes, movements) = (apply::sum(&plan.changes), movements(&plan.tracks));
+    let sum = format!(
+        "Plan against revision {}: {changes}; {movements}.",
+        plan.base.revision
     );
+    let _ = writeln!(told, "\n{}", text::wrapped(&sum, 0, 4));
     told
 }
 
@@ -204,7 +203,8 @@ pub mod tests {
                 vars.port: 8080 -> 9090
                 waits for order staging: 1.4.0 is not stable in staging yet
 
-            Plan against revision 3: 0 added, 1 changed, 0 removed; 1 to deploy, 0 to remove, 0 waiting for a first release.
+            Plan against revision 3: 0 added, 1 changed, 0 removed; 1 to deploy, 0 to remove, 0 waiting for a
+                first release.
         "#]]
         .assert_eq(&told(&plan()));
     }
