@@ -102,3 +102,25 @@ pub(crate) fn list(problems: &[Problem]) -> String {
     };
     problems.iter().map(one).collect::<Vec<_>>().join("; ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_adapter_answers_for_every_plugin() {
+        assert_eq!(adapter_of("plugin/dns"), "plugin");
+        assert_eq!(adapter_of("process"), "process");
+        let context = Context { artifacts: &[] };
+        let said = |runtime| {
+            validate(
+                runtime,
+                &serde_json::json!({"zone": "{{ vars.zone }}"}),
+                &context,
+            )
+        };
+        assert!(said("plugin/dns").is_empty());
+        assert!(said("plugin/../dns")[0].message.contains("../dns"));
+        assert!(said("plugin")[0].message.contains("plugin/NAME"));
+    }
+}
