@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use holdfast_adapters::{container, plugin};
 use holdfast_adapters::run::Settings;
+use holdfast_adapters::{container, plugin};
 use holdfast_protocol::name::{LabelKey, LabelValue, TargetName};
 use holdfast_protocol::observed::Labels;
 use holdfast_protocol::time::parse_span;
@@ -419,7 +419,10 @@ fn plugins(
         let digest = file.digest.map(|text| text.parse()).transpose();
         let digest = digest.map_err(|error| {
             let problem = format!("[plugins.{name}]: the digest is refused: {error}");
-            refused(problem, "write sha256: and 64 digits, as sha256sum prints them")
+            refused(
+                problem,
+                "write sha256: and 64 digits, as sha256sum prints them",
+            )
         })?;
         let own = plugin::Own {
             user: file.user,
@@ -561,7 +564,10 @@ mod tests {
         let file = "plugin-directory = \"/opt/plugins\"\n[plugins.dns]\nuser = \"root\"\n\
                     environment = {ZONE = \"example.org\"}";
         let join = JoinFlags::default();
-        let settings = made(&Flags::default(), &join, file, true).unwrap().runtimes.plugins;
+        let settings = made(&Flags::default(), &join, file, true)
+            .unwrap()
+            .runtimes
+            .plugins;
         assert_eq!(settings.directory, Path::new("/opt/plugins"));
         let dns = &settings.own["dns"];
         assert_eq!(dns.user.as_deref(), Some("root"));

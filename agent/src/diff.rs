@@ -84,7 +84,9 @@ pub fn differences(
         .iter()
         .map(|(service, body)| {
             let difference = match bodies.get(body) {
-                Some(intent) => difference(service, *body, adapter_of(&intent.workload.runtime), sights),
+                Some(intent) => {
+                    difference(service, *body, adapter_of(&intent.workload.runtime), sights)
+                }
                 None => Difference::Unknown("its body is not at hand".to_owned()),
             };
             (service.clone(), difference)

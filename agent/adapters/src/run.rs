@@ -230,7 +230,8 @@ pub fn adapters_with(
                 .map_err(refused("container"))?,
         ),
         Arc::new(
-            Plugins::open(&home.join("plugin"), &id, settings.plugins).map_err(refused("plugin"))?,
+            Plugins::open(&home.join("plugin"), &id, settings.plugins)
+                .map_err(refused("plugin"))?,
         ),
     ])
 }
