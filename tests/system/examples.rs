@@ -20,7 +20,6 @@ use std::time::Duration;
 use holdfast_tests::fleet::Fleet;
 use holdfast_tests::operator::Said;
 use holdfast_tests::program::{built, command};
-use holdfast_tests::wait::{PATIENCE, expect, wait_for};
 use page::{Page, Step};
 
 /// An example of the tree, copied to where a fleet of its own brings it to life.
@@ -143,15 +142,6 @@ impl Example {
             .output()
             .unwrap();
         Said::new(shell, &words, &output)
-    }
-
-    /// Types commands again and again until they print a text.
-    fn types_until(&mut self, script: &str, text: &str) -> String {
-        wait_for(&format!("{script:?} prints {text:?}"), PATIENCE, || {
-            let seen = self.types(script);
-            expect(seen.contains(text), &seen)?;
-            Ok(seen)
-        })
     }
 
     /// A command's JSON list.

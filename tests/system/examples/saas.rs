@@ -30,7 +30,7 @@ fn customers_take_releases_by_their_own_rules() {
     assert!(before.contains("no approval by customer-a yet"), "{seen}");
     for part in [before, after] {
         let opens = |at: &&str| part.contains(*at) && part.contains("ends by itself in ");
-        assert!(OPENS.iter().any(|at| opens(&at)), "{seen}");
+        assert!(OPENS.iter().any(opens), "{seen}");
     }
     let (_, timeline) = after.split_once("--hotfix --reason WHY\n").unwrap();
     let there = timeline
