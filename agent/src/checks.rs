@@ -30,7 +30,8 @@ const AT_ONCE_MAX: usize = 4;
 pub struct Allowed {
     /// Whether programs may run here at all.
     pub programs: bool,
-    /// Whom they run as: `nobody` for an agent of the superuser, the agent's own user otherwise.
+    /// Whom they run as: `nobody` for an agent of the superuser. Any other agent runs none unless its
+    /// own user is named, since that user can read its key.
     pub user: Option<String>,
     /// Where they begin; each in a temporary directory of its own otherwise.
     pub directory: Option<PathBuf>,
@@ -84,6 +85,13 @@ impl Checks {
     fn program(&self, request: CheckRequest) -> Result<Program, String> {
         if !self.allowed.programs {
             return Err("this target runs no checks: its agent.toml says so".to_owned());
+        }
+        if self.allowed.user.is_none() && !rustix::process::geteuid().is_root() {
+            return Err(
+                "this agent does not run as root, so a check would run as its own user, who can \
+                 read its key: name that user in agent.toml, [checks] user, to allow it"
+                    .to_owned(),
+            );
         }
         let CheckRequest {
             command,

@@ -122,7 +122,12 @@ pub fn wait_at(wait: &Wait, now: Timestamp, indent: usize) -> String {
     let mut text = format!("{:indent$}{line}\n", "");
     let _ = writeln!(text, "{:rest$}since {} ago", "", age(now, wait.since));
     if let Some(then) = wait.until {
-        let _ = writeln!(text, "{:rest$}ends by itself {}", "", until(now, then));
+        // Of a check it says when the next answer is due, which need not be another one.
+        let what = match wait.kind {
+            WaitKind::Protection if wait.subject != "soak" => "asked again",
+            _ => "ends by itself",
+        };
+        let _ = writeln!(text, "{:rest$}{what} {}", "", until(now, then));
     }
     for way in &wait.ends_by {
         let _ = writeln!(text, "{:rest$}ended by: {}", "", clean(way));
