@@ -152,7 +152,10 @@ fn our_crates_depend_on_each_other_only_as_drawn() {
         ("holdfast-protocol", &[]),
         ("holdfast-certs", &["holdfast-protocol"]),
         ("holdfast-engine", &["holdfast-protocol"]),
-        ("holdfast-adapters", &["holdfast-protocol", "holdfast-confine"]),
+        (
+            "holdfast-adapters",
+            &["holdfast-protocol", "holdfast-confine"],
+        ),
     ];
     let extra = drawn.into_iter().flat_map(|(package, allowed)| {
         let ours = dependencies_of(package).into_iter().filter(|name| {
