@@ -1,6 +1,8 @@
 //! A simulation tells what would happen, in virtual time, with the same step: to the end where every
 //! gate passes, and no further than a person's word.
 
+#![allow(clippy::unwrap_used, reason = "a test of what surely is there")]
+
 #[path = "world/event.rs"]
 #[allow(dead_code, reason = "each test program uses its part of the world")]
 mod event;
