@@ -113,8 +113,10 @@ pub(crate) fn pass_over_failed(track: &mut Track, point: &Point) {
 }
 
 /// Passes over `point` and every release that is newer than the stable one now: after a stop, none
-/// of them may start instead before a person, a new release or a new configuration says so.
+/// of them may start instead before a person, a new release or a new configuration says so. What a
+/// person asked for before is stopped with them, or it would stand before every newer release.
 pub(crate) fn stop(turn: &mut Turn<'_>, point: &Point) {
+    turn.track.asked = None;
     pass_over(&mut turn.track, point.sequence, point);
     let Some(spec) = spec(turn.inputs) else {
         return;

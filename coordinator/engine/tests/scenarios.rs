@@ -99,4 +99,11 @@ scenarios! {
     no_wave_begins_while_too_many_are_away: "away_budget.txt",
     a_target_that_is_held_keeps_what_it_runs: "held_target.txt",
     waves_go_by_label: "label_waves.txt",
+    a_hotfix_passes_no_check_that_only_a_role_may_skip: "hotfix_of_a_role.txt",
+    a_place_in_a_wave_by_label_is_kept_for_who_may_be_back: "label_waves_return.txt",
+    no_answer_between_two_failures_breaks_no_row: "check_failures_in_a_row.txt",
+    a_release_has_to_be_stable_in_both_environments_before: "after_two_environments.txt",
+    what_was_asked_for_is_stopped_by_a_failure_that_halts: "asked_and_halted.txt",
+    an_incident_waits_for_the_person_who_decides: "incident_while_halted.txt",
+    what_goes_back_at_rest_goes_one_after_another: "going_back_at_rest.txt",
 }

@@ -114,9 +114,7 @@ pub(crate) fn send_back(turn: &Turn<'_>, spec: &TrackSpec) -> Option<Next> {
     if turn.track.watched.is_empty() || turn.track.sent_back || !turn.may_begin() {
         return None;
     }
-    let decides =
-        |current: &Deployment| matches!(current.phase, Phase::Halted | Phase::RollbackFailed);
-    let person = turn.track.current.as_ref().is_some_and(decides);
+    let person = awaits_a_person(&turn.track);
     if person || !is_watched(&turn.track) {
         return None;
     }
@@ -128,6 +126,13 @@ pub(crate) fn send_back(turn: &Turn<'_>, spec: &TrackSpec) -> Option<Next> {
     });
     let reasons: Vec<String> = reasons.collect();
     (!reasons.is_empty()).then(|| Next::SendBack(reasons.join("; ")))
+}
+
+/// Whether what is under way stopped where it stands, so that a person has to say how it goes on.
+fn awaits_a_person(track: &Track) -> bool {
+    let decides =
+        |current: &Deployment| matches!(current.phase, Phase::Halted | Phase::RollbackFailed);
+    track.current.as_ref().is_some_and(decides)
 }
 
 fn open_state<'t>(track: &'t Track, guard: &Guard) -> Option<&'t CheckState> {
@@ -154,7 +159,9 @@ pub(crate) fn explain(waits: &mut Waits, turn: &Turn<'_>, spec: &TrackSpec) {
         }
         let mut message = verdict::words(guard, state);
         if state.notified && guard.on_incident == OnIncident::Rollback {
-            let why = if turn.track.sent_back {
+            let why = if awaits_a_person(&turn.track) {
+                "a person decides what becomes of the newest deployment"
+            } else if turn.track.sent_back {
                 "it was put back by a check itself"
             } else {
                 "there is no earlier release to go back to by itself"

@@ -9,11 +9,14 @@ use holdfast_protocol::time::Timestamp;
 use serde_json::json;
 
 use super::verdict::least_worth;
-use super::{ANSWER_GRACE, Answer, answer, outstanding};
+use super::{ANSWER_GRACE, Answer, answer, outstanding, shown};
 use crate::compiled::TrackSpec;
-use crate::compiled::protection::{Check, Guard, Http, OnIncident, Protection, Skippable, When};
+use crate::compiled::protection::{
+    Approval, Check, Guard, Http, OnIncident, Protection, Skippable, When,
+};
 use crate::effect::{Ask, Effect};
 use crate::input::{Declared, Inputs, ReleaseRef, Seen, View};
+use crate::steer::human::{Human, Word, say};
 use crate::step::{Outcome, step};
 use crate::track::check::{CheckResult, KeptResult, Verdict};
 use crate::track::kept::differs;
@@ -259,4 +262,45 @@ fn the_first_result_of_each_check_outlives_those_in_between() {
     }
     let kept: Vec<&str> = results.iter().map(|r| r.verdict.output.as_str()).collect();
     assert_eq!(kept, ["1", "2", "8"]);
+}
+
+#[test]
+fn an_approval_of_what_is_not_shown_any_more_counts_for_nothing() {
+    let (mut spec, releases) = (spec(When::Pre), releases());
+    let roles = vec!["release-manager".parse().unwrap()];
+    let check = Check::Approval(Approval {
+        roles: roles.clone(),
+        count: 1,
+        expires: TIMEOUT,
+    });
+    let protection = Protection::clone(&spec.guards[0].protection);
+    spec.guards[0].protection = Arc::new(Protection {
+        check,
+        ..protection
+    });
+    let inputs = inputs(&spec, &releases);
+    let waiting = step(&Track::new(spec.name.clone()), &inputs, at(0)).track;
+    let deployment = waiting.current.clone().unwrap();
+    let now_shown = shown(&waiting, &deployment);
+    let mut changed = waiting.clone();
+    changed.stable = Some(deployment.point.clone());
+    changed.stable.as_mut().unwrap().sequence = 0;
+    let alice = Human {
+        by: "alice",
+        roles: &roles,
+        reason: "",
+    };
+    let yes = Word::Approve {
+        shown: Some(now_shown),
+    };
+    let agree = |track: &Track| say(track, deployment.id, &yes, alice, &inputs, at(1));
+    assert!(agree(&changed).is_err());
+    let approved = agree(&waiting).unwrap().outcome.track;
+    let stands = |track: &Track| {
+        let waits = step(track, &inputs, at(2)).waits;
+        waits.iter().any(|wait| wait.subject == "alerts")
+    };
+    assert!(!stands(&approved));
+    changed.current = approved.current;
+    assert!(stands(&changed));
 }
