@@ -18,6 +18,10 @@ use crate::failure::Failure;
 
 /// Time that an answer may take where the engine has only to look something up.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Answers in a row that cannot be read before the engine counts as away.
+const ANSWERS_UNREADABLE_MAX: usize = 30;
+/// Pause before an answer that cannot be read is asked for again.
+const UNREADABLE_PAUSE: Duration = Duration::from_millis(100);
 /// Time that it may take to make, start or remove something.
 pub(super) const WORK_MAX: Duration = Duration::from_secs(60);
 /// Time beyond a grace period until a stop counts as hung.
@@ -138,6 +142,24 @@ pub(super) async fn within<T>(
     }
 }
 
+/// Waits for an answer about containers that can be read. While Podman cleans up after a container it
+/// calls it `stopped`, a word that the API of Docker does not have; a moment later it is `exited`.
+async fn settled<T, C>(attempt: &str, call: impl Fn() -> C) -> Result<T, EngineError>
+where
+    C: Future<Output = Result<T, ApiError>>,
+{
+    for _ in 1..ANSWERS_UNREADABLE_MAX {
+        match within(attempt, ANSWER_MAX, call()).await {
+            Err(EngineError::Away {
+                source: ApiError::JsonDataError { .. },
+                ..
+            }) => tokio::time::sleep(UNREADABLE_PAUSE).await,
+            answer => return answer,
+        }
+    }
+    within(attempt, ANSWER_MAX, call()).await
+}
+
 /// The same, where what is unknown to the engine is nothing.
 fn known<T>(answer: Result<T, EngineError>) -> Result<Option<T>, EngineError> {
     match answer {
@@ -178,16 +200,16 @@ impl Engine {
             .all(true)
             .filters(&filters)
             .build();
-        let call = self.api.list_containers(Some(options));
-        within("list its containers", ANSWER_MAX, call).await
+        let call = || self.api.list_containers(Some(options.clone()));
+        settled("list its containers", call).await
     }
 
     pub(super) async fn inspect(
         &self,
         id: &str,
     ) -> Result<Option<ContainerInspectResponse>, EngineError> {
-        let call = self.api.inspect_container(id, None);
-        known(within(format!("look at container {}", short(id)), ANSWER_MAX, call).await)
+        let call = || self.api.inspect_container(id, None);
+        known(settled(&format!("look at container {}", short(id)), call).await)
     }
 
     /// Makes a container that does not run yet. Gives its id.
