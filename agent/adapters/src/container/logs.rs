@@ -1,6 +1,7 @@
 //! Output of a service, from the engine: of one container after the other where it is followed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bollard::container::LogOutput;
 use bollard::query_parameters::{LogsOptions, LogsOptionsBuilder};
@@ -13,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use super::adapter::Inner;
 use super::engine::Engine;
 use super::sight::Seen;
+use super::watch::pause;
 use crate::failure::Failure;
 use crate::run::LogRequest;
 
@@ -23,13 +25,27 @@ const LINES_MAX: usize = 256;
 /// Longest line, in bytes; the engine cuts longer ones into several.
 const LINE_MAX: usize = 16 * 1024;
 
+/// How long a container that was replaced may still say what it said last.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// One reader.
 struct Reader {
     inner: Arc<Inner>,
     service: ServiceName,
     lines: mpsc::Sender<LogLine>,
-    /// The time of the newest line that was passed on.
+    /// What was asked for: lines that are newer.
+    since: Option<Timestamp>,
+    passed: Passed,
+}
+
+/// How far one container's lines were passed on. Podman (4.3) gives their times in whole seconds, so
+/// a time alone does not tell the lines that were passed on from those of the same second to come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Passed {
+    /// The time of the newest line.
     last: Option<Timestamp>,
+    /// How many lines had that time.
+    with_last: usize,
 }
 
 /// Starts to read.
@@ -50,7 +66,8 @@ pub(super) async fn read(
         inner,
         service,
         lines,
-        last: request.since,
+        since: request.since,
+        passed: Passed::default(),
     };
     tokio::spawn(async move {
         let _permit = permit;
@@ -83,36 +100,155 @@ impl Reader {
             usize::MAX => "all".to_owned(),
             count => count.to_string(),
         };
-        let begin = options(request.follow, &tail, self.last);
-        self.pass_on(engine, &first.id, begin).await;
-        while request.follow && stirred.changed().await.is_ok() {
-            let Ok(Some(next)) = newest(&self.inner, &self.service).await else {
-                continue;
-            };
-            // The same container has nothing new unless it was started again.
-            if next.is_running() || next.id != first.id {
-                let goes_on = options(true, "all", self.last);
-                self.pass_on(engine, &next.id, goes_on).await;
+        let begin = options(request.follow, &tail, self.since);
+        if !request.follow {
+            let never = std::future::pending();
+            return self.pass_on(engine, &first.id, begin, never).await;
+        }
+        let (mut id, mut from) = (first.id, begin);
+        let mut vain = 0;
+        loop {
+            let before = self.passed;
+            let (inner, service) = (self.inner.clone(), self.service.clone());
+            let replaced = replaced(&inner, &service, &id, &mut stirred);
+            self.pass_on(engine, &id, from, replaced).await;
+            vain = if self.passed == before { vain + 1 } else { 0 };
+            let next = next(&self.inner, &self.service, &id, vain, &mut stirred).await;
+            if next != id {
+                self.passed = Passed::default();
+                id = next;
             }
+            from = options(true, "all", self.passed.last.or(self.since));
         }
     }
 
-    /// Passes on one container's lines until it ends, or to the end of what there is.
-    async fn pass_on(&mut self, engine: &Engine, id: &str, options: LogsOptions) {
-        // Several lines may have one time: only what was passed on before is left out.
-        let before = self.last;
+    /// Passes on one container's lines: to the end of what there is, until it ends, or until it is
+    /// replaced and says nothing more.
+    ///
+    /// Podman (4.3) may keep the output of a container open that is removed while it is followed.
+    async fn pass_on(
+        &mut self,
+        engine: &Engine,
+        id: &str,
+        options: LogsOptions,
+        replaced: impl Future<Output = ()>,
+    ) {
+        let mut replaced = std::pin::pin!(replaced);
+        let mut ending = false;
+        // The engine is asked to the second, and answers with that whole second.
+        let mut sieve = Sieve {
+            since: self.since,
+            passed: self.passed,
+        };
         let mut output = engine.api.logs(id, Some(options));
-        while let Some(Ok(piece)) = output.next().await {
+        loop {
+            let piece = tokio::select! {
+                piece = output.next() => piece,
+                () = &mut replaced, if !ending => {
+                    ending = true;
+                    continue;
+                }
+                () = tokio::time::sleep(LAST_WORDS), if ending => return,
+            };
+            let Some(Ok(piece)) = piece else { return };
             let line = line(&piece);
-            // The engine is asked to the second, and answers with that whole second.
-            if line.at.is_some() && line.at <= before {
+            if !sieve.lets_through(line.at) {
                 continue;
             }
-            self.last = line.at.or(self.last);
+            self.passed.note(line.at);
             if self.lines.send(line).await.is_err() {
                 return;
             }
         }
+    }
+}
+
+impl Passed {
+    fn note(&mut self, at: Option<Timestamp>) {
+        let Some(at) = at else { return };
+        if self.last == Some(at) {
+            self.with_last += 1;
+        } else {
+            self.last = Some(at);
+            self.with_last = 1;
+        }
+    }
+}
+
+/// Keeps back what comes again when a container is read once more.
+struct Sieve {
+    since: Option<Timestamp>,
+    /// What was passed on before, less what has come again.
+    passed: Passed,
+}
+
+impl Sieve {
+    fn lets_through(&mut self, at: Option<Timestamp>) -> bool {
+        if at.is_none() {
+            return true;
+        }
+        if at < self.passed.last || at <= self.since {
+            return false;
+        }
+        let again = at == self.passed.last && self.passed.with_last > 0;
+        if again {
+            self.passed.with_last -= 1;
+        }
+        !again
+    }
+}
+
+/// Returns once another container than `id` runs in its place.
+async fn replaced(
+    inner: &Inner,
+    service: &ServiceName,
+    id: &str,
+    stirred: &mut tokio::sync::watch::Receiver<u64>,
+) {
+    let mut failures = 0;
+    loop {
+        match newest(inner, service).await {
+            Ok(Some(next)) if next.id != id && next.is_running() => return,
+            Ok(_) => failures = 0,
+            Err(_) => failures += 1,
+        }
+        stir(stirred, failures).await;
+    }
+}
+
+/// The container to read after `id` has ended: another one, or the same one started again. `vain` is
+/// how often in a row reading gave nothing: the same container is asked ever more seldom.
+async fn next(
+    inner: &Inner,
+    service: &ServiceName,
+    id: &str,
+    vain: u32,
+    stirred: &mut tokio::sync::watch::Receiver<u64>,
+) -> String {
+    let mut failures = 0;
+    loop {
+        match newest(inner, service).await {
+            Ok(Some(next)) if next.id != id => return next.id,
+            Ok(Some(next)) if next.is_running() => {
+                stir(stirred, vain.max(1)).await;
+                return next.id;
+            }
+            Ok(_) => failures = 0,
+            Err(_) => failures += 1,
+        }
+        stir(stirred, failures).await;
+    }
+}
+
+/// Waits until something happened to a container; after failures also until it is time to look again.
+async fn stir(stirred: &mut tokio::sync::watch::Receiver<u64>, failures: u32) {
+    let pause = match failures {
+        0 => Duration::MAX,
+        _ => pause(failures),
+    };
+    // Where the watch has ended, so has the agent.
+    if let Ok(Err(_)) = tokio::time::timeout(pause, stirred.changed()).await {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -152,4 +288,42 @@ fn line(piece: &LogOutput) -> LogLine {
         text.push('…');
     }
     LogLine { at, text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passed_of(seconds: &[u64], since: Option<u64>, before: Passed) -> (Vec<u64>, Passed) {
+        let at = |seconds| Timestamp::from_millis(seconds * 1000);
+        let mut sieve = Sieve {
+            since: since.map(at),
+            passed: before,
+        };
+        let (mut through, mut passed) = (Vec::new(), before);
+        for second in seconds {
+            if sieve.lets_through(Some(at(*second))) {
+                passed.note(Some(at(*second)));
+                through.push(*second);
+            }
+        }
+        (through, passed)
+    }
+
+    #[test]
+    fn lines_of_one_second_come_once_when_a_container_is_read_again() {
+        let (_, first) = passed_of(&[1, 2, 2], None, Passed::default());
+        assert_eq!(passed_of(&[1, 2, 2, 2, 3], None, first).0, [2, 3]);
+    }
+
+    #[test]
+    fn lines_of_the_second_in_which_a_container_was_replaced_are_passed_on() {
+        let (through, _) = passed_of(&[2, 2], None, Passed::default());
+        assert_eq!(through, [2, 2]);
+    }
+
+    #[test]
+    fn only_lines_after_the_time_that_was_asked_for_come() {
+        assert_eq!(passed_of(&[1, 2, 3], Some(2), Passed::default()).0, [3]);
+    }
 }
