@@ -16,7 +16,7 @@ const FILE_LINES_MAX: usize = 500;
 const LARGER_FILES: [(&str, &str); 0] = [];
 
 /// Code that decides and so touches nothing: folders and files, relative to the root.
-const PURE: [&str; 15] = [
+const PURE: [&str; 22] = [
     "protocol/src",
     "coordinator/engine/src",
     "agent/src/accept.rs",
@@ -24,6 +24,13 @@ const PURE: [&str; 15] = [
     "agent/src/diff.rs",
     "agent/src/plan.rs",
     "agent/src/plan",
+    "agent/adapters/src/container/shape.rs",
+    "agent/adapters/src/container/spec.rs",
+    "agent/adapters/src/fields.rs",
+    "agent/adapters/src/plugin/judge.rs",
+    "agent/adapters/src/plugin/message.rs",
+    "agent/adapters/src/plugin/schema.rs",
+    "agent/adapters/src/plugin/spec.rs",
     "agent/adapters/src/process/spec.rs",
     "agent/adapters/src/static_files/spec.rs",
     "agent/adapters/src/systemd/calendar.rs",

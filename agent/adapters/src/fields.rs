@@ -6,14 +6,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use holdfast_protocol::time::parse_span;
+#[cfg(feature = "run")]
+use holdfast_protocol::workload::{Form, Workload};
 use holdfast_protocol::workload::{PLACEHOLDER_OPEN, Placeholder};
 use serde_json::{Map, Value};
 
+#[cfg(feature = "run")]
+use crate::failure::Failure;
 use crate::{Context, Problem};
 
 /// How far a template has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stage {
+enum Stage {
     /// As written: any text may still be an unrendered `{{ }}` expression.
     Manifest,
     /// As it arrives on a target: everything but placeholders is final.
@@ -34,8 +38,50 @@ pub(crate) struct Fields<'a> {
     map: &'a Map<String, Value>,
 }
 
+/// Everything that `read` finds wrong with a template as it stands in a manifest.
+pub(crate) fn problems<T>(
+    template: &Value,
+    context: &Context<'_>,
+    read: impl FnOnce(&Reading<'_>, &Value) -> Option<T>,
+) -> Vec<Problem> {
+    let reading = Reading::new(context, Stage::Manifest);
+    read(&reading, template);
+    reading.finish()
+}
+
+/// What `read` makes of a rendered template, or everything that it finds wrong with it.
+pub(crate) fn parsed<T>(
+    template: &Value,
+    context: &Context<'_>,
+    read: impl FnOnce(&Reading<'_>, &Value) -> Option<T>,
+) -> Result<T, Vec<Problem>> {
+    let reading = Reading::new(context, Stage::Rendered);
+    let parsed = read(&reading, template);
+    let problems = reading.finish();
+    parsed.filter(|_| problems.is_empty()).ok_or(problems)
+}
+
+/// What `parse` makes of the template of a workload that has arrived on its target.
+#[cfg(feature = "run")]
+pub(crate) fn arrived<T>(
+    workload: &Workload,
+    parse: impl FnOnce(&Value, &Context<'_>) -> Result<T, Vec<Problem>>,
+) -> Result<T, Failure> {
+    let refused = |why: String| Failure::Permanent(format!("the template is refused: {why}"));
+    let template: Value =
+        serde_json::from_str(&workload.template).map_err(|e| refused(e.to_string()))?;
+    let artifacts = workload.artifacts.iter();
+    let artifacts: Vec<_> = artifacts
+        .map(|artifact| (artifact.name.clone(), artifact.form != Form::File))
+        .collect();
+    let context = Context {
+        artifacts: &artifacts,
+    };
+    parse(&template, &context).map_err(|problems| refused(crate::list(&problems)))
+}
+
 impl<'a> Reading<'a> {
-    pub(crate) const fn new(context: &'a Context<'a>, stage: Stage) -> Self {
+    const fn new(context: &'a Context<'a>, stage: Stage) -> Self {
         Self {
             context,
             stage,
@@ -55,7 +101,7 @@ impl<'a> Reading<'a> {
         self.problems.borrow_mut().push(problem);
     }
 
-    pub(crate) fn finish(self) -> Vec<Problem> {
+    fn finish(self) -> Vec<Problem> {
         self.problems.into_inner()
     }
 

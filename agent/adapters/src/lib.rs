@@ -23,11 +23,15 @@ pub mod static_files;
 pub mod systemd;
 
 #[cfg(feature = "run")]
+mod changes;
+#[cfg(feature = "run")]
 mod clock;
 #[cfg(feature = "run")]
 pub mod conformance;
 #[cfg(feature = "run")]
 mod durable;
+#[cfg(feature = "run")]
+mod readers;
 #[cfg(feature = "run")]
 pub mod run;
 #[cfg(feature = "run")]

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use holdfast_protocol::name::ServiceName;
-use tokio::sync::{Mutex as Turn, Semaphore, oneshot};
+use tokio::sync::{Mutex as Turn, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::durable::{self, failed};
 use crate::failure::Failure;
+use crate::run::Wanted;
 
 /// Most operations of one adapter at a time.
 const OPERATIONS_MAX: usize = 16;
@@ -32,6 +33,9 @@ pub(crate) struct Turns {
     looks: Arc<Semaphore>,
 }
 
+/// Tells people how an operation goes on.
+pub(crate) type Say<'a> = dyn Fn(String) + Sync + 'a;
+
 impl Turns {
     pub(crate) fn open(root: PathBuf) -> io::Result<Self> {
         durable::make_directory(&root, 0o700)?;
@@ -43,13 +47,44 @@ impl Turns {
         })
     }
 
-    /// Runs one operation on a service. It is told whether it is still wanted: not when `cancel`
-    /// says so, and not when this future was dropped.
-    pub(crate) async fn take<T: Send + 'static>(
+    /// Makes one workload so when it is its turn. The operation's token ends when `cancel` does, and
+    /// when this future was dropped.
+    pub(crate) async fn converge(
+        &self,
+        wanted: &Wanted,
+        progress: &mpsc::Sender<String>,
+        cancel: &CancellationToken,
+        operation: impl FnOnce(&Wanted, &Say<'_>, &CancellationToken) -> Result<(), Failure>
+        + Send
+        + 'static,
+    ) -> Result<(), Failure> {
+        let (wanted, progress) = (wanted.clone(), progress.clone());
+        let service = wanted.workload.service.clone();
+        let whole = move |token: &CancellationToken| {
+            // Progress that nobody takes in time is not worth waiting for.
+            let say = |text: String| drop(progress.try_send(text));
+            operation(&wanted, &say, token)
+        };
+        self.take(&service, cancel, whole).await
+    }
+
+    /// Removes one service when it is its turn. The operation's token ends when this future was
+    /// dropped.
+    pub(crate) async fn remove(
+        &self,
+        service: &ServiceName,
+        operation: impl FnOnce(&ServiceName, &CancellationToken) -> Result<(), Failure> + Send + 'static,
+    ) -> Result<(), Failure> {
+        let owned = service.clone();
+        let whole = move |token: &CancellationToken| operation(&owned, token);
+        self.take(service, &CancellationToken::new(), whole).await
+    }
+
+    async fn take<T: Send + 'static>(
         &self,
         service: &ServiceName,
         cancel: &CancellationToken,
-        operation: impl FnOnce(&dyn Fn() -> bool) -> Result<T, Failure> + Send + 'static,
+        operation: impl FnOnce(&CancellationToken) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
         let turn = self.turn(service).lock_owned().await;
         let permit = Arc::clone(&self.operations).acquire_owned().await;
@@ -59,7 +94,7 @@ impl Turns {
         blocking(move || {
             let (_turn, _permit) = (turn, permit);
             let _lock = lock(&path)?;
-            operation(&|| token.is_cancelled())
+            operation(&token)
         })
         .await
     }

@@ -24,20 +24,22 @@ use super::record::Records;
 use super::sight::{self, Seen, State};
 use super::watch::{self, Watch};
 use super::{Settings, logs};
+use crate::changes::Changes;
 use crate::clock;
 use crate::durable;
 use crate::failure::Failure;
+use crate::readers::Readers;
 use crate::run::{Adapter, LogRequest, Observed, Wanted};
-use crate::turns::Turns;
+use crate::turns::{Say, Turns};
 use crate::unpacked::Store;
 
 /// Containers of Docker Engine or Podman.
 pub(crate) struct Container {
     inner: Arc<Inner>,
-    changes: Mutex<Option<mpsc::Receiver<ServiceName>>>,
+    changes: Changes,
     turns: Turns,
     looks: Arc<Semaphore>,
-    readers: Arc<Semaphore>,
+    readers: Readers,
     _stop: DropGuard,
 }
 
@@ -82,10 +84,10 @@ impl Container {
         };
         Ok(Self {
             inner: Arc::new(inner),
-            changes: Mutex::new(Some(changes)),
+            changes: Changes::new(changes),
             turns: Turns::open(root.join("turns"))?,
             looks: Arc::new(Semaphore::new(1)),
-            readers: Arc::new(Semaphore::new(logs::READERS_MAX)),
+            readers: Readers::new(logs::READERS_MAX),
             _stop: stop.drop_guard(),
         })
     }
@@ -109,43 +111,30 @@ impl Adapter for Container {
         progress: &'a mpsc::Sender<String>,
         cancel: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<(), Failure>> {
-        let (wanted, progress) = (wanted.clone(), progress.clone());
         let inner = Arc::clone(&self.inner);
         Box::pin(async move {
-            let service = wanted.workload.service.clone();
             let handle = tokio::runtime::Handle::current();
-            let token = cancel.child_token();
-            let _abandoned = token.clone().drop_guard();
-            let operation = move |_: &dyn Fn() -> bool| {
-                // Progress that nobody takes in time is not worth waiting for.
-                let say = |text: String| drop(progress.try_send(text));
-                handle.block_on(inner.converge(&wanted, &say, &token))
+            let operation = move |wanted: &Wanted, say: &Say<'_>, token: &CancellationToken| {
+                handle.block_on(inner.converge(wanted, say, token))
             };
-            self.turns.take(&service, cancel, operation).await
+            let turn = self.turns.converge(wanted, progress, cancel, operation);
+            turn.await
         })
     }
 
     fn remove<'a>(&'a self, service: &'a ServiceName) -> BoxFuture<'a, Result<(), Failure>> {
-        let owned = service.clone();
         let inner = Arc::clone(&self.inner);
         Box::pin(async move {
             let handle = tokio::runtime::Handle::current();
-            let token = CancellationToken::new();
-            let _abandoned = token.clone().drop_guard();
-            let abandoned = token.clone();
-            let operation =
-                move |_: &dyn Fn() -> bool| handle.block_on(inner.remove(&owned, &abandoned));
-            self.turns.take(service, &token, operation).await
+            let operation = move |service: &ServiceName, token: &CancellationToken| {
+                handle.block_on(inner.remove(service, token))
+            };
+            self.turns.remove(service, operation).await
         })
     }
 
     fn changes(&self) -> mpsc::Receiver<ServiceName> {
-        let taken = self
-            .changes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        taken.unwrap_or_else(|| mpsc::channel(1).1)
+        self.changes.take()
     }
 
     /// An artifact's path is where it lies on the host, which is mounted into the container.
@@ -160,10 +149,7 @@ impl Adapter for Container {
     ) -> BoxFuture<'a, Result<mpsc::Receiver<LogLine>, Failure>> {
         let inner = Arc::clone(&self.inner);
         Box::pin(async move {
-            let permit = Arc::clone(&self.readers).try_acquire_owned().map_err(|_| {
-                let most = logs::READERS_MAX;
-                Failure::Retryable(format!("{most} readers of output are served already"))
-            })?;
+            let permit = self.readers.admit()?;
             logs::read(inner, service.clone(), request, permit).await
         })
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bollard::models::{NetworkCreateRequest, NetworkDisconnectRequest};
 use bollard::query_parameters::ListNetworksOptionsBuilder;
 use holdfast_protocol::name::ServiceName;
-use holdfast_protocol::workload::{Form, PLACEHOLDER_OPEN};
+use holdfast_protocol::workload::PLACEHOLDER_OPEN;
 use tokio_util::sync::CancellationToken;
 
 use super::adapter::Inner;
@@ -26,9 +26,9 @@ use super::record::{Current, Need, Record};
 use super::sight::{Health, Seen, State};
 use super::spec::{self, Template, Update};
 use super::wiring::{Network, Source};
-use crate::Context;
 use crate::clock;
 use crate::failure::Failure;
+use crate::fields;
 use crate::run::Wanted;
 use crate::unpacked::Store;
 
@@ -60,7 +60,7 @@ impl Inner {
         cancel: &CancellationToken,
     ) -> Result<(), Failure> {
         // All that can be refused is refused before the engine is asked for anything.
-        let template = parse(wanted)?;
+        let template = fields::arrived(&wanted.workload, spec::parse)?;
         let sources = self.sources(wanted, &template)?;
         let engine = self.engine().await?;
         self.engage();
@@ -532,20 +532,4 @@ async fn stop(engine: &Engine, seen: &Seen, cancel: &CancellationToken) -> Resul
 async fn retire(engine: &Engine, seen: &Seen, cancel: &CancellationToken) -> Result<(), Failure> {
     stop(engine, seen, cancel).await?;
     Ok(engine.remove(&seen.id).await?)
-}
-
-fn parse(wanted: &Wanted) -> Result<Template, Failure> {
-    let refused = |why: String| Failure::Permanent(format!("the template is refused: {why}"));
-    let template: serde_json::Value =
-        serde_json::from_str(&wanted.workload.template).map_err(|e| refused(e.to_string()))?;
-    let artifacts: Vec<_> = wanted
-        .workload
-        .artifacts
-        .iter()
-        .map(|artifact| (artifact.name.clone(), artifact.form != Form::File))
-        .collect();
-    let context = Context {
-        artifacts: &artifacts,
-    };
-    spec::parse(&template, &context).map_err(|problems| refused(crate::list(&problems)))
 }

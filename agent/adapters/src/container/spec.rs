@@ -8,7 +8,7 @@ use holdfast_protocol::workload::PLACEHOLDER_OPEN;
 use serde_json::Value;
 
 use super::wiring::{Network, Port, Source, Volume, capability, dropped_capability};
-use crate::fields::{Fields, Reading, Stage};
+use crate::fields::{self, Fields, Reading};
 use crate::process::spec::{
     Stop, check_variable, parse_cpu, parse_memory, parse_open_files, read_restart, read_stop,
 };
@@ -153,9 +153,7 @@ const FIELDS: &[&str] = &[
 /// Everything wrong with a template.
 #[must_use]
 pub fn validate(template: &Value, context: &Context<'_>) -> Vec<Problem> {
-    let reading = Reading::new(context, Stage::Manifest);
-    read(&reading, template);
-    reading.finish()
+    fields::problems(template, context, read)
 }
 
 /// A rendered template.
@@ -163,10 +161,7 @@ pub fn validate(template: &Value, context: &Context<'_>) -> Vec<Problem> {
 /// # Errors
 /// Everything wrong with it.
 pub fn parse(template: &Value, context: &Context<'_>) -> Result<Template, Vec<Problem>> {
-    let reading = Reading::new(context, Stage::Rendered);
-    let parsed = read(&reading, template);
-    let problems = reading.finish();
-    parsed.filter(|_| problems.is_empty()).ok_or(problems)
+    fields::parsed(template, context, read)
 }
 
 /// Its restart rule; the default where that cannot be read.

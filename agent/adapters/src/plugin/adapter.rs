@@ -16,7 +16,7 @@ use holdfast_protocol::name::ServiceName;
 use holdfast_protocol::stream::LogLine;
 use holdfast_protocol::workload::{self as body, Placeholder};
 use serde_json::Value;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::call::{Caller, Known, Told, request, understood};
@@ -29,22 +29,21 @@ use super::{Settings, logs, spec, watch};
 use crate::clock;
 use crate::durable::{self, failed};
 use crate::failure::Failure;
+use crate::readers::Readers;
 use crate::run::{Adapter, Exit, Live, LogRequest, Observed, Wanted};
-use crate::turns::Turns;
+use crate::turns::{Say, Turns};
 use crate::unpacked::Store;
 
 /// Looks at workloads at a time.
 const LOOKS_MAX: usize = 8;
 /// Time that looking at everything may take; what has not answered by then is not ready.
 const LOOK_LIMIT: Duration = Duration::from_secs(16);
-/// Time between two looks at whether an operation is still wanted.
-const CANCEL_LOOK: Duration = Duration::from_millis(20);
 
 /// Executables that others wrote.
 pub(crate) struct Plugins {
     inner: Arc<Inner>,
     turns: Turns,
-    readers: Arc<Semaphore>,
+    readers: Readers,
 }
 
 /// What operations share.
@@ -73,7 +72,7 @@ impl Plugins {
         Ok(Self {
             inner: Arc::new(inner),
             turns: Turns::open(root.join("turns"))?,
-            readers: Arc::new(Semaphore::new(logs::READERS_MAX)),
+            readers: Readers::new(logs::READERS_MAX),
         })
     }
 }
@@ -93,29 +92,19 @@ impl Adapter for Plugins {
         progress: &'a mpsc::Sender<String>,
         cancel: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<(), Failure>> {
-        let (wanted, progress) = (wanted.clone(), progress.clone());
         let inner = Arc::clone(&self.inner);
-        Box::pin(async move {
-            let service = wanted.workload.service.clone();
-            let operation = move |cancelled: &dyn Fn() -> bool| {
-                // Progress that nobody takes in time is not worth waiting for.
-                let say = move |text: String| drop(progress.try_send(text));
-                unless(cancelled, inner.converge(&wanted, &say, cancelled))
-            };
-            self.turns.take(&service, cancel, operation).await
-        })
+        let operation = move |wanted: &Wanted, say: &Say<'_>, token: &CancellationToken| {
+            unless(token, inner.converge(wanted, say, &|| token.is_cancelled()))
+        };
+        Box::pin(self.turns.converge(wanted, progress, cancel, operation))
     }
 
     fn remove<'a>(&'a self, service: &'a ServiceName) -> BoxFuture<'a, Result<(), Failure>> {
-        let owned = service.clone();
         let inner = Arc::clone(&self.inner);
-        Box::pin(async move {
-            let operation =
-                move |cancelled: &dyn Fn() -> bool| unless(cancelled, inner.remove(&owned));
-            self.turns
-                .take(service, &CancellationToken::new(), operation)
-                .await
-        })
+        let operation = move |service: &ServiceName, token: &CancellationToken| {
+            unless(token, inner.remove(service))
+        };
+        Box::pin(self.turns.remove(service, operation))
     }
 
     fn changes(&self) -> mpsc::Receiver<ServiceName> {
@@ -131,10 +120,8 @@ impl Adapter for Plugins {
         service: &'a ServiceName,
         wanted: LogRequest,
     ) -> BoxFuture<'a, Result<mpsc::Receiver<LogLine>, Failure>> {
-        let readers = Arc::clone(&self.readers);
         Box::pin(async move {
-            let busy = |_| Failure::Retryable("too many readers of output already".to_owned());
-            let permit = readers.try_acquire_owned().map_err(busy)?;
+            let permit = self.readers.admit()?;
             logs::read(Arc::clone(&self.inner), service.clone(), wanted, permit).await
         })
     }
@@ -142,22 +129,17 @@ impl Adapter for Plugins {
 
 /// Runs an operation on this thread until it ends or is no longer wanted.
 fn unless(
-    cancelled: &dyn Fn() -> bool,
+    token: &CancellationToken,
     operation: impl Future<Output = Result<(), Failure>>,
 ) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(failed("cannot speak to a plugin"))?;
-    let given_up = async {
-        while !cancelled() {
-            tokio::time::sleep(CANCEL_LOOK).await;
-        }
-    };
     runtime.block_on(async {
         tokio::select! {
             biased;
-            () = given_up => Err(Failure::Cancelled),
+            () = token.cancelled() => Err(Failure::Cancelled),
             outcome = operation => outcome,
         }
     })
@@ -167,7 +149,7 @@ impl Inner {
     async fn converge(
         &self,
         wanted: &Wanted,
-        say: &(dyn Fn(String) + Sync),
+        say: &Say<'_>,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<(), Failure> {
         let service = &wanted.workload.service;
@@ -208,7 +190,7 @@ impl Inner {
         known: &Known,
         wanted: &Wanted,
         (place, workload, keys): (&Place, Workload, Vec<String>),
-        say: &(dyn Fn(String) + Sync),
+        say: &Say<'_>,
     ) -> Result<(), Failure> {
         let service = &wanted.workload.service;
         let before = place.record();

@@ -6,36 +6,38 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::ServiceName;
 use holdfast_protocol::stream::LogLine;
-use holdfast_protocol::workload::{Form, Placeholder, Workload};
-use tokio::sync::{Semaphore, mpsc};
+use holdfast_protocol::workload::{Placeholder, Workload};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::Context;
+use crate::changes::Changes;
 use crate::durable::{self, failed};
 use crate::failure::Failure;
+use crate::fields;
 use crate::process::record::{Need, Place, Placed, Record};
 use crate::process::spec::{self, Stop, Template};
 use crate::process::start::{self, Plan, Started};
 use crate::process::stop::{self, Family};
 use crate::process::supervisor::Supervisor;
 use crate::process::{files, logs};
+use crate::readers::Readers;
 use crate::run::{Adapter, LogRequest, Observed, Wanted};
-use crate::turns::Turns;
+use crate::turns::{Say, Turns};
 use crate::unpacked::Store;
 
 /// Programs under supervision.
 pub(crate) struct Process {
     inner: Arc<Inner>,
-    changes: Mutex<Option<mpsc::Receiver<ServiceName>>>,
+    changes: Changes,
     turns: Turns,
-    readers: Arc<Semaphore>,
+    readers: Readers,
 }
 
 pub(super) struct Inner {
@@ -76,9 +78,9 @@ impl Process {
         };
         Ok(Self {
             inner: Arc::new(inner),
-            changes: Mutex::new(Some(changes)),
+            changes: Changes::new(changes),
             turns: Turns::open(root.join("turns"))?,
-            readers: Arc::new(Semaphore::new(logs::READERS_MAX)),
+            readers: Readers::new(logs::READERS_MAX),
         })
     }
 }
@@ -99,37 +101,23 @@ impl Adapter for Process {
         progress: &'a mpsc::Sender<String>,
         cancel: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<(), Failure>> {
-        let (wanted, progress) = (wanted.clone(), progress.clone());
         let inner = Arc::clone(&self.inner);
-        Box::pin(async move {
-            let service = wanted.workload.service.clone();
-            let operation = move |cancelled: &dyn Fn() -> bool| {
-                // Progress that nobody takes in time is not worth waiting for.
-                let say = |text: String| drop(progress.try_send(text));
-                inner.converge(&wanted, &say, cancelled)
-            };
-            self.turns.take(&service, cancel, operation).await
-        })
+        let operation = move |wanted: &Wanted, say: &Say<'_>, token: &CancellationToken| {
+            inner.converge(wanted, say, &|| token.is_cancelled())
+        };
+        Box::pin(self.turns.converge(wanted, progress, cancel, operation))
     }
 
     fn remove<'a>(&'a self, service: &'a ServiceName) -> BoxFuture<'a, Result<(), Failure>> {
-        let owned = service.clone();
         let inner = Arc::clone(&self.inner);
-        Box::pin(async move {
-            let operation = move |cancelled: &dyn Fn() -> bool| inner.remove(&owned, cancelled);
-            self.turns
-                .take(service, &CancellationToken::new(), operation)
-                .await
-        })
+        let operation = move |service: &ServiceName, token: &CancellationToken| {
+            inner.remove(service, &|| token.is_cancelled())
+        };
+        Box::pin(self.turns.remove(service, operation))
     }
 
     fn changes(&self) -> mpsc::Receiver<ServiceName> {
-        let taken = self
-            .changes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        taken.unwrap_or_else(|| mpsc::channel(1).1)
+        self.changes.take()
     }
 
     fn fill(&self, workload: &Workload, text: &str) -> Result<String, String> {
@@ -150,10 +138,7 @@ impl Adapter for Process {
                     "there is no workload {service} here"
                 )));
             }
-            let permit = Arc::clone(&self.readers).try_acquire_owned().map_err(|_| {
-                let most = logs::READERS_MAX;
-                Failure::Retryable(format!("{most} readers of output are served already"))
-            })?;
+            let permit = self.readers.admit()?;
             logs::read(&place, request, permit).map_err(failed("cannot read the output"))
         })
     }
@@ -171,7 +156,7 @@ impl Inner {
         cancelled: &dyn Fn() -> bool,
     ) -> Result<(), Failure> {
         let service = &wanted.workload.service;
-        let template = parse(wanted)?;
+        let template = fields::arrived(&wanted.workload, spec::parse)?;
         let place = self.place(service);
         durable::make_directory(&place.root, 0o711)
             .map_err(failed(format!("cannot make the directory of {service}")))?;
@@ -360,25 +345,6 @@ impl Inner {
         }
         Some(keys)
     }
-}
-
-fn parse(wanted: &Wanted) -> Result<Template, Failure> {
-    let refused = |why: String| Failure::Permanent(format!("the template is refused: {why}"));
-    let template: serde_json::Value =
-        serde_json::from_str(&wanted.workload.template).map_err(|e| refused(e.to_string()))?;
-    let artifacts: Vec<_> = wanted
-        .workload
-        .artifacts
-        .iter()
-        .map(|artifact| (artifact.name.clone(), artifact.form != Form::File))
-        .collect();
-    spec::parse(
-        &template,
-        &Context {
-            artifacts: &artifacts,
-        },
-    )
-    .map_err(|problems| refused(crate::list(&problems)))
 }
 
 fn placed(wanted: &Wanted, template: &Template, plan: &Plan) -> Placed {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::fields::{Fields, Reading, Stage, kind, parse_bytes};
+use crate::fields::{self, Fields, Reading, kind, parse_bytes};
 use crate::restart::{Policy, Restart};
 use crate::{Context, Problem};
 
@@ -88,9 +88,7 @@ const FIELDS: &[&str] = &[
 /// Everything wrong with a template.
 #[must_use]
 pub fn validate(template: &Value, context: &Context<'_>) -> Vec<Problem> {
-    let reading = Reading::new(context, Stage::Manifest);
-    read(&reading, template);
-    reading.finish()
+    fields::problems(template, context, read)
 }
 
 /// A rendered template.
@@ -98,26 +96,21 @@ pub fn validate(template: &Value, context: &Context<'_>) -> Vec<Problem> {
 /// # Errors
 /// Everything wrong with it.
 pub fn parse(template: &Value, context: &Context<'_>) -> Result<Template, Vec<Problem>> {
-    let reading = Reading::new(context, Stage::Rendered);
-    let parsed = read(&reading, template);
-    let problems = reading.finish();
-    parsed.filter(|_| problems.is_empty()).ok_or(problems)
+    fields::parsed(template, context, read)
 }
 
 /// Its restart rule; the default where that cannot be read.
 #[must_use]
 pub fn restart(template: &Value) -> Restart {
-    let context = Context { artifacts: &[] };
-    let reading = Reading::new(&context, Stage::Rendered);
     let only = template
         .get("restart")
         .map(|rule| serde_json::json!({ "restart": rule }));
-    only.as_ref()
-        .and_then(|only| {
-            reading
-                .object(only, "", &["restart"])
-                .map(|fields| read_restart(&fields))
-        })
+    let read = |reading: &Reading<'_>, only: &Value| {
+        let fields = reading.object(only, "", &["restart"])?;
+        Some(read_restart(&fields))
+    };
+    let context = Context { artifacts: &[] };
+    only.and_then(|only| fields::parsed(&only, &context, read).ok())
         .unwrap_or_default()
 }
 
@@ -230,7 +223,7 @@ pub(crate) fn read_stop(reading: &Reading<'_>, fields: &Fields<'_>) -> Stop {
     }
 }
 
-fn read_limits(fields: &Fields<'_>) -> Limits {
+pub(crate) fn read_limits(fields: &Fields<'_>) -> Limits {
     let Some(limits) = fields.object("limits", &["memory", "cpu", "openFiles"]) else {
         return Limits::default();
     };

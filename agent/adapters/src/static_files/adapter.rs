@@ -6,20 +6,21 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::ServiceName;
 use holdfast_protocol::stream::LogLine;
-use holdfast_protocol::workload::{Artifact, Form, Placeholder, Workload};
+use holdfast_protocol::workload::{Artifact, Placeholder, Workload};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::Context;
+use crate::changes::Changes;
 use crate::clock;
 use crate::durable::{self, failed};
 use crate::failure::Failure;
+use crate::fields;
 use crate::run::{Adapter, Live, LogRequest, Observed, Wanted};
 use crate::static_files::owner::{Known, Owner, Site, Version};
 use crate::static_files::spec::{self, Template};
@@ -28,14 +29,14 @@ use crate::static_files::switch::{
 };
 use crate::static_files::tree;
 use crate::static_files::watch::Watch;
-use crate::turns::Turns;
+use crate::turns::{Say, Turns};
 use crate::unpacked;
 
 /// Archives behind links.
 pub(crate) struct StaticFiles {
     inner: Arc<Inner>,
     turns: Turns,
-    changes: Mutex<Option<mpsc::Receiver<ServiceName>>>,
+    changes: Changes,
 }
 
 struct Inner {
@@ -64,7 +65,7 @@ impl StaticFiles {
         Ok(Self {
             inner: Arc::new(inner),
             turns: Turns::open(root.join("turns"))?,
-            changes: Mutex::new(Some(changes)),
+            changes: Changes::new(changes),
         })
     }
 }
@@ -85,37 +86,21 @@ impl Adapter for StaticFiles {
         progress: &'a mpsc::Sender<String>,
         cancel: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<(), Failure>> {
-        let (wanted, progress) = (wanted.clone(), progress.clone());
         let inner = Arc::clone(&self.inner);
-        Box::pin(async move {
-            let service = wanted.workload.service.clone();
-            let operation = move |cancelled: &dyn Fn() -> bool| {
-                // Progress that nobody takes in time is not worth waiting for.
-                let say = |text: String| drop(progress.try_send(text));
-                inner.converge(&wanted, &say, cancelled)
-            };
-            self.turns.take(&service, cancel, operation).await
-        })
+        let operation = move |wanted: &Wanted, say: &Say<'_>, token: &CancellationToken| {
+            inner.converge(wanted, say, &|| token.is_cancelled())
+        };
+        Box::pin(self.turns.converge(wanted, progress, cancel, operation))
     }
 
     fn remove<'a>(&'a self, service: &'a ServiceName) -> BoxFuture<'a, Result<(), Failure>> {
-        let owned = service.clone();
         let inner = Arc::clone(&self.inner);
-        Box::pin(async move {
-            let operation = move |_: &dyn Fn() -> bool| inner.remove(&owned);
-            self.turns
-                .take(service, &CancellationToken::new(), operation)
-                .await
-        })
+        let operation = move |service: &ServiceName, _: &CancellationToken| inner.remove(service);
+        Box::pin(self.turns.remove(service, operation))
     }
 
     fn changes(&self) -> mpsc::Receiver<ServiceName> {
-        let taken = self
-            .changes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        taken.unwrap_or_else(|| mpsc::channel(1).1)
+        self.changes.take()
     }
 
     /// An artifact's path is the link that leads to it.
@@ -430,26 +415,12 @@ fn version_name(artifact: &Artifact) -> String {
 }
 
 fn template(workload: &Workload) -> Result<(Template, &Artifact), Failure> {
-    let refused = |why: String| Failure::Permanent(format!("the template is refused: {why}"));
-    let template: serde_json::Value =
-        serde_json::from_str(&workload.template).map_err(|e| refused(e.to_string()))?;
-    let artifacts: Vec<_> = workload
-        .artifacts
-        .iter()
-        .map(|artifact| (artifact.name.clone(), artifact.form != Form::File))
-        .collect();
-    let template = spec::parse(
-        &template,
-        &Context {
-            artifacts: &artifacts,
-        },
-    )
-    .map_err(|problems| refused(crate::list(&problems)))?;
+    let refused = |why: &str| Failure::Permanent(format!("the template is refused: {why}"));
+    let template = fields::arrived(workload, spec::parse)?;
     let named = workload
         .artifacts
         .iter()
         .find(|a| a.name == template.artifact);
-    let artifact =
-        named.ok_or_else(|| refused("its artifact is not in the workload".to_owned()))?;
+    let artifact = named.ok_or_else(|| refused("its artifact is not in the workload"))?;
     Ok((template, artifact))
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use holdfast_protocol::name::ArtifactName;
 use serde_json::Value;
 
-use crate::fields::{Fields, Reading, Stage};
+use crate::fields::{self, Fields, Reading};
 use crate::{Context, Problem};
 
 /// An archive unpacked and switched to by one symbolic link.
@@ -27,9 +27,7 @@ const KEEP_DEFAULT: usize = 3;
 /// Everything wrong with a template.
 #[must_use]
 pub fn validate(template: &Value, context: &Context<'_>) -> Vec<Problem> {
-    let reading = Reading::new(context, Stage::Manifest);
-    read(&reading, template);
-    reading.finish()
+    fields::problems(template, context, read)
 }
 
 /// A rendered template.
@@ -37,10 +35,7 @@ pub fn validate(template: &Value, context: &Context<'_>) -> Vec<Problem> {
 /// # Errors
 /// Everything wrong with it.
 pub fn parse(template: &Value, context: &Context<'_>) -> Result<Template, Vec<Problem>> {
-    let reading = Reading::new(context, Stage::Rendered);
-    let parsed = read(&reading, template);
-    let problems = reading.finish();
-    parsed.filter(|_| problems.is_empty()).ok_or(problems)
+    fields::parsed(template, context, read)
 }
 
 fn read(reading: &Reading<'_>, template: &Value) -> Option<Template> {

@@ -8,30 +8,32 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use holdfast_protocol::name::ServiceName;
 use holdfast_protocol::stream::LogLine;
 use holdfast_protocol::workload::{Placeholder, Workload};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::changes::Changes;
 use crate::durable;
 use crate::failure::Failure;
+use crate::readers::Readers;
 use crate::run::{Adapter, LogRequest, Observed, Wanted};
 use crate::systemd::bus::Bus;
 use crate::systemd::place::Place;
 use crate::systemd::{journal, plan, sight};
-use crate::turns::Turns;
+use crate::turns::{Say, Turns};
 use crate::unpacked::Store;
 
 /// Units of systemd.
 pub(crate) struct Systemd {
     inner: Arc<Inner>,
-    changes: Mutex<Option<mpsc::Receiver<ServiceName>>>,
+    changes: Changes,
     turns: Turns,
-    readers: Arc<Semaphore>,
+    readers: Readers,
 }
 
 pub(super) struct Inner {
@@ -62,9 +64,9 @@ impl Systemd {
         };
         Ok(Self {
             inner: Arc::new(inner),
-            changes: Mutex::new(Some(changes)),
+            changes: Changes::new(changes),
             turns: Turns::open(root.join("turns"))?,
-            readers: Arc::new(Semaphore::new(journal::READERS_MAX)),
+            readers: Readers::new(journal::READERS_MAX),
         })
     }
 }
@@ -85,37 +87,23 @@ impl Adapter for Systemd {
         progress: &'a mpsc::Sender<String>,
         cancel: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<(), Failure>> {
-        let (wanted, progress) = (wanted.clone(), progress.clone());
         let inner = Arc::clone(&self.inner);
-        Box::pin(async move {
-            let service = wanted.workload.service.clone();
-            let operation = move |cancelled: &dyn Fn() -> bool| {
-                // Progress that nobody takes in time is not worth waiting for.
-                let say = |text: String| drop(progress.try_send(text));
-                inner.converge(&wanted, &say, cancelled)
-            };
-            self.turns.take(&service, cancel, operation).await
-        })
+        let operation = move |wanted: &Wanted, say: &Say<'_>, token: &CancellationToken| {
+            inner.converge(wanted, say, &|| token.is_cancelled())
+        };
+        Box::pin(self.turns.converge(wanted, progress, cancel, operation))
     }
 
     fn remove<'a>(&'a self, service: &'a ServiceName) -> BoxFuture<'a, Result<(), Failure>> {
-        let owned = service.clone();
         let inner = Arc::clone(&self.inner);
-        Box::pin(async move {
-            let operation = move |cancelled: &dyn Fn() -> bool| inner.remove(&owned, cancelled);
-            self.turns
-                .take(service, &CancellationToken::new(), operation)
-                .await
-        })
+        let operation = move |service: &ServiceName, token: &CancellationToken| {
+            inner.remove(service, &|| token.is_cancelled())
+        };
+        Box::pin(self.turns.remove(service, operation))
     }
 
     fn changes(&self) -> mpsc::Receiver<ServiceName> {
-        let taken = self
-            .changes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        taken.unwrap_or_else(|| mpsc::channel(1).1)
+        self.changes.take()
     }
 
     fn fill(&self, workload: &Workload, text: &str) -> Result<String, String> {
@@ -135,10 +123,7 @@ impl Adapter for Systemd {
                     "there is no workload {service} here"
                 )));
             }
-            let permit = Arc::clone(&self.readers).try_acquire_owned().map_err(|_| {
-                let most = journal::READERS_MAX;
-                Failure::Retryable(format!("{most} readers of output are served already"))
-            })?;
+            let permit = self.readers.admit()?;
             journal::read(service, request, permit)
         })
     }

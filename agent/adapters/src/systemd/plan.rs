@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::workload::{Form, Placeholder, Workload};
 
-use crate::Context;
 use crate::failure::Failure;
+use crate::fields;
 use crate::process::launch::User;
 use crate::process::{files, user};
 use crate::run::Wanted;
@@ -54,7 +54,7 @@ pub(super) fn plan(
     home: &str,
 ) -> Result<Plan, Failure> {
     let workload = &wanted.workload;
-    let template = parse(workload)?;
+    let template = fields::arrived(workload, spec::parse)?;
     let own = place.directory();
     let fill = |text: &str| {
         Placeholder::fill(text, &|p| resolve(p, workload, store, &own))
@@ -99,20 +99,6 @@ pub(super) fn resolve(
         }
     };
     path.into_os_string().into_string().ok()
-}
-
-fn parse(workload: &Workload) -> Result<Template, Failure> {
-    let refused = |why: String| Failure::Permanent(format!("the template is refused: {why}"));
-    let template: serde_json::Value =
-        serde_json::from_str(&workload.template).map_err(|e| refused(e.to_string()))?;
-    let artifacts = workload.artifacts.iter();
-    let artifacts: Vec<_> = artifacts
-        .map(|artifact| (artifact.name.clone(), artifact.form != Form::File))
-        .collect();
-    let context = Context {
-        artifacts: &artifacts,
-    };
-    spec::parse(&template, &context).map_err(|problems| refused(crate::list(&problems)))
 }
 
 type Fill<'a> = dyn Fn(&str) -> Result<String, Failure> + 'a;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::fields::{Fields, Reading, Stage, kind, parse_bytes};
+use crate::fields::{self, Fields, Reading, kind, parse_bytes};
 use crate::process::spec::{self as process, Limits, Stop, StopSignal};
 use crate::restart::{Policy, Restart};
 use crate::systemd::calendar;
@@ -92,9 +92,7 @@ const SPAN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Everything wrong with a template.
 #[must_use]
 pub fn validate(template: &Value, context: &Context<'_>) -> Vec<Problem> {
-    let reading = Reading::new(context, Stage::Manifest);
-    read(&reading, template);
-    reading.finish()
+    fields::problems(template, context, read)
 }
 
 /// A rendered template.
@@ -102,10 +100,7 @@ pub fn validate(template: &Value, context: &Context<'_>) -> Vec<Problem> {
 /// # Errors
 /// Everything wrong with it.
 pub fn parse(template: &Value, context: &Context<'_>) -> Result<Template, Vec<Problem>> {
-    let reading = Reading::new(context, Stage::Rendered);
-    let parsed = read(&reading, template);
-    let problems = reading.finish();
-    parsed.filter(|_| problems.is_empty()).ok_or(problems)
+    fields::parsed(template, context, read)
 }
 
 /// Its restart rule, for the agent; the default where that cannot be read. What has a schedule is
@@ -129,7 +124,7 @@ fn read(reading: &Reading<'_>, template: &Value) -> Option<Template> {
         user: fields.parsed("user", process::parse_user),
         restart: read_restart(reading, &fields, schedule.is_some()),
         stop: process::read_stop(reading, &fields),
-        limits: read_limits(&fields),
+        limits: process::read_limits(&fields),
         reload: read_reload(reading, &fields),
         hardening: fields
             .parsed("hardening", parse_hardening)
@@ -204,17 +199,6 @@ fn read_restart(reading: &Reading<'_>, fields: &Fields<'_>, scheduled: bool) -> 
 
 fn rule_text<'a>(fields: &Fields<'a>) -> Option<&'a str> {
     fields.value("restart")?.get("policy")?.as_str()
-}
-
-fn read_limits(fields: &Fields<'_>) -> Limits {
-    let Some(limits) = fields.object("limits", &["memory", "cpu", "openFiles"]) else {
-        return Limits::default();
-    };
-    Limits {
-        memory: limits.parsed("memory", process::parse_memory),
-        cpu: limits.parsed("cpu", process::parse_cpu),
-        open_files: limits.parsed("openFiles", process::parse_open_files),
-    }
 }
 
 fn read_reload(reading: &Reading<'_>, fields: &Fields<'_>) -> Option<Reload> {
