@@ -1,6 +1,9 @@
 //! The protocol between the agent and a plugin: one request on standard input, lines on standard
 //! output. Published as `examples/plugin/protocol.schema.json`; [`VERSION`] grows when a plugin of
 //! the version before could no longer be spoken to.
+//!
+//! Both sides are here: the agent writes requests and reads lines, the plugins that ship the other
+//! way round.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -38,7 +41,7 @@ pub enum Operation {
 }
 
 /// What stands on standard input.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Request {
     /// [`VERSION`].
@@ -48,13 +51,13 @@ pub struct Request {
     /// How long it may take; then the plugin is killed.
     pub deadline_seconds: u64,
     /// Of what; absent for `describe`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<Workload>,
     /// A directory of this workload alone, which the plugin may write to and which lasts.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_directory: Option<PathBuf>,
     /// Which output; with `logs` alone.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logs: Option<Lines>,
 }
 
@@ -91,11 +94,11 @@ pub struct Artifact {
 }
 
 /// Which output is asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Lines {
     /// Only lines after this time.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
     /// At most this many lines from the past.
     pub tail: usize,
@@ -104,7 +107,7 @@ pub struct Lines {
 }
 
 /// One line on standard output. Fields that are not known here are passed over.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Said {
     /// What it is at, for people.
@@ -115,7 +118,7 @@ pub enum Said {
     /// One line of a workload's output.
     Line {
         /// When it was written.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         at: Option<Timestamp>,
         /// The line.
         text: String,
@@ -130,7 +133,7 @@ pub enum Said {
 }
 
 /// The result of `describe`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Description {
     /// The protocol's version that it speaks.
@@ -146,19 +149,19 @@ pub struct Description {
     #[serde(default)]
     pub logs: bool,
     /// Time between two looks, in seconds.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval_seconds: Option<u32>,
 }
 
 /// The result of `validate`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
     /// What is wrong; nothing where the template is right.
     pub problems: Vec<Wrong>,
 }
 
 /// One thing wrong with a template.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wrong {
     /// Where, as a path of keys below the template.
     #[serde(default)]
@@ -167,8 +170,19 @@ pub struct Wrong {
     pub message: String,
 }
 
+impl Wrong {
+    /// `message` about what stands at `path`.
+    #[must_use]
+    pub fn at(path: &str, message: &str) -> Self {
+        Self {
+            path: path.to_owned(),
+            message: message.to_owned(),
+        }
+    }
+}
+
 /// The result of `observe`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sighting {
     /// The id that was asked for.
@@ -176,21 +190,21 @@ pub struct Sighting {
     /// What it does.
     pub state: State,
     /// The body it was last converged to, if the plugin marked that.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<Digest>,
     /// Since when; when it ended.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
     /// Why it is not ready, or what differs.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// How it ended.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
 }
 
 /// What a workload does, by its plugin's word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// It is as `converge` left it.
@@ -208,7 +222,7 @@ pub enum State {
 }
 
 /// The result of `converge`, `remove` and `logs`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
     /// The id that was asked for.
     pub workload: String,

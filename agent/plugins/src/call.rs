@@ -1,0 +1,125 @@
+//! What one call is about: a workload, its directory, the time that is left, and who listens.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use holdfast_adapters::plugin::message::{Artifact, Sighting, State, Workload};
+use holdfast_protocol::digest::Digest;
+use holdfast_protocol::time::Timestamp;
+
+use crate::Failure;
+use crate::child::{Child, Ran};
+use crate::journal::Journal;
+use crate::voice::Voice;
+
+/// Time that is kept of a call's own for saying what came of it.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// One call about one workload.
+pub struct Call<'a, T> {
+    /// What is wanted of it.
+    pub template: T,
+    /// `ENVIRONMENT/TARGET/SERVICE`: nobody else's, and the same in every release.
+    pub id: String,
+    /// The service alone.
+    pub service: String,
+    /// The release.
+    pub version: String,
+    /// Digest of everything that is wanted.
+    pub body: Digest,
+    /// The artifacts, by name.
+    pub artifacts: BTreeMap<String, Artifact>,
+    state: PathBuf,
+    end: Instant,
+    voice: Voice<'a>,
+}
+
+impl<'a, T> Call<'a, T> {
+    pub(crate) fn new(
+        workload: Workload,
+        template: T,
+        (state, end): (PathBuf, Instant),
+        voice: Voice<'a>,
+    ) -> Self {
+        Self {
+            template,
+            id: workload.id,
+            service: workload.service,
+            version: workload.version,
+            body: workload.body,
+            artifacts: workload.artifacts,
+            state,
+            end,
+            voice,
+        }
+    }
+
+    /// The workload's own directory: 0700, and lasting until it is removed.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.state
+    }
+
+    /// The time that is left, less what is needed to say what came of it.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        let left = self.end.saturating_duration_since(now());
+        left.saturating_sub(LAST_WORDS)
+    }
+
+    /// The end of the time that is left.
+    #[must_use]
+    pub fn end(&self) -> Instant {
+        self.end - LAST_WORDS
+    }
+
+    /// Says what it is at, for people.
+    pub fn progress(&self, message: &str) {
+        self.voice.progress(message);
+    }
+
+    /// Shows a line of output; whether somebody still listens. For [`crate::Plugin::logs`] alone.
+    #[must_use]
+    pub fn line(&self, at: Option<Timestamp>, text: &str) -> bool {
+        self.voice.line(at, text)
+    }
+
+    /// Says what it is at, and keeps it for `logs`.
+    pub fn output(&self, text: &str) {
+        self.voice.progress(text);
+        Journal::of(&self.state).keep(text);
+    }
+
+    /// An observed state of this workload, with nothing more to say.
+    #[must_use]
+    pub fn seen(&self, state: State) -> Sighting {
+        Sighting {
+            workload: self.id.clone(),
+            state,
+            body: None,
+            since: None,
+            message: None,
+            exit_code: None,
+        }
+    }
+
+    /// Runs a program for at most `limit` and no longer than the call, and keeps what it prints to
+    /// standard error as output.
+    ///
+    /// # Errors
+    /// [`Failure::Retryable`] where it was not started, did not end in time or printed too much.
+    pub fn run(&self, child: &Child, limit: Duration) -> Result<Ran, Failure> {
+        let keep = |line: &str| self.output(line);
+        child.run(limit.min(self.left()), &keep)
+    }
+}
+
+/// A point in time, for measuring spans.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a call has a deadline, and a plugin is nothing but a driver"
+)]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
