@@ -14,6 +14,10 @@ TEST_NEEDS="ip:iproute2 nsenter:util-linux systemd-nspawn:systemd-container mmde
     nginx:nginx redis-server:redis-server faketime:faketime
     prometheus:prometheus
     dockerd:docker.io podman:podman runc:runc docker-registry:docker-registry busybox:busybox-static"
+TEST_FILES="/usr/share/doc/python3-venv:python3-venv"
+# Programs from PyPI, in an environment of their own: an object store that speaks S3 (and more of AWS).
+PYTHON_NEEDS="ministack==1.5.33"
+PYTHON_HOME=${HOLDFAST_TEST_VENV:-/var/cache/holdfast-tests/venv}
 RUST_NEEDED="1.95"
 
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
@@ -86,9 +90,23 @@ install_packages() {
     disable_installed "$packages"
 }
 
+# Whole or not at all, and once: what it is made of is in its name.
+install_python() {
+    stamp="$PYTHON_HOME/$(printf '%s' "$PYTHON_NEEDS" | tr -c 'a-z0-9.' '-')"
+    if [ -e "$stamp" ]; then return 0; fi
+    echo "installing from PyPI: $PYTHON_NEEDS" >&2
+    rm -rf "$PYTHON_HOME"
+    python3 -m venv "$PYTHON_HOME" ||
+        fail "cannot make $PYTHON_HOME" "name another directory: HOLDFAST_TEST_VENV"
+    # shellcheck disable=SC2086 # a list of words
+    "$PYTHON_HOME/bin/pip" install --quiet --disable-pip-version-check $PYTHON_NEEDS </dev/null ||
+        fail "pip could not install $PYTHON_NEEDS" "run it by hand to see why"
+    touch "$stamp"
+}
+
 case "${1:-}" in
     build) packages=$(missing_packages "$BUILD_NEEDS" "$BUILD_FILES") ;;
-    test) packages=$(missing_packages "$BUILD_NEEDS $TEST_NEEDS" "$BUILD_FILES") ;;
+    test) packages=$(missing_packages "$BUILD_NEEDS $TEST_NEEDS" "$BUILD_FILES $TEST_FILES") ;;
     *) fail "setup.sh takes one word: build or test" "make demo and make test call it themselves" ;;
 esac
 
@@ -101,3 +119,4 @@ if [ -n "$packages" ]; then
             "sudo apt-get install -y --no-install-recommends$packages"
     fi
 fi
+if [ "$1" = test ]; then install_python; fi

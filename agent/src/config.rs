@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::Args;
 use holdfast_adapters::run::Settings;
-use holdfast_adapters::{container, plugin};
+use holdfast_adapters::static_files::destination::Destination;
+use holdfast_adapters::{container, plugin, static_files};
 use holdfast_protocol::name::{LabelKey, LabelValue, TargetName};
 use holdfast_protocol::observed::Labels;
 use holdfast_protocol::time::parse_span;
@@ -152,6 +153,7 @@ pub struct File {
     idle_timeout: Option<String>,
     checks: ChecksFile,
     container: ContainerFile,
+    object_store: ObjectStoreFile,
     plugin_directory: Option<PathBuf>,
     plugins: BTreeMap<String, PluginFile>,
 }
@@ -172,6 +174,18 @@ struct ContainerFile {
     socket: Option<PathBuf>,
     credentials: Option<PathBuf>,
     mounts: Vec<PathBuf>,
+}
+
+/// The table `[object-store]` of `agent.toml`: how object storage is reached, and what may be written.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct ObjectStoreFile {
+    credentials: Option<PathBuf>,
+    destinations: Vec<String>,
+    look: Option<String>,
+    s3: BTreeMap<String, String>,
+    gs: BTreeMap<String, String>,
+    az: BTreeMap<String, String>,
 }
 
 /// The table `[checks]` of `agent.toml`. What may run here is for the file alone to say.
@@ -311,6 +325,7 @@ pub fn config(
     let runtimes = Settings {
         container: container(file.container, &data)?,
         plugins: plugins(file.plugin_directory, file.plugins)?,
+        object_store: object_store(file.object_store)?,
     };
     Ok(Config {
         runtimes,
@@ -399,6 +414,46 @@ fn container(file: ContainerFile, data: &Path) -> Result<container::Settings, Co
         credentials: file.credentials,
         mounts: file.mounts,
         guarded: vec![data.to_owned()],
+    })
+}
+
+/// The target's name is known only later. Keys are written with dashes, as everywhere in the file.
+fn object_store(file: ObjectStoreFile) -> Result<static_files::Settings, ConfigError> {
+    let at = |problem: String| format!("[object-store]: {problem}");
+    let mut options = BTreeMap::new();
+    for (scheme, table) in [("s3", file.s3), ("gs", file.gs), ("az", file.az)] {
+        let mut own = BTreeMap::new();
+        for (key, value) in table {
+            let key = key.replace('-', "_");
+            static_files::check_option(scheme, &key).map_err(|problem| {
+                refused(at(problem), "see docs/adapters.md for what can be set")
+            })?;
+            own.insert(key, value);
+        }
+        options.insert(scheme.to_owned(), own);
+    }
+    if let Some(path) = file
+        .credentials
+        .as_deref()
+        .filter(|path| !path.is_absolute())
+    {
+        let problem = at(format!("{} is not an absolute path", path.display()));
+        return Err(refused(problem, "write the whole path, from /"));
+    }
+    let destinations = file
+        .destinations
+        .iter()
+        .map(|text| Destination::parse(text));
+    let destinations = destinations.collect::<Result<_, _>>();
+    let look = file.look.map(|text| parse_span(&text)).transpose();
+    let look = look.map_err(|problem| refused(at(problem), "write 30s or 5m"))?;
+    Ok(static_files::Settings {
+        options,
+        credentials: file.credentials,
+        destinations: destinations
+            .map_err(|problem| refused(at(problem), "write s3://BUCKET/PREFIX"))?,
+        look: look.unwrap_or(static_files::LOOK_DEFAULT),
+        ..static_files::Settings::default()
     })
 }
 
@@ -540,6 +595,31 @@ mod tests {
         assert_eq!(config.name.unwrap().as_str(), "two");
         assert_eq!(config.labels.len(), 2);
         assert_eq!(config.liveness.keep_alive, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn object_storage_is_described_in_the_file_and_its_secrets_are_not() {
+        let join = JoinFlags::default();
+        let read = |file: &str| made(&Flags::default(), &join, file, true);
+        let file = "[object-store]\ndestinations = [\"s3://team-web/sites\"]\nlook = \"1m\"\n\
+                    [object-store.s3]\nendpoint = \"http://127.0.0.1:9000\"\nallow-http = \"true\"";
+        let settings = read(file).unwrap().runtimes.object_store;
+        assert_eq!(settings.look, Duration::from_secs(60));
+        assert_eq!(settings.options["s3"]["allow_http"], "true");
+        assert_eq!(settings.destinations.len(), 1);
+        let why = read("[object-store.s3]\nsecret-access-key = \"hunter2\"").unwrap_err();
+        assert!(
+            why.contains("credentials") && !why.contains("hunter2"),
+            "{why}"
+        );
+        for bad in [
+            "[object-store]\ndestinations = [\"ftp://x\"]",
+            "[object-store]\ncredentials = \"relative\"",
+            "[object-store.s3]\ncolour = \"red\"",
+        ] {
+            let why = read(bad).unwrap_err();
+            assert!(why.starts_with("[object-store]"), "{why}");
+        }
     }
 
     #[test]

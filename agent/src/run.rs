@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use holdfast_adapters::run::{Adapter, OpenError};
 use holdfast_certs::clock::Clock as CertificateClock;
+use holdfast_certs::identity::Identity;
 use holdfast_certs::keystore::KeystoreError;
 use holdfast_certs::keystore::agent::{Files, StoredIdentity};
 use holdfast_certs::token::{Token, TokenError};
@@ -248,8 +249,7 @@ pub async fn run(
         home.remember_coordinators(&config.coordinators);
         config.coordinators.clone()
     };
-    let target = identity.certificate.identity.target.to_string();
-    let adapters = open_adapters(&config, target)?;
+    let adapters = open_adapters(&config, &identity.certificate.identity)?;
     let running = assemble(&home, &config, identity, coordinators, adapters)?;
     running.until(&home, leave, stop).await
 }
@@ -348,12 +348,13 @@ fn own_name(hostname: &str) -> Result<TargetName, RunError> {
     TargetName::parse(&label).map_err(|_| RunError::Name(hostname.to_owned()))
 }
 
-fn open_adapters(config: &Config, target: String) -> Result<Adapters, RunError> {
+fn open_adapters(config: &Config, own: &Identity) -> Result<Adapters, RunError> {
     let program = std::env::current_exe().map_err(RunError::Executable)?;
     let launcher = vec![program.clone().into_os_string(), OsString::from("launch")];
     let (home, mut settings) = (config.data.join("workloads"), config.runtimes.clone());
     settings.plugins.launcher = vec![program.into_os_string(), OsString::from(LAUNCH)];
-    settings.plugins.target = target;
+    settings.plugins.target = own.target.to_string();
+    settings.object_store.target = format!("{}/{}", own.environment, own.target);
     let adapters = holdfast_adapters::run::adapters_with(&home, launcher, settings)?;
     let named = |adapter: Arc<dyn Adapter>| (adapter.runtime(), adapter);
     Ok(Arc::new(

@@ -164,6 +164,8 @@ pub struct Settings {
     pub container: crate::container::Settings,
     /// Of plugins.
     pub plugins: crate::plugin::Settings,
+    /// Of object storage.
+    pub object_store: crate::static_files::Settings,
 }
 
 /// The adapters could not be opened.
@@ -223,7 +225,10 @@ pub fn adapters_with(
     };
     Ok(vec![
         Arc::new(Process::open(&home.join("process"), &id, launcher).map_err(refused("process"))?),
-        Arc::new(StaticFiles::open(&home.join("static"), home).map_err(refused("static"))?),
+        Arc::new(
+            StaticFiles::open(&home.join("static"), home, settings.object_store)
+                .map_err(refused("static"))?,
+        ),
         Arc::new(Systemd::open(&home.join("systemd"), home).map_err(refused("systemd"))?),
         Arc::new(
             Container::open(&home.join("container"), &id, settings.container)

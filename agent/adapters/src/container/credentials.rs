@@ -1,9 +1,6 @@
 //! Credentials of registries, from a file that the agent alone can read.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -12,6 +9,7 @@ use bollard::auth::DockerCredentials;
 use holdfast_protocol::image::DEFAULT_REGISTRY;
 use serde::Deserialize;
 
+use crate::durable;
 use crate::failure::Failure;
 
 /// Largest file of credentials, in bytes.
@@ -41,7 +39,7 @@ struct Entry {
 
 /// What `registry` is to be told; nothing where the file does not name it.
 pub(super) fn of(path: &Path, registry: &str) -> Result<Option<DockerCredentials>, Failure> {
-    let text = read(path)?;
+    let text = durable::read_private(path, FILE_MAX).map_err(Failure::Retryable)?;
     let broken = |why: String| {
         Failure::Retryable(format!(
             "credentials in {} are unusable: {why}",
@@ -58,31 +56,6 @@ pub(super) fn of(path: &Path, registry: &str) -> Result<Option<DockerCredentials
     entry
         .map(|(_, entry)| credentials(entry, registry).map_err(broken))
         .transpose()
-}
-
-/// Reads the file, which nobody else may.
-fn read(path: &Path) -> Result<String, Failure> {
-    let failed = |why: String| {
-        Failure::Retryable(format!(
-            "cannot read credentials in {}: {why}",
-            path.display()
-        ))
-    };
-    let mut file = File::open(path).map_err(|error| failed(error.to_string()))?;
-    let mode = file
-        .metadata()
-        .map_err(|error| failed(error.to_string()))?
-        .mode();
-    if mode & 0o077 != 0 {
-        return Err(failed(format!(
-            "others may read it (mode {:04o}); make it the agent's alone: chmod 600",
-            mode & 0o7777
-        )));
-    }
-    let mut text = String::new();
-    let read = file.by_ref().take(FILE_MAX).read_to_string(&mut text);
-    read.map_err(|error| failed(error.to_string()))?;
-    Ok(text)
 }
 
 /// Keys are hosts, or addresses from older versions.

@@ -1,4 +1,5 @@
-//! The adapter of runtime `static`: versions beside a link, and one rename to switch.
+//! The adapter of runtime `static`: versions beside a link, and one rename to switch. What goes to object
+//! storage instead is handed on to `bucket`.
 //!
 //! *Guarantees*: whoever follows the link finds one whole version at any moment, also while it is
 //! switched and after a power cut. What is not marked as this agent's is never replaced or removed.
@@ -13,6 +14,7 @@ use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::ServiceName;
 use holdfast_protocol::stream::LogLine;
 use holdfast_protocol::workload::{Artifact, Placeholder, Workload};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -22,19 +24,21 @@ use crate::durable::{self, failed};
 use crate::failure::Failure;
 use crate::fields;
 use crate::run::{Adapter, Live, LogRequest, Observed, Wanted};
+use crate::static_files::bucket::Buckets;
 use crate::static_files::owner::{Known, Owner, Site, Version};
-use crate::static_files::spec::{self, Template};
+use crate::static_files::spec::{self, Place, Template};
 use crate::static_files::switch::{
     exchange, make_versions, refuse_foreign, refuse_foreign_versions, sweep, switch,
 };
-use crate::static_files::tree;
 use crate::static_files::watch::Watch;
+use crate::static_files::{Settings, tree};
 use crate::turns::{Say, Turns};
 use crate::unpacked;
 
-/// Archives behind links.
+/// Archives behind links, and in object storage.
 pub(crate) struct StaticFiles {
     inner: Arc<Inner>,
+    buckets: Arc<Buckets>,
     turns: Turns,
     changes: Changes,
 }
@@ -48,8 +52,9 @@ struct Inner {
 }
 
 impl StaticFiles {
-    pub(crate) fn open(root: &Path, home: &Path) -> io::Result<Self> {
+    pub(crate) fn open(root: &Path, home: &Path, settings: Settings) -> io::Result<Self> {
         durable::make_directory(root, 0o700)?;
+        let buckets = Buckets::open(root.join("buckets"), settings)?;
         let (watch, changes) = Watch::start()?;
         let home = fs::canonicalize(home)?;
         let inner = Inner {
@@ -64,6 +69,7 @@ impl StaticFiles {
         }
         Ok(Self {
             inner: Arc::new(inner),
+            buckets: Arc::new(buckets),
             turns: Turns::open(root.join("turns"))?,
             changes: Changes::new(changes),
         })
@@ -77,7 +83,10 @@ impl Adapter for StaticFiles {
 
     fn observe(&self) -> BoxFuture<'_, Result<Vec<Observed>, Failure>> {
         let inner = Arc::clone(&self.inner);
-        Box::pin(self.turns.look(move || inner.observe()))
+        Box::pin(async move {
+            let links = self.turns.look(move || inner.observe()).await?;
+            Ok(united(links, self.buckets.observe().await?))
+        })
     }
 
     fn converge<'a>(
@@ -86,17 +95,42 @@ impl Adapter for StaticFiles {
         progress: &'a mpsc::Sender<String>,
         cancel: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<(), Failure>> {
-        let inner = Arc::clone(&self.inner);
-        let operation = move |wanted: &Wanted, say: &Say<'_>, token: &CancellationToken| {
-            inner.converge(wanted, say, &|| token.is_cancelled())
-        };
-        Box::pin(self.turns.converge(wanted, progress, cancel, operation))
+        let (inner, buckets) = (Arc::clone(&self.inner), Arc::clone(&self.buckets));
+        Box::pin(async move {
+            let io = Handle::current();
+            let operation = move |wanted: &Wanted, say: &Say<'_>, token: &CancellationToken| {
+                let cancelled = || token.is_cancelled();
+                let (template, artifact) = template(&wanted.workload)?;
+                let service = &wanted.workload.service;
+                match &template.place {
+                    Place::Link(link) => {
+                        let link = (link.as_path(), template.keep);
+                        inner.converge(wanted, link, artifact, say, &cancelled)?;
+                        buckets.remove(&io, service)
+                    }
+                    Place::Bucket(bucket) => {
+                        let bucket = (wanted, bucket, template.keep);
+                        buckets.converge(&io, bucket, artifact, say, &cancelled)?;
+                        inner.remove(service)
+                    }
+                }
+            };
+            self.turns
+                .converge(wanted, progress, cancel, operation)
+                .await
+        })
     }
 
     fn remove<'a>(&'a self, service: &'a ServiceName) -> BoxFuture<'a, Result<(), Failure>> {
-        let inner = Arc::clone(&self.inner);
-        let operation = move |service: &ServiceName, _: &CancellationToken| inner.remove(service);
-        Box::pin(self.turns.remove(service, operation))
+        let (inner, buckets) = (Arc::clone(&self.inner), Arc::clone(&self.buckets));
+        Box::pin(async move {
+            let io = Handle::current();
+            let operation = move |service: &ServiceName, _: &CancellationToken| {
+                inner.remove(service)?;
+                buckets.remove(&io, service)
+            };
+            self.turns.remove(service, operation).await
+        })
     }
 
     fn changes(&self) -> mpsc::Receiver<ServiceName> {
@@ -107,7 +141,10 @@ impl Adapter for StaticFiles {
     fn fill(&self, workload: &Workload, text: &str) -> Result<String, String> {
         let link = template(workload)
             .ok()
-            .map(|(template, artifact)| (template.path, artifact));
+            .and_then(|(template, artifact)| match template.place {
+                Place::Link(path) => Some((path, artifact)),
+                Place::Bucket(_) => None,
+            });
         Placeholder::fill(text, &|placeholder| match (placeholder, &link) {
             (Placeholder::ArtifactPath(name), Some((path, artifact))) if artifact.name == *name => {
                 path.to_str().map(str::to_owned)
@@ -130,12 +167,13 @@ impl Inner {
     fn converge(
         &self,
         wanted: &Wanted,
+        (link, keep): (&Path, usize),
+        artifact: &Artifact,
         say: &dyn Fn(String),
         cancelled: &dyn Fn() -> bool,
     ) -> Result<(), Failure> {
         let service = &wanted.workload.service;
-        let (template, artifact) = template(&wanted.workload)?;
-        let site = Site::new(&template.path);
+        let site = Site::new(link);
         let mut owner = self.own(service, &site)?;
         let name = version_name(artifact);
         if self.look(&site, &owner).is_ok()
@@ -178,7 +216,7 @@ impl Inner {
             tree: digest,
             since,
         };
-        owner.switch(version, template.keep);
+        owner.switch(version, keep);
         site.write_owner(&owner)
             .map_err(failed("cannot mark what was made"))?;
         sweep(&site, &owner);
@@ -367,6 +405,24 @@ impl Inner {
     fn path(&self, service: &ServiceName) -> PathBuf {
         self.root.join(format!("{service}.json"))
     }
+}
+
+/// What is seen behind links and in object storage. A service that is in both is on its way from one to
+/// the other.
+fn united(links: Vec<Observed>, buckets: Vec<Observed>) -> Vec<Observed> {
+    let mut all = links;
+    for bucket in buckets {
+        match all.iter_mut().find(|link| link.service == bucket.service) {
+            Some(link) => {
+                link.body = bucket.body.or(link.body);
+                link.live = Live::Altered {
+                    what: "it is behind a link and in object storage".to_owned(),
+                };
+            }
+            None => all.push(bucket),
+        }
+    }
+    all
 }
 
 /// Unpacks a version, unless it lies there unchanged. Gives the digest of its tree.

@@ -6,18 +6,50 @@ use holdfast_protocol::name::ArtifactName;
 use serde_json::Value;
 
 use crate::fields::{self, Fields, Reading};
+use crate::static_files::destination::{Destination, Scheme};
+use crate::static_files::headers::{RULE_MAX_BYTES, RULES_MAX, Rule, Rules};
 use crate::{Context, Problem};
 
-/// An archive unpacked and switched to by one symbolic link.
+/// An archive, unpacked to where people or web servers find it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     /// Which artifact.
     pub artifact: ArtifactName,
-    /// The symbolic link: absolute, without `.` or `..`.
-    pub path: PathBuf,
-    /// How many earlier releases stay unpacked beside the current one; the one before it always
-    /// does.
+    /// Where to.
+    pub place: Place,
+    /// How many earlier releases are kept beside the current one; the one before it always is.
     pub keep: usize,
+}
+
+/// Where a static service goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Behind a symbolic link: absolute, without `.` or `..`.
+    Link(PathBuf),
+    /// Into object storage.
+    Bucket(Bucket),
+}
+
+/// What object storage is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bucket {
+    /// The bucket and the beginning of all keys.
+    pub destination: Destination,
+    /// How releases lie there.
+    pub layout: Layout,
+    /// What clients are told of each file.
+    pub rules: Rules,
+}
+
+/// How releases lie in object storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Layout {
+    /// Each file at its own path, for web hosting from a bucket: what pages lead to comes first, pages
+    /// last, the root's `index.html` the very last.
+    #[default]
+    Site,
+    /// Each release below `releases/NAME/`, and one `current.json` that names the current one.
+    Releases,
 }
 
 /// Most earlier releases that can be kept.
@@ -39,16 +71,103 @@ pub fn parse(template: &Value, context: &Context<'_>) -> Result<Template, Vec<Pr
 }
 
 fn read(reading: &Reading<'_>, template: &Value) -> Option<Template> {
-    let fields = reading.object(template, "", &["artifact", "path", "keep"])?;
-    fields.required("path", "the absolute path of a symbolic link");
-    let path = fields.parsed("path", parse_path);
+    let known = [
+        "artifact",
+        "path",
+        "destination",
+        "keep",
+        "layout",
+        "cache",
+        "types",
+    ];
+    let fields = reading.object(template, "", &known)?;
+    let place = read_place(reading, &fields);
     let keep = fields.parsed("keep", parse_keep).unwrap_or(KEEP_DEFAULT);
     let artifact = read_artifact(reading, &fields);
     Some(Template {
         artifact: artifact?,
-        path: path?,
+        place: place?,
         keep,
     })
+}
+
+fn read_place(reading: &Reading<'_>, fields: &Fields<'_>) -> Option<Place> {
+    let bucket = read_bucket(reading, fields);
+    match (fields.value("path"), fields.value("destination")) {
+        (Some(_), Some(_)) => {
+            let message = "stands beside path: name one of them";
+            reading.problem("destination", message);
+            None
+        }
+        (None, Some(_)) => bucket.map(Place::Bucket),
+        (Some(_), None) => {
+            for key in ["layout", "cache", "types"] {
+                if fields.value(key).is_some() {
+                    let message = "is for a destination; behind a link the web server says it";
+                    reading.problem(key, message);
+                }
+            }
+            fields.parsed("path", parse_path).map(Place::Link)
+        }
+        (None, None) => {
+            let needed = "the absolute path of a symbolic link, or destination, object storage";
+            fields.required("path", needed);
+            None
+        }
+    }
+}
+
+fn read_bucket(reading: &Reading<'_>, fields: &Fields<'_>) -> Option<Bucket> {
+    let destination = fields.parsed("destination", Destination::parse);
+    let layout = fields.parsed("layout", parse_layout).unwrap_or_default();
+    let rules = Rules {
+        cache: read_rules(reading, fields, "cache"),
+        types: read_rules(reading, fields, "types"),
+    };
+    let destination = destination?;
+    if destination.scheme == Scheme::File {
+        for key in ["cache", "types"] {
+            if fields.value(key).is_some() {
+                let message = "is not kept by a directory: the web server over it says it";
+                reading.problem(key, message);
+            }
+        }
+    }
+    Some(Bucket {
+        destination,
+        layout,
+        rules,
+    })
+}
+
+fn read_rules(reading: &Reading<'_>, fields: &Fields<'_>, key: &str) -> Vec<Rule> {
+    let fits = |text: &str| {
+        let printable = text.chars().all(|c| c == ' ' || c.is_ascii_graphic());
+        printable && !text.is_empty() && text.len() <= RULE_MAX_BYTES
+    };
+    let check = |pattern: &str, value: &Value| match value {
+        Value::String(text) if !fits(text) && !text.contains("{{") => Err(format!(
+            "a header has 1 to {RULE_MAX_BYTES} printable characters"
+        )),
+        _ if pattern.is_empty() || pattern.len() > RULE_MAX_BYTES => {
+            Err(format!("a pattern has 1 to {RULE_MAX_BYTES} bytes"))
+        }
+        _ => Ok(()),
+    };
+    let rules = fields.table(key, check);
+    if rules.len() > RULES_MAX {
+        reading.problem(key, format!("has more than {RULES_MAX} patterns"));
+    }
+    let rule = |(pattern, value)| Rule { pattern, value };
+    rules.into_iter().map(rule).collect()
+}
+
+fn parse_layout(text: &str) -> Result<Layout, String> {
+    match text {
+        "site" => Ok(Layout::Site),
+        "releases" => Ok(Layout::Releases),
+        _ => Err(format!("{text:?} is not site or releases")),
+    }
 }
 
 fn read_artifact(reading: &Reading<'_>, fields: &Fields<'_>) -> Option<ArtifactName> {
@@ -137,6 +256,25 @@ mod tests {
             problems(&named, &[("a", true), ("b", false)]),
             Vec::<String>::new()
         );
+    }
+
+    #[test]
+    fn a_destination_takes_what_clients_are_told() {
+        let template = json!({"destination": "s3://team-web/{{ env.name }}", "layout": "site",
+            "cache": {"assets/**": "public, max-age=31536000, immutable", "*.html": "no-cache"},
+            "types": {"*.data": "application/x-own"}});
+        assert_eq!(problems(&template, &[("site", true)]), Vec::<String>::new());
+        let template =
+            json!({"destination": "s3://x", "layout": "heap", "cache": {"a": "b\r\nc: d"}});
+        let found = problems(&template, &[("site", true)]);
+        assert_eq!(found.len(), 3, "{found:?}");
+        let both = json!({"destination": "s3://team-web/x", "path": "/srv/x"});
+        assert!(problems(&both, &[("a", true)])[0].contains("one of them"));
+        let link = json!({"path": "/srv/x", "cache": {"*": "no-cache"}});
+        assert!(problems(&link, &[("a", true)])[0].contains("web server"));
+        let folder = json!({"destination": "file:///srv/x", "cache": {"*": "no-cache"}});
+        assert!(problems(&folder, &[("a", true)])[0].contains("web server"));
+        assert!(problems(&json!({}), &[("a", true)])[0].contains("destination"));
     }
 
     #[test]

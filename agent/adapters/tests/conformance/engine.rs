@@ -74,7 +74,7 @@ pub(crate) fn available(test: &str) -> bool {
 }
 
 /// As `tests/harness/skip.rs` does it for the tests of whole programs.
-fn skip(test: &str, why: &str) {
+pub(crate) fn skip(test: &str, why: &str) {
     use std::io::Write as _;
     assert!(
         std::env::var_os("HOLDFAST_NO_SKIP").is_none(),

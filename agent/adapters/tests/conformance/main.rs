@@ -19,9 +19,12 @@ use std::process::ExitCode;
 
 mod archives;
 mod bench;
+mod bench_bucket;
 mod bench_container;
+
 mod bench_static;
 mod bench_systemd;
+mod bucket;
 mod container;
 mod container_faults;
 mod container_images;
@@ -53,6 +56,7 @@ fn tests() -> Vec<Test> {
     tests.extend(process::TESTS);
     tests.extend(plugin::TESTS);
     tests.extend(static_files::TESTS);
+    tests.extend(bucket::TESTS);
     tests.extend(systemd::TESTS);
     tests.extend(container::TESTS);
     tests.extend(container_faults::TESTS);
