@@ -15,8 +15,8 @@ TEST_NEEDS="ip:iproute2 nsenter:util-linux systemd-nspawn:systemd-container mmde
     prometheus:prometheus
     dockerd:docker.io podman:podman runc:runc docker-registry:docker-registry busybox:busybox-static"
 TEST_FILES="/usr/share/doc/python3-venv:python3-venv"
-# Programs from PyPI, in an environment of their own: an object store that speaks S3 (and more of AWS).
-PYTHON_NEEDS="ministack==1.5.33"
+# Programs from PyPI, in an environment of their own: a server of the APIs of S3, Lambda and ECS.
+PYTHON_NEEDS="ministack==1.5.33 docker==7.2.0"
 PYTHON_HOME=${HOLDFAST_TEST_VENV:-/var/cache/holdfast-tests/venv}
 RUST_NEEDED="1.95"
 
