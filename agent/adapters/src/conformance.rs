@@ -17,6 +17,7 @@ use crate::failure::Failure;
 use crate::run::{Adapter, Live, LogRequest, Observed, Wanted};
 
 mod cases;
+mod jobs;
 
 /// An adapter under test, with its runtime.
 pub trait Subject: Send + Sync {
@@ -53,6 +54,31 @@ pub trait Subject: Send + Sync {
 
     /// Whether it has output, of which one line holds `release N`.
     fn has_output(&self) -> bool;
+
+    /// A job; none where the runtime runs no jobs, and then their cases are left out. Each run prints
+    /// a line that holds `release N`, is counted by [`Self::runs`], and then goes on as `ending` says.
+    fn job(&self, service: &ServiceName, release: u32, ending: Ending) -> Option<Wanted> {
+        let _ = (service, release, ending);
+        None
+    }
+
+    /// How many runs of the jobs of a service have begun that is not removed, not by the adapter's
+    /// word.
+    fn runs(&self, service: &ServiceName) -> usize {
+        let _ = service;
+        0
+    }
+}
+
+/// How a job of the suite goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It ends with exit code 0.
+    Succeeds,
+    /// It ends with exit code 3.
+    Fails,
+    /// It does not end by itself.
+    Waits,
 }
 
 /// How one case went.
@@ -79,9 +105,9 @@ pub const CASE_MAX: Duration = Duration::from_secs(60);
 /// Runs the whole suite.
 pub async fn run(subject: &dyn Subject) -> Report {
     let mut outcomes = Vec::new();
-    for (i, (case, _)) in cases::ALL.iter().enumerate() {
+    for (i, (case, check)) in all_of(subject).enumerate() {
         let begun = now();
-        let result = match tokio::time::timeout(CASE_MAX, cases::one(subject, i)).await {
+        let result = match tokio::time::timeout(CASE_MAX, cases::one(subject, *check, i)).await {
             Ok(result) => result.map(|()| now().duration_since(begun)),
             Err(_) => Err(format!("took longer than {} s", CASE_MAX.as_secs())),
         };
@@ -107,18 +133,14 @@ pub struct Table<'a>(pub &'a [Report]);
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = cases::ALL
-            .iter()
-            .map(|(case, _)| case.len())
-            .max()
-            .unwrap_or(0);
+        let width = all().map(|(case, _)| case.len()).max().unwrap_or(0);
         let mut wrong = String::new();
         write!(f, "{:width$}", "case")?;
         for report in self.0 {
             write!(f, "  {:>10}", report.name)?;
         }
         writeln!(f)?;
-        for (i, (case, _)) in cases::ALL.iter().enumerate() {
+        for (i, (case, _)) in all().enumerate() {
             write!(f, "{case:width$}")?;
             for report in self.0 {
                 match report.outcomes.get(i).map(|outcome| &outcome.result) {
@@ -127,13 +149,29 @@ impl fmt::Display for Table<'_> {
                         write!(f, "  {:>10}", "FAILED")?;
                         writeln!(wrong, "{}: {case}: {why}", report.name)?;
                     }
-                    None => write!(f, "  {:>10}", "not run")?,
+                    None => write!(f, "  {:>10}", "-")?,
                 }
             }
             writeln!(f)?;
         }
         f.write_str(&wrong)
     }
+}
+
+/// A case: what it shows, and how.
+type Case = (&'static str, cases::Check);
+
+/// Every case there is; those of jobs come last.
+fn all() -> impl Iterator<Item = &'static Case> {
+    cases::ALL.iter().chain(jobs::ALL)
+}
+
+/// The cases that say something of this subject.
+fn all_of(subject: &dyn Subject) -> impl Iterator<Item = &'static Case> {
+    let any = ServiceName::parse("any").expect("it is a name");
+    let runs_jobs = subject.job(&any, 1, Ending::Succeeds).is_some();
+    let jobs = if runs_jobs { jobs::ALL } else { &[] };
+    cases::ALL.iter().chain(jobs)
 }
 
 /// One adapter and one service in one case.

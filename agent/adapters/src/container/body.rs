@@ -21,6 +21,8 @@ pub(super) const AGENT_LABEL: &str = "holdfast.agent";
 pub(super) const SERVICE_LABEL: &str = "holdfast.service";
 /// Digest of the body that a container was made for.
 pub(super) const BODY_LABEL: &str = "holdfast.body";
+/// Whether a container is a job, which is begun once and then judged by its end.
+pub(super) const JOB_LABEL: &str = "holdfast.job";
 /// The release, for people.
 const VERSION_LABEL: &str = "holdfast.version";
 /// The environment, for people.
@@ -85,6 +87,11 @@ fn labels(agent: &str, wanted: &Wanted, template: &Template) -> HashMap<String, 
         (ENVIRONMENT_LABEL, wanted.workload.environment.to_string()),
     ];
     let own = own.map(|(key, value)| (key.to_owned(), value));
+    let job = wanted
+        .workload
+        .job
+        .map(|_| (JOB_LABEL.to_owned(), "true".to_owned()));
+    let own = own.into_iter().chain(job);
     template.labels.clone().into_iter().chain(own).collect()
 }
 

@@ -32,6 +32,8 @@ use crate::fields;
 use crate::run::Wanted;
 use crate::unpacked::Store;
 
+mod job;
+
 /// How long a new release without a check must run before the one before it is stopped.
 const RAN_LONG_ENOUGH: Duration = Duration::from_secs(2);
 /// Longest time that a new release may take until the one before it is stopped: less than any
@@ -196,6 +198,9 @@ impl Way<'_> {
         let service = &self.wanted.workload.service;
         let mut found = self.inner.containers(Some(service), false).await?;
         let found = found.remove(service).unwrap_or_default();
+        if self.is_job() {
+            return self.run_job(&found).await;
+        }
         let same = |seen: &&Seen| seen.body == Some(self.wanted.body);
         let kept = found
             .iter()
@@ -303,6 +308,7 @@ impl Way<'_> {
             }
             return Err(failure);
         }
+        let old = if self.is_job() { Vec::new() } else { old };
         self.settle(&id, &old).await
     }
 
@@ -380,6 +386,15 @@ impl Way<'_> {
         let version = &self.wanted.workload.version;
         let running = old.iter().any(|seen| seen.is_running());
         match self.template.update {
+            Update::Recreate | Update::StartFirst if self.is_job() => {
+                // With nothing else there, what is there from now on is this job.
+                for seen in old {
+                    retire(&self.engine, seen, self.cancel).await?;
+                }
+                self.go_on()?;
+                self.tell(format!("running version {version}"));
+                Ok(self.engine.start(id, name).await?)
+            }
             Update::Recreate => {
                 if running {
                     self.tell("stopping what runs".to_owned());
@@ -481,6 +496,7 @@ impl Way<'_> {
             body: self.wanted.body,
             container: id.to_owned(),
             shape: seen.shape,
+            job: self.is_job(),
         };
         let (settled, left) = record.settled(current);
         // What is left over is forgotten only when it is gone.
@@ -499,6 +515,10 @@ impl Way<'_> {
         self.inner.records.write(service, &settled)?;
         self.inner.store.sweep(|| self.inner.artifacts_needed());
         self.inner.drop_networks(&self.engine).await
+    }
+
+    const fn is_job(&self) -> bool {
+        self.wanted.workload.job.is_some()
     }
 
     fn go_on(&self) -> Result<(), Failure> {

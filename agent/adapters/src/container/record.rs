@@ -29,6 +29,9 @@ pub(super) struct Current {
     pub(super) container: String,
     /// As it was left.
     pub(super) shape: Shape,
+    /// Whether it is a job.
+    #[serde(default)]
+    pub(super) job: bool,
 }
 
 /// What one body needs of this machine.

@@ -9,7 +9,7 @@ use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::ServiceName;
 use holdfast_protocol::time::Timestamp;
 
-use super::body::{BODY_LABEL, SERVICE_LABEL};
+use super::body::{BODY_LABEL, JOB_LABEL, SERVICE_LABEL};
 use super::record::Record;
 use super::shape::{Shape, plain_name};
 use crate::run::{Exit, Live, Observed};
@@ -21,6 +21,8 @@ pub(super) struct Seen {
     pub(super) name: String,
     pub(super) service: ServiceName,
     pub(super) body: Option<Digest>,
+    /// Whether it runs to completion.
+    pub(super) job: bool,
     pub(super) made: Timestamp,
     pub(super) state: State,
     pub(super) shape: Shape,
@@ -76,6 +78,7 @@ impl Seen {
             name: plain_name(container.name.as_deref()?),
             service: ServiceName::parse(labels.get(SERVICE_LABEL)?).ok()?,
             body: labels.get(BODY_LABEL).and_then(|body| body.parse().ok()),
+            job: labels.contains_key(JOB_LABEL),
             made: time(container.created.as_deref()),
             state: container
                 .state
@@ -103,7 +106,9 @@ pub(super) fn observed(
     ended_by: &dyn Fn(&str) -> Option<String>,
 ) -> Option<Observed> {
     let current = record.and_then(|record| record.current.as_ref());
+    let newest = containers.iter().max_by_key(|seen| seen.made);
     let (body, live) = match containers {
+        _ if newest.is_some_and(|newest| newest.job) => newest.map(live_job)?,
         [] => {
             // Where nothing was ever left there is nothing to miss but what was prepared.
             record?;
@@ -111,7 +116,8 @@ pub(super) fn observed(
                 Some(current) => format!("its container {} was removed", current.shape.name),
                 None => "its first start was interrupted".to_owned(),
             };
-            (current.map(|current| current.body), Live::Altered { what })
+            let lasting = current.filter(|current| !current.job);
+            (lasting.map(|lasting| lasting.body), Live::Altered { what })
         }
         [one] => {
             let left = current.filter(|current| current.container == one.id);
@@ -141,6 +147,32 @@ pub(super) fn observed(
         body,
         live,
     })
+}
+
+/// A job is what its newest container says, whatever else was changed of it: it is never begun
+/// again for that. One that was not begun has no body yet.
+fn live_job(seen: &Seen) -> (Option<Digest>, Live) {
+    let runs = |since: Timestamp, pid: Option<u32>| Live::Running { since, pid };
+    let unready = |what: &str| Live::Unready {
+        since: seen.made,
+        pid: None,
+        why: format!("{} is {what}", seen.name),
+        failing: false,
+    };
+    let live = match &seen.state {
+        State::Made => {
+            let what = format!("{} was made and never started", seen.name);
+            return (None, Live::Altered { what });
+        }
+        State::Running { since, pid, .. } => runs(*since, *pid),
+        State::Paused => unready("paused"),
+        State::Changing(what) => unready(what),
+        State::Ended { code, at } => Live::Ended {
+            exit: code.map_or(Exit::Unknown, Exit::Code),
+            at: *at,
+        },
+    };
+    (seen.body, live)
 }
 
 fn live(

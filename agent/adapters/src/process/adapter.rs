@@ -28,7 +28,7 @@ use crate::process::stop::{self, Family};
 use crate::process::supervisor::Supervisor;
 use crate::process::{files, logs};
 use crate::readers::Readers;
-use crate::run::{Adapter, LogRequest, Observed, Wanted};
+use crate::run::{Adapter, Exit, LogRequest, Observed, Wanted};
 use crate::turns::{Say, Turns};
 use crate::unpacked::Store;
 
@@ -163,6 +163,9 @@ impl Inner {
         // All that can be refused is refused before anything that runs is touched.
         let plan = start::plan(wanted, &template, &place, &self.store, &self.home)?;
         let found = self.running(service, &place, &self.scan())?;
+        if found.is_none() && has_succeeded(wanted, &place) {
+            return Ok(());
+        }
         if found
             .as_ref()
             .is_some_and(|record| record.body == wanted.body)
@@ -345,6 +348,13 @@ impl Inner {
         }
         Some(keys)
     }
+}
+
+/// Whether this is a job that has run to completion in this body: it is never run again.
+fn has_succeeded(wanted: &Wanted, place: &Place) -> bool {
+    let record = place.record().filter(|record| record.body == wanted.body);
+    let ended = record.and_then(|record| place.ended(&record.process));
+    wanted.workload.job.is_some() && ended.is_some_and(|ended| ended.exit() == Exit::Code(0))
 }
 
 fn placed(wanted: &Wanted, template: &Template, plan: &Plan) -> Placed {

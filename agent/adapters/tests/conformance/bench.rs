@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use holdfast_adapters::conformance::Subject;
+use holdfast_adapters::conformance::{Ending, Subject};
 use holdfast_adapters::run::{Adapter, Wanted, adapters};
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::{ArtifactName, EnvironmentName, ServiceName, Version};
-use holdfast_protocol::workload::{Artifact, Form, Placeholder, Rollback, Workload};
+use holdfast_protocol::workload::{Artifact, Form, JobTerms, Placeholder, Rollback, Workload};
 use serde_json::{Value, json};
 
 /// A directory for one test; what runs there ends with it.
@@ -111,6 +111,13 @@ impl Home {
         self.wanted(service, "process", &template, Vec::new())
     }
 
+    /// Where the jobs of a service note their runs.
+    pub(crate) fn runs(&self, service: &ServiceName) -> PathBuf {
+        let directory = self.path().join("runs");
+        fs::create_dir_all(&directory).unwrap();
+        directory.join(service.as_str())
+    }
+
     /// Live processes of a service of this home, by the mark alone.
     pub(crate) fn marked(&self, service: &str) -> Vec<Marked> {
         marked(&format!("/{service}/"), &home_id(&self.agent()))
@@ -123,6 +130,32 @@ impl Drop for Home {
             kill(found.pid, "KILL");
         }
     }
+}
+
+/// The same as a job, with its body's new name.
+pub(crate) fn as_job(mut wanted: Wanted) -> Wanted {
+    wanted.workload.job = Some(JobTerms {
+        run: None,
+        attempts: 2,
+        time_limit_ms: 60_000,
+    });
+    let (body, _) = wanted.workload.clone().seal();
+    Wanted { body, ..wanted }
+}
+
+/// What a job of the suite does in a shell: notes in `runs` that it was begun, and goes on.
+pub(crate) fn job_script(runs: &str, release: u32, ending: Ending) -> String {
+    let end = match ending {
+        Ending::Succeeds => "exit 0",
+        Ending::Fails => "exit 3",
+        Ending::Waits => "exec sleep 86400",
+    };
+    format!("echo run >> {runs}; echo release {release} begins; {end}")
+}
+
+/// Lines of a file that jobs note their runs in.
+pub(crate) fn lines(path: &Path) -> usize {
+    fs::read_to_string(path).map_or(0, |text| text.lines().count())
 }
 
 pub(crate) fn open(agent: &Path, runtime: &str) -> Arc<dyn Adapter> {
@@ -303,5 +336,16 @@ impl Subject for ProcessBench {
 
     fn has_output(&self) -> bool {
         true
+    }
+
+    fn job(&self, service: &ServiceName, release: u32, ending: Ending) -> Option<Wanted> {
+        let runs = self.home.runs(service);
+        let script = job_script(runs.to_str().unwrap(), release, ending);
+        let more = json!({"environment": {"RELEASE": release.to_string()}});
+        Some(as_job(self.home.script(service.as_str(), &script, &more)))
+    }
+
+    fn runs(&self, service: &ServiceName) -> usize {
+        lines(&self.home.runs(service))
     }
 }

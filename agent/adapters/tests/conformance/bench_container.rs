@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex};
 use bollard::Docker;
 use bollard::models::{ContainerInspectResponse, ContainerUpdateBody};
 use bollard::query_parameters as query;
-use holdfast_adapters::conformance::Subject;
+use holdfast_adapters::conformance::{Ending, Subject};
 use holdfast_adapters::container::Settings;
 use holdfast_adapters::run::{self, Adapter, Wanted};
 use holdfast_protocol::name::{ArtifactName, ServiceName};
 use holdfast_protocol::workload::Placeholder;
 use serde_json::{Value, json};
 
-use crate::bench::{Home, tar_gz};
+use crate::bench::{Home, as_job, job_script, lines, tar_gz};
 use crate::engine::{Engine, Kind};
 use crate::registry::{Registry, image};
 
@@ -233,6 +233,22 @@ impl Subject for ContainerBench {
 
     fn has_output(&self) -> bool {
         true
+    }
+
+    fn job(&self, service: &ServiceName, release: u32, ending: Ending) -> Option<Wanted> {
+        let runs = self.home.runs(service);
+        let directory = runs.parent().unwrap().display();
+        let script = job_script(&format!("/runs/{service}"), release, ending);
+        let more = json!({
+            "command": ["/bin/sh", "-c", script],
+            "volumes": [format!("{directory}:/runs")],
+            "stop": {"grace": "1s"},
+        });
+        Some(as_job(self.release(service.as_str(), release, &more)))
+    }
+
+    fn runs(&self, service: &ServiceName) -> usize {
+        lines(&self.home.runs(service))
     }
 }
 
