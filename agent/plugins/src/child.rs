@@ -20,8 +20,8 @@ use crate::call::now;
 
 /// Most of standard output that is read, in bytes.
 const OUTPUT_MAX_BYTES: usize = 16 << 20;
-/// Longest line of standard error that is passed on, in bytes; a longer one is cut in pieces.
-const LINE_MAX_BYTES: u64 = 8 << 10;
+/// Longest line that is passed on, in bytes; a longer one is cut in pieces.
+const LINE_MAX_BYTES: u64 = 64 << 10;
 /// Last lines of standard error that are kept for a failure.
 const LAST_LINES: usize = 20;
 /// Pieces of output that may wait.

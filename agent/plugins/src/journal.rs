@@ -158,11 +158,12 @@ fn parse(line: &[u8]) -> Option<(Timestamp, String)> {
     Some((Timestamp::from_millis(at.parse().ok()?), text.to_owned()))
 }
 
+/// The time of day.
 #[expect(
     clippy::disallowed_methods,
     reason = "a line has the time at which it was written, and a plugin is nothing but a driver"
 )]
-fn wall() -> Timestamp {
+pub(crate) fn wall() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let millis = since.unwrap_or_default().as_millis();
     Timestamp::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))

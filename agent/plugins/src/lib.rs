@@ -66,9 +66,13 @@
 pub mod answer;
 pub mod call;
 pub mod child;
+pub mod command;
+pub mod environment;
 pub mod journal;
 pub mod memory;
 pub mod plugin;
+pub mod span;
+pub mod terraform;
 mod voice;
 
 pub use answer::run;

@@ -8,7 +8,7 @@ use crate::journal;
 use crate::{Failure, Lines, Sighting, Wrong};
 
 /// A runtime, as an executable of its own. Every operation is idempotent, and is for one workload;
-/// two for the same workload never run at a time.
+/// two changes of the same workload never run at a time, but `observe` and `logs` may beside one.
 pub trait Plugin {
     /// A template in which the schema of [`About`] has found nothing wrong.
     type Template: DeserializeOwned;

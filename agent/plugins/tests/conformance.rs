@@ -1,0 +1,122 @@
+//! The plugins that ship against the conformance suite, as the agent calls them: unprivileged and
+//! confined, each with the real program that it drives.
+//!
+//! This program is also the launcher of confined programs (`confine`), so it brings its own small
+//! harness; `--list` and `--exact` are as `cargo nextest` wants them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "all of it is tests, which clippy only sees in functions marked as such"
+)]
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use holdfast_adapters::conformance::{Report, Table};
+use holdfast_adapters::plugin::{Settings, author};
+
+#[allow(
+    unreachable_pub,
+    reason = "it is a part of the tests of whole programs"
+)]
+#[path = "../../../tests/harness/skip.rs"]
+mod skip;
+
+type Test = (&'static str, fn());
+
+const TESTS: &[Test] = &[
+    ("command_conforms", || conforms("command", &[])),
+    ("terraform_conforms", terraform_conforms),
+    (
+        "called_by_another_name_it_says_which_it_knows",
+        called_by_another_name_it_says_which_it_knows,
+    ),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == "confine") {
+        let Err(error) = holdfast_confine::launch::main();
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
+    harness(&arguments)
+}
+
+fn harness(arguments: &[OsString]) -> ExitCode {
+    let is = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    let words = arguments.iter().filter_map(|argument| argument.to_str());
+    let names: Vec<&str> = words.filter(|word| !word.starts_with('-')).collect();
+    let meant = |test: &str, name: &str| {
+        if is("--exact") {
+            test == name
+        } else {
+            test.contains(name)
+        }
+    };
+    let wanted = |test: &str| names.is_empty() || names.iter().any(|name| meant(test, name));
+    if is("--list") {
+        let listed = TESTS.iter().filter(|_| !is("--ignored"));
+        listed.for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    let (mut passed, mut failed) = (0, 0);
+    for (name, test) in TESTS.iter().filter(|(name, _)| wanted(name)) {
+        let well = std::panic::catch_unwind(test).is_ok();
+        println!("test {name} ... {}", if well { "ok" } else { "FAILED" });
+        *(if well { &mut passed } else { &mut failed }) += 1;
+    }
+    let word = if failed == 0 { "ok" } else { "FAILED" };
+    println!("test result: {word}. {passed} passed; {failed} failed");
+    ExitCode::from(u8::from(failed > 0))
+}
+
+fn conforms(name: &str, environment: &[(&str, &str)]) {
+    let root = tempfile::tempdir().unwrap();
+    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let plugins = root.path().join("plugins");
+    fs::create_dir(&plugins).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_holdfast-plugins"), plugins.join(name)).unwrap();
+    let trial = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("trials/{name}.test.json"));
+    let mut settings = Settings {
+        directory: plugins,
+        launcher: vec![std::env::current_exe().unwrap().into(), "confine".into()],
+        target: "here".to_owned(),
+        ..Settings::default()
+    };
+    let own = settings.own.entry(name.to_owned()).or_default();
+    let pairs = environment.iter();
+    own.environment = pairs
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    let scratch = root.path().join("scratch");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let tested = author::test(settings, name, (Some(&trial), &scratch));
+    let reports = [runtime.block_on(tested).unwrap()];
+    println!("{}", Table(&reports));
+    assert!(reports.iter().all(Report::passed));
+}
+
+fn terraform_conforms() {
+    if Command::new("terraform").arg("version").output().is_err() {
+        return skip::skip("terraform_conforms", "terraform is not installed");
+    }
+    conforms("terraform", &[]);
+}
+
+fn called_by_another_name_it_says_which_it_knows() {
+    let output = Command::new(env!("CARGO_BIN_EXE_holdfast-plugins"))
+        .arg("nobody")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    assert!(said.contains("command, terraform"), "{said}");
+}
