@@ -21,6 +21,6 @@ mod stop;
 #[cfg(feature = "run")]
 mod supervisor;
 #[cfg(feature = "run")]
-mod table;
+pub(crate) mod table;
 #[cfg(feature = "run")]
 pub(crate) mod user;

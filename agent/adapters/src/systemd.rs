@@ -17,6 +17,8 @@ mod foreign;
 #[cfg(feature = "run")]
 mod install;
 #[cfg(feature = "run")]
+mod job;
+#[cfg(feature = "run")]
 mod journal;
 #[cfg(feature = "run")]
 mod mark;

@@ -10,11 +10,12 @@ use crate::durable::{self, failed};
 use crate::failure::Failure;
 use crate::process::files;
 use crate::process::spec::StopSignal;
+use crate::process::table;
 use crate::run::Wanted;
 use crate::systemd::bus::{Ended, Line, SERVICE, UNIT};
 use crate::systemd::converge::Act;
 use crate::systemd::install::{remove_drop_in, remove_unit, set_enabled, write_unit};
-use crate::systemd::place::{Place, Record};
+use crate::systemd::place::{Begun, Place, Record};
 use crate::systemd::plan::Plan;
 use crate::systemd::spec::Reload;
 use crate::systemd::{sight, unit, verify};
@@ -50,8 +51,37 @@ impl Change<'_> {
         let act = self.stop_by_the_old_rule(act)?;
         self.write_units()?;
         self.lay_files()?;
+        if self.plan.job {
+            return self.begin();
+        }
         self.act(act)?;
         self.settle()
+    }
+
+    /// Begins an attempt of a job. It is written down before that it is begun: an agent that is killed
+    /// here finds the attempt, and begins no second one. The job's own end is not waited for.
+    fn begin(&self) -> Result<(), Failure> {
+        self.still_wanted()?;
+        let attempt = "cannot note what is begun";
+        let begun = Begun {
+            boot: table::boot().to_owned(),
+            micros: u64::try_from(clock::monotonic().as_micros()).unwrap_or(u64::MAX),
+        };
+        let record = Record {
+            begun: Some(begun),
+            ..self.settled()
+        };
+        self.place.write(&record).map_err(failed(attempt))?;
+        let unit = unit::service_unit(self.service);
+        (self.say)(format!("running {unit}"));
+        let result = match self.line.job("RestartUnit", &unit, self.cancelled)? {
+            Ended::Done => return Ok(()),
+            Ended::Otherwise(result) => result,
+        };
+        self.failed_start(&unit, &result).inspect_err(|_| {
+            // Where this note fails, an end that nobody saw is all that is known of the attempt.
+            let _ = self.place.write(&unsettled(self.plan, self.before));
+        })
     }
 
     /// What runs is stopped as its own unit says, where the new one says something else.
@@ -121,8 +151,7 @@ impl Change<'_> {
                 remove_drop_in(&path)?;
                 reload = true;
             }
-            let by_itself = unit.ends_with(".timer") || !self.plan.is_scheduled();
-            reload |= set_enabled(unit, by_itself)?;
+            reload |= set_enabled(unit, self.plan.starts_by_itself(unit))?;
         }
         if !reload {
             return Ok(());
@@ -268,14 +297,16 @@ impl Change<'_> {
     }
 
     fn settle(&self) -> Result<(), Failure> {
-        let record = Record {
+        let noted = self.place.write(&self.settled());
+        noted.map_err(failed("cannot note what was made"))
+    }
+
+    fn settled(&self) -> Record {
+        Record {
             settled: Some(clock::now()),
             files: self.plan.digests(),
             ..unsettled(self.plan, self.before)
-        };
-        self.place
-            .write(&record)
-            .map_err(failed("cannot note what was made"))
+        }
     }
 }
 
@@ -299,6 +330,7 @@ fn unsettled(plan: &Plan, before: Option<&Record>) -> Record {
         earlier: before
             .map(|before| before.needs.clone())
             .unwrap_or_default(),
+        begun: None,
     }
 }
 

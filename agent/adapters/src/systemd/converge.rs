@@ -18,7 +18,7 @@ use crate::systemd::change::Change;
 use crate::systemd::place::Record;
 use crate::systemd::plan::{self, Plan};
 use crate::systemd::sight::{self, Drift, Listing};
-use crate::systemd::{mark, unit};
+use crate::systemd::{job, mark, unit};
 
 /// What to do once everything is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +80,9 @@ impl Inner {
         let before = place.record();
         self.refuse_foreign(&plan, before.as_ref())?;
         let listing = sight::listing(&line)?;
+        if plan.job && job::is_done(service, &place, plan.body, &listing, &line)? {
+            return Ok(());
+        }
         let drift = match &before {
             Some(record) => sight::drift(&place, record, &listing, &line)?,
             None => Drift::default(),
@@ -88,7 +91,13 @@ impl Inner {
         let same = before.as_ref().is_some_and(|record| {
             record.settled.is_some() && record.units == plan.units && record.files == plan.digests()
         });
-        if same && drift.what.is_empty() && decide(situation) == Act::Nothing {
+        // What is not done of a job is an attempt that is to begin.
+        let act = if plan.job {
+            Act::Restart
+        } else {
+            decide(situation)
+        };
+        if same && drift.what.is_empty() && act == Act::Nothing {
             return Ok(());
         }
         let change = Change {
@@ -101,7 +110,7 @@ impl Inner {
             say,
             cancelled,
         };
-        change.make(decide(situation), wanted, &self.store)?;
+        change.make(act, wanted, &self.store)?;
         self.store.sweep(|| self.needed());
         Ok(())
     }

@@ -11,6 +11,7 @@ use holdfast_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::durable;
+use crate::run::Exit;
 
 /// One workload's directory.
 #[derive(Debug, Clone)]
@@ -33,6 +34,26 @@ pub(super) struct Record {
     pub(super) needs: BTreeSet<String>,
     /// Artifacts that the body before ran from: a run of it may not have ended.
     pub(super) earlier: BTreeSet<String>,
+    /// When its newest attempt was about to begin, where it is a job and one was.
+    #[serde(default)]
+    pub(super) begun: Option<Begun>,
+}
+
+/// The moment before an attempt of a job: what ran earlier was not this attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Begun {
+    /// The host's boot.
+    pub(super) boot: String,
+    /// Microseconds since that.
+    pub(super) micros: u64,
+}
+
+/// How an attempt of a job ended, for when systemd knows it no longer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Ended {
+    pub(super) begun: Begun,
+    pub(super) exit: Exit,
+    pub(super) at: Timestamp,
 }
 
 impl Place {
@@ -53,6 +74,15 @@ impl Place {
 
     pub(super) fn write(&self, record: &Record) -> io::Result<()> {
         durable::replace_json(&self.path(), record)
+    }
+
+    pub(super) fn ended(&self, begun: &Begun) -> Option<Ended> {
+        let ended: Ended = durable::read_json(&self.root.join("ended.json"))?;
+        (ended.begun == *begun).then_some(ended)
+    }
+
+    pub(super) fn write_ended(&self, ended: &Ended) -> io::Result<()> {
+        durable::replace_json(&self.root.join("ended.json"), ended)
     }
 
     fn path(&self) -> PathBuf {

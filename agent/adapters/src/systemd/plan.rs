@@ -27,6 +27,8 @@ const UNIT_MAX_BYTES: usize = 1 << 20;
 pub(super) struct Plan {
     pub(super) body: Digest,
     pub(super) template: Template,
+    /// Whether it runs to completion.
+    pub(super) job: bool,
     /// Each unit's name and whole text.
     pub(super) units: BTreeMap<String, String>,
     /// Each file's path in the workload's directory, and its content.
@@ -39,6 +41,11 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn digests(&self) -> BTreeMap<String, Digest> {
         files::digests(&self.files)
+    }
+
+    /// Whether systemd starts it by itself, at boot.
+    pub(super) fn starts_by_itself(&self, unit: &str) -> bool {
+        unit.ends_with(".timer") || !(self.is_scheduled() || self.job)
     }
 
     pub(super) const fn is_scheduled(&self) -> bool {
@@ -55,6 +62,12 @@ pub(super) fn plan(
 ) -> Result<Plan, Failure> {
     let workload = &wanted.workload;
     let template = fields::arrived(workload, spec::parse)?;
+    if workload.job.is_some() && template.schedule.is_some() {
+        let why = "schedule: a job is run by the schedule of its service, not of its unit";
+        return Err(Failure::Permanent(format!(
+            "the template is refused: {why}"
+        )));
+    }
     let own = place.directory();
     let fill = |text: &str| {
         Placeholder::fill(text, &|p| resolve(p, workload, store, &own))
@@ -77,6 +90,7 @@ pub(super) fn plan(
     let files = fill_table(&template.files, &fill)?;
     Ok(Plan {
         body: wanted.body,
+        job: workload.job.is_some(),
         units: seal(wanted, contents, home)?,
         files,
         user,
@@ -131,6 +145,7 @@ fn filled<'a>(
         },
         directory: directory.to_string_lossy().into_owned(),
         variables: fill_table(&template.environment, fill)?,
+        job: workload.job.is_some(),
         unit: Extra {
             unit: fill_directives(&template.unit.unit, fill)?,
             service: fill_directives(&template.unit.service, fill)?,

@@ -18,6 +18,7 @@ use crate::process::files;
 use crate::restart::Policy;
 use crate::run::{Exit, Live, Observed};
 use crate::systemd::bus::{BusError, Line, Loaded, SERVICE, UNIT};
+use crate::systemd::job;
 use crate::systemd::mark::{self, Mark};
 use crate::systemd::place::{Place, Record};
 use crate::systemd::signal::of_unit;
@@ -151,7 +152,16 @@ pub(super) fn observe(
     listing: &Listing,
     line: &Line,
 ) -> Result<Observed, Failure> {
-    let mark = mark_of(&unit::service_unit(&service))?;
+    let main = unit::service_unit(&service);
+    let found = read(&path_of(&main))?;
+    let mark = match &found {
+        File::Text(text) => Mark::read(text),
+        File::Absent | File::Masked => None,
+    };
+    let record = place.record();
+    if job::is_one(&main, record.as_ref(), &found) {
+        return job::observe(service, place, (record.as_ref(), mark), listing, line);
+    }
     let altered = |body: Option<Digest>, what: &str| Observed {
         service: service.clone(),
         body,
@@ -159,7 +169,7 @@ pub(super) fn observe(
             what: what.to_owned(),
         },
     };
-    let Some(record) = place.record() else {
+    let Some(record) = record else {
         let body = mark.map(|mark| mark.body);
         return Ok(altered(body, "what was known of it here is lost"));
     };
@@ -214,7 +224,8 @@ pub(super) fn drift(
 
 /// A workload with a timer is started by that alone.
 pub(super) fn is_started_at_boot(record: &Record, unit: &str) -> bool {
-    unit.ends_with(".timer") || record.units.len() == 1
+    let text = record.units.get(unit).map(String::as_str);
+    unit.ends_with(".timer") || (record.units.len() == 1 && !text.is_some_and(unit::is_job))
 }
 
 fn look_at_file(drift: &mut Drift, unit: &str, written: &str) -> Result<(), Failure> {
@@ -276,7 +287,7 @@ fn is_stale(unit: &str, listing: &Listing, line: &Line) -> Result<bool, Failure>
 }
 
 /// A unit may be forgotten by systemd between two questions about it.
-fn gone_is<T>(otherwise: T, answer: Result<T, BusError>) -> Result<T, Failure> {
+pub(super) fn gone_is<T>(otherwise: T, answer: Result<T, BusError>) -> Result<T, Failure> {
     match answer {
         Err(error) if error.is_unknown_unit() => Ok(otherwise),
         other => Ok(other?),
@@ -402,8 +413,8 @@ pub(super) struct Run {
     /// In microseconds since 1970, as systemd has it.
     pub(super) since_micros: u64,
     pid: Option<u32>,
-    exit: Exit,
-    ended: Timestamp,
+    pub(super) exit: Exit,
+    pub(super) ended: Timestamp,
 }
 
 impl Run {
@@ -419,7 +430,8 @@ impl Run {
             exit: Exit::Unknown,
             ended: clock::now(),
         };
-        if !matches!(unit.active.as_str(), "active" | "reloading") {
+        let over = unit.sub == "exited";
+        if over || !matches!(unit.active.as_str(), "active" | "reloading") {
             run.exit = exit(code("ExecMainCode")?, code("ExecMainStatus")?);
             let ended = number("ExecMainExitTimestamp")?;
             if ended > 0 {
@@ -429,14 +441,14 @@ impl Run {
         Ok(run)
     }
 
-    const fn running(&self) -> Live {
+    pub(super) const fn running(&self) -> Live {
         Live::Running {
             since: self.since,
             pid: self.pid,
         }
     }
 
-    fn unready(&self, why: &str) -> Live {
+    pub(super) fn unready(&self, why: &str) -> Live {
         Live::Unready {
             since: self.since,
             pid: self.pid,

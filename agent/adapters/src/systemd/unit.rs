@@ -31,7 +31,12 @@ pub(super) struct Filled<'a> {
     pub(super) directory: String,
     pub(super) variables: BTreeMap<String, String>,
     pub(super) unit: Extra,
+    /// Whether it runs to completion.
+    pub(super) job: bool,
 }
+
+/// What keeps the end of a job where it can be asked for, and stands in no other unit.
+const STAYS: &str = "RemainAfterExit=yes\n";
 
 /// What `strict` sets. A template's own directives come after and so win.
 const STRICT: &str = "\
@@ -60,6 +65,11 @@ SystemCallFilter=@system-service
 SystemCallErrorNumber=EPERM
 UMask=0077
 ";
+
+/// Whether a service's text is that of a job.
+pub(super) fn is_job(text: &str) -> bool {
+    text.contains(STAYS)
+}
 
 pub(super) fn service_unit(service: &ServiceName) -> String {
     format!("{PREFIX}{service}.service")
@@ -118,7 +128,7 @@ pub(super) fn service(filled: &Filled<'_>) -> Result<String, String> {
         Some(user) => push(&mut text, "User", user),
         None => push(&mut text, "DynamicUser", "yes"),
     }
-    push_life(&mut text, template);
+    push_life(&mut text, template, filled.job);
     push_limits(&mut text, template);
     match template.hardening {
         Hardening::Strict => text.push_str(STRICT),
@@ -127,7 +137,7 @@ pub(super) fn service(filled: &Filled<'_>) -> Result<String, String> {
     for (name, value) in &filled.unit.service {
         push(&mut text, name, value);
     }
-    if template.schedule.is_none() {
+    if template.schedule.is_none() && !filled.job {
         push_install(&mut text, &service_unit(filled.service));
     }
     Ok(text)
@@ -184,8 +194,14 @@ pub(super) const fn policy(policy: Policy) -> &'static str {
     }
 }
 
-fn push_life(text: &mut String, template: &Template) {
-    push(text, "Restart", policy(template.restart.policy));
+fn push_life(text: &mut String, template: &Template, job: bool) {
+    let rule = if job {
+        text.push_str(STAYS);
+        Policy::Never
+    } else {
+        template.restart.policy
+    };
+    push(text, "Restart", policy(rule));
     push(
         text,
         "RestartSec",

@@ -3,17 +3,17 @@
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use holdfast_adapters::conformance::Subject;
+use holdfast_adapters::conformance::{Ending, Subject};
 use holdfast_adapters::run::{Adapter, Wanted};
 use holdfast_protocol::name::{ArtifactName, ServiceName};
 use holdfast_protocol::workload::Placeholder;
 use serde_json::{Value, json};
 
-use crate::bench::{Home, tar_gz};
+use crate::bench::{Home, as_job, job_script, lines, tar_gz};
 
 pub(crate) struct SystemdBench {
     pub(crate) home: Home,
@@ -39,6 +39,27 @@ impl SystemdBench {
             "restart": {"backoff": {"initial": "500ms"}},
             "stop": {"grace": "5s"},
         })
+    }
+
+    /// A job that notes its runs in a file, whose directory it may write to.
+    pub(crate) fn job_in(
+        &self,
+        runs: &Path,
+        service: &ServiceName,
+        release: u32,
+        ending: Ending,
+    ) -> Wanted {
+        let script = job_script(runs.to_str().unwrap(), release, ending);
+        let template = json!({
+            "command": ["/bin/sh", "-c", script],
+            "environment": {"RELEASE": release.to_string()},
+            "user": "root",
+            "unit": {"Service": {"ReadWritePaths": runs.parent().unwrap()}},
+        });
+        let job = self
+            .home
+            .wanted(service.as_str(), "systemd", &template, Vec::new());
+        as_job(job)
     }
 
     pub(crate) fn release(&self, service: &str, release: u32, template: &Value) -> Wanted {
@@ -139,5 +160,13 @@ impl Subject for SystemdBench {
 
     fn has_output(&self) -> bool {
         true
+    }
+
+    fn job(&self, service: &ServiceName, release: u32, ending: Ending) -> Option<Wanted> {
+        Some(self.job_in(&self.home.runs(service), service, release, ending))
+    }
+
+    fn runs(&self, service: &ServiceName) -> usize {
+        lines(&self.home.runs(service))
     }
 }

@@ -3,18 +3,20 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_adapters::conformance::{Ending, Subject as _};
 use holdfast_adapters::failure::Failure;
-use holdfast_adapters::run::{Adapter, Live, Observed, Wanted};
+use holdfast_adapters::run::{Adapter, Exit, Live, Observed, Wanted};
 use holdfast_protocol::name::ServiceName;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::bench::{eventually, runtime};
+use crate::bench::{eventually, lines, runtime};
 use crate::bench_systemd::{SystemdBench, environments, run, unit_path};
 use crate::killed;
 
@@ -42,6 +44,16 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ),
     ("many", two_hundred_unchanged_workloads_cost_nothing),
     ("lost", a_lost_record_neither_orphans_nor_doubles),
+    (
+        "jobs",
+        a_job_is_not_run_again_for_what_is_forgotten_or_changed,
+    ),
+];
+
+/// What is run before a host reboots and after, on the same files.
+pub(crate) const REBOOT: [crate::Test; 2] = [
+    ("before_reboot", jobs_before_a_reboot),
+    ("after_reboot", jobs_after_a_reboot),
 ];
 
 /// An adapter with what it needs to be spoken to.
@@ -219,7 +231,7 @@ fn nothing_in_a_template_means_more_than_it_says() {
         template["environment"] = json!(environment);
     });
     desk.converge(&wanted);
-    let said = std::path::Path::new("/var/lib/private/holdfast-workloads/odd/words");
+    let said = Path::new("/var/lib/private/holdfast-workloads/odd/words");
     eventually("the words were written", || said.exists());
     let words = fs::read_to_string(said).unwrap();
     let words: Vec<&str> = words.split_terminator('\0').collect();
@@ -719,6 +731,151 @@ fn a_lost_record_neither_orphans_nor_doubles() {
     desk.remove("amnesia");
     assert_eq!(environments("amnesia").len(), 0);
     assert!(!unit_path("amnesia").exists());
+}
+
+fn a_job_is_not_run_again_for_what_is_forgotten_or_changed() {
+    let desk = Desk::new();
+    let name = ServiceName::parse("migrate").unwrap();
+    let ended = |how: &str| {
+        let seen = desk.observe("migrate").unwrap();
+        let good = matches!(
+            seen.live,
+            Live::Ended {
+                exit: Exit::Code(0),
+                ..
+            }
+        );
+        assert!(good, "{how}: {seen:?}");
+        assert_eq!(desk.bench.runs(&name), 1, "{how}");
+        seen
+    };
+    let job = desk.bench.job(&name, 1, Ending::Succeeds).unwrap();
+    desk.converge(&job);
+    eventually("the job ends", || {
+        matches!(desk.live("migrate"), Live::Ended { .. })
+    });
+    let seen = ended("at first");
+    assert_eq!(seen.body, Some(job.body));
+    let link = "/etc/systemd/system/multi-user.target.wants/holdfast-migrate.service";
+    assert!(
+        fs::symlink_metadata(link).is_err(),
+        "it is not started at boot"
+    );
+
+    run(&["systemctl", "stop", "holdfast-migrate"]);
+    assert_eq!(ended("systemd forgot it"), seen);
+    desk.bench.edit(&name).unwrap();
+    run(&["systemctl", "daemon-reload"]);
+    assert_eq!(ended("its unit was edited"), seen);
+    desk.converge(&job);
+    ended("it was asked for again");
+
+    // An agent that lost all it knew finds the result in systemd.
+    let other = desk.bench.job(&name, 2, Ending::Fails).unwrap();
+    desk.converge(&other);
+    let failed = || {
+        matches!(
+            desk.live("migrate"),
+            Live::Ended {
+                exit: Exit::Code(3),
+                ..
+            }
+        )
+    };
+    eventually("the next one fails", failed);
+    let services = desk.bench.home.agent().join("systemd/services");
+    fs::remove_dir_all(services.join("migrate")).unwrap();
+    assert!(failed());
+    assert_eq!(desk.observe("migrate").unwrap().body, Some(other.body));
+    desk.remove("migrate");
+    assert!(!unit_path("migrate").exists());
+}
+
+/// Two jobs on files that outlive this program: one that has succeeded, one that is at work.
+fn jobs_over_a_reboot() -> (Arc<dyn Adapter>, [Wanted; 2], [PathBuf; 2]) {
+    let root = Path::new("/var/lib/hf-reboot");
+    let bench = SystemdBench::new();
+    fs::create_dir_all(root.join("runs")).unwrap();
+    let runs = ["done", "at-work"].map(|name| root.join("runs").join(name));
+    let job = |i: usize, ending| {
+        let name = ServiceName::parse(["done", "at-work"][i]).unwrap();
+        bench.job_in(&runs[i], &name, 1, ending)
+    };
+    let jobs = [job(0, Ending::Succeeds), job(1, Ending::Waits)];
+    (
+        crate::bench::open(&root.join("agent"), "systemd"),
+        jobs,
+        runs,
+    )
+}
+
+fn jobs_seen(adapter: &Arc<dyn Adapter>) -> Vec<Live> {
+    let seen = runtime().block_on(adapter.observe()).unwrap();
+    let of = |name: &str| {
+        let mut all = seen.iter();
+        let found = all.find(|seen| seen.service.as_str() == name);
+        found.expect("it is observed").live.clone()
+    };
+    vec![of("done"), of("at-work")]
+}
+
+fn begin(adapter: &Arc<dyn Adapter>, job: &Wanted) {
+    let (progress, _told) = mpsc::channel(64);
+    let cancel = CancellationToken::new();
+    let converged = runtime().block_on(adapter.converge(job, &progress, &cancel));
+    converged.unwrap();
+}
+
+fn jobs_before_a_reboot() {
+    let (adapter, jobs, runs) = jobs_over_a_reboot();
+    for job in &jobs {
+        begin(&adapter, job);
+    }
+    eventually("one is done and one is at work", || {
+        let seen = jobs_seen(&adapter);
+        matches!(
+            seen[0],
+            Live::Ended {
+                exit: Exit::Code(0),
+                ..
+            }
+        ) && matches!(seen[1], Live::Running { .. })
+            && runs.iter().all(|runs| lines(runs) == 1)
+    });
+}
+
+fn jobs_after_a_reboot() {
+    let (adapter, jobs, runs) = jobs_over_a_reboot();
+    let seen = jobs_seen(&adapter);
+    assert!(
+        matches!(
+            seen[0],
+            Live::Ended {
+                exit: Exit::Code(0),
+                ..
+            }
+        ),
+        "{seen:?}"
+    );
+    // Nobody saw its end: the agent decides whether it is tried again.
+    assert!(
+        matches!(
+            seen[1],
+            Live::Ended {
+                exit: Exit::Unknown,
+                ..
+            }
+        ),
+        "{seen:?}"
+    );
+    assert_eq!(runs.each_ref().map(|runs| lines(runs)), [1, 1]);
+    for job in &jobs {
+        begin(&adapter, job);
+    }
+    eventually("what was at work is begun again, and nothing else", || {
+        runs.each_ref().map(|runs| lines(runs)) == [1, 2]
+    });
+    assert!(matches!(jobs_seen(&adapter)[1], Live::Running { .. }));
 }
 
 fn an_agent_killed_at_20_moments_of_converge_leaves_one_workload() {

@@ -14,6 +14,10 @@ pub(crate) const TESTS: &[crate::Test] = &[
         "what_is_particular_to_systemd_holds",
         what_is_particular_to_systemd_holds,
     ),
+    (
+        "a_host_that_reboots_runs_no_finished_job_again",
+        a_host_that_reboots_runs_no_finished_job_again,
+    ),
 ];
 
 /// What is run inside of a host: `conforms`, or a name of [`inside_systemd::TESTS`].
@@ -21,7 +25,8 @@ pub(crate) fn inside(name: &str) -> ExitCode {
     if name == "conforms" {
         return conforms();
     }
-    let mut found = inside_systemd::TESTS.iter().filter(|(n, _)| *n == name);
+    let tests = inside_systemd::TESTS.iter().chain(&inside_systemd::REBOOT);
+    let mut found = tests.filter(|(n, _)| *n == name);
     found.next().expect("there is such a test").1();
     ExitCode::SUCCESS
 }
@@ -63,6 +68,15 @@ fn passes_inside(host: &Host, name: &str) -> bool {
 fn systemd_conforms() {
     if let Some((_network, host)) = boot("systemd conforms") {
         assert!(passes_inside(&host, "conforms"));
+    }
+}
+
+fn a_host_that_reboots_runs_no_finished_job_again() {
+    if let Some((_network, mut host)) = boot("a host that reboots runs no finished job again") {
+        assert!(passes_inside(&host, "before_reboot"));
+        host.shut_down();
+        host.start();
+        assert!(passes_inside(&host, "after_reboot"));
     }
 }
 
