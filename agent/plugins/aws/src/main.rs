@@ -4,9 +4,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 mod connection;
+mod ecs;
 mod fault;
 mod image;
 mod lambda;
+mod owner;
 mod place;
 mod problem;
 
@@ -19,6 +21,7 @@ fn main() -> ExitCode {
     let named = std::env::args().nth(1);
     match named.as_deref().or(name) {
         Some("aws-lambda") => holdfast_plugins::run(&lambda::Functions),
+        Some("aws-ecs") => holdfast_plugins::run(&ecs::Services),
         other => unknown(other.unwrap_or_default()),
     }
 }

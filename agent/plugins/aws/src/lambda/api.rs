@@ -14,11 +14,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use holdfast_protocol::digest::Digest;
 
-use super::plan::{MADE, OWNER_TAG, Wanted};
+use super::plan::{MADE, Wanted};
 use super::seen::{Alias, Seen, Sha, State, Version};
 use super::template::{Code, Settings};
 use crate::fault::{fault, is_missing};
 use crate::image;
+use crate::owner::OWNER_TAG;
 use holdfast_plugins::Failure;
 
 /// Most pages of versions or aliases that are read.

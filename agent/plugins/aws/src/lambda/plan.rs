@@ -11,9 +11,8 @@ use holdfast_protocol::digest::Digest;
 
 use super::seen::{Alias, Seen, Sha, State, Version, settings_differ};
 use super::template::Function;
+use crate::owner::mine;
 
-/// The tag that says whose a function is.
-pub(crate) const OWNER_TAG: &str = "holdfast:workload";
 /// How descriptions begin of what was made here.
 pub(crate) const MADE: &str = "holdfast";
 
@@ -118,20 +117,8 @@ pub(crate) fn step(wanted: &Wanted, seen: Option<&Seen>, tried: &Tried) -> Resul
 /// # Errors
 /// Whose it is.
 pub(crate) fn own(wanted: &Wanted, seen: &Seen) -> Result<(), Refused> {
-    let name = &wanted.function.name;
-    match &seen.owner {
-        Some(owner) if *owner == wanted.owner => Ok(()),
-        Some(owner) => Err(Refused(format!(
-            "function {name} is there already and is of {owner}, by its tag {OWNER_TAG}; choose \
-             another name, or hand it over by setting that tag to {}",
-            wanted.owner
-        ))),
-        None => Err(Refused(format!(
-            "function {name} is there already and is not ours; choose another name, or hand it \
-             over by tagging it {OWNER_TAG}={}",
-            wanted.owner
-        ))),
-    }
+    let what = format!("function {}", wanted.function.name);
+    mine(&what, seen.owner.as_deref(), &wanted.owner).map_err(Refused)
 }
 
 /// The newest version that is what is wanted, and has not failed.

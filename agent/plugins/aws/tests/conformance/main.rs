@@ -16,13 +16,15 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 mod agent;
+mod ecs;
+mod engine;
 mod lambda;
 mod server;
 
 type Test = (&'static str, fn());
 
 fn tests() -> Vec<Test> {
-    lambda::TESTS.to_vec()
+    [lambda::TESTS, ecs::TESTS].concat()
 }
 
 fn main() -> ExitCode {
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         ["behind", endpoint, act, function] => lambda::behind(endpoint, act, function),
+        ["behind-ecs", endpoint, act, service] => ecs::behind(endpoint, act, service),
         _ => harness(&words),
     }
 }
