@@ -6,6 +6,7 @@ use holdfast_protocol::api::{Code, Diagnostic, Problem};
 use serde::Serialize;
 
 use crate::output::clean;
+use crate::output::text::filled;
 
 /// How the program ends. The numbers are part of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,7 +151,10 @@ impl Failure {
     /// The failure for a person, ending in a line break.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut text = format!("error: {}\n", clean(&self.message));
+        let mut text = format!(
+            "error: {}\n",
+            filled(&clean(&self.message), "error: ".len(), 2)
+        );
         for diagnostic in &self.diagnostics {
             text.push('\n');
             text.push_str(&place(diagnostic));
@@ -159,7 +163,11 @@ impl Failure {
             if !self.diagnostics.is_empty() {
                 text.push('\n');
             }
-            let _ = writeln!(text, "  help: {}", clean(help));
+            let _ = writeln!(
+                text,
+                "  help: {}",
+                filled(&clean(help), HELP.len(), HELP.len())
+            );
         }
         text
     }
@@ -257,7 +265,11 @@ fn place(diagnostic: &Diagnostic) -> String {
         );
     }
     if let Some(help) = &diagnostic.help {
-        let _ = writeln!(text, "  help: {}", clean(help));
+        let _ = writeln!(
+            text,
+            "  help: {}",
+            filled(&clean(help), HELP.len(), HELP.len())
+        );
     }
     text
 }
@@ -291,6 +303,8 @@ fn visible(character: char) -> char {
     }
 }
 
+/// How help begins; its other lines stand below its first word.
+const HELP: &str = "  help: ";
 /// Longest part of a source line that is shown, in characters.
 const EXCERPT_MAX_CHARS: usize = 90;
 
@@ -343,6 +357,19 @@ mod tests {
             {"error":{"code":"notFound","message":"it is so","help":"do this","details":[]}}
         "#]]
         .assert_eq(&failure.json());
+    }
+
+    #[test]
+    fn long_lines_are_filled_and_a_path_stays_whole() {
+        let path = format!("/{}", "folder/".repeat(20));
+        let failure = Failure::failed("so it is ".repeat(20) + &path).help("do this ".repeat(20));
+        let text = failure.text();
+        let wide: Vec<&str> = text
+            .lines()
+            .filter(|line| line.chars().count() > 100)
+            .collect();
+        assert_eq!(wide, [format!("  {path}")], "{text}");
+        assert!(text.contains("\n        do this"), "{text}");
     }
 
     fn diagnostic(source: &str, column: u32, length: u32) -> Diagnostic {

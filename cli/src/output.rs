@@ -118,8 +118,13 @@ impl Screen {
         Ok(())
     }
 
-    /// One line beside the result. That nobody reads it is no failure.
+    /// A remark beside the result. That nobody reads it is no failure.
     pub fn note(&mut self, text: &str) {
+        let _ = writeln!(self.err, "{}", text::filled(text, 0, NOTE_INDENT));
+    }
+
+    /// What a workload wrote, beside the result, as it wrote it.
+    pub fn quote(&mut self, text: &str) {
         let _ = writeln!(self.err, "{text}");
     }
 
@@ -256,6 +261,8 @@ fn terminal_width() -> Option<usize> {
 
 /// How the text of a failure begins.
 const ERROR: &str = "error:";
+/// Columns by which the further lines of a remark are indented.
+const NOTE_INDENT: usize = 2;
 /// Widest line of a table, in characters, unless a terminal has more.
 pub const TABLE_MAX_CHARS: usize = 100;
 

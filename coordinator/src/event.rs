@@ -212,7 +212,7 @@ pub enum Event {
         /// The wish.
         new: NewFreeze,
         /// Who.
-        by: String,
+        by: Box<Caller>,
         /// The answer.
         reply: Reply<Steered>,
     },
@@ -221,7 +221,7 @@ pub enum Event {
         /// Of which environment; the one of all where none is named.
         environment: Option<EnvironmentName>,
         /// Who.
-        by: String,
+        by: Box<Caller>,
         /// Why.
         reason: Option<String>,
         /// The answer.

@@ -21,6 +21,7 @@ pub mod notice;
 pub mod plan;
 pub mod release;
 pub mod restore;
+mod runtime;
 pub mod settle;
 pub mod simulate;
 pub mod steer;
@@ -308,10 +309,10 @@ impl World {
             .map_or(&[][..], Vec::as_slice);
         all.iter()
             .filter(|release| {
-                let files = configuration.artifacts.keys();
-                files
-                    .chain(configuration.images.keys())
-                    .all(|name| release.artifacts.contains_key(name))
+                configuration.each().all(|one| {
+                    let mut names = one.artifacts.keys().chain(one.images.keys());
+                    names.all(|name| release.artifacts.contains_key(name))
+                })
             })
             .map(|release| ReleaseRef {
                 version: release.version.clone(),

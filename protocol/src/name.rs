@@ -172,6 +172,10 @@ checked_text! {
     ArtifactName, "artifact name", dns_label
 }
 checked_text! {
+    /// What a service runs as on targets of one kind, as its manifest calls it.
+    VariantName, "variant name", dns_label
+}
+checked_text! {
     /// The manifests that one stakeholder applies together.
     InputSetName, "input set name", dns_label
 }

@@ -34,6 +34,8 @@ pub struct Fleet {
     agents: BTreeMap<String, Agent>,
     /// Where the coordinator listens; agents over UDP, the API over TCP.
     address: String,
+    /// The file that agents are told to read.
+    agent_config: Option<String>,
     _port: Port,
     directory: TempDir,
 }
@@ -97,6 +99,7 @@ impl Fleet {
             api: Api::new(&address, data),
             agents: BTreeMap::new(),
             address,
+            agent_config: None,
             _port: port,
             directory,
         };
@@ -169,6 +172,11 @@ impl Fleet {
         self.agent(name)
     }
 
+    /// Gives every agent that joins from now on this configuration.
+    pub fn configure_agents(&mut self, toml: &str) {
+        self.agent_config = Some(self.write("agent.toml", toml));
+    }
+
     /// An agent's program that is not started and that this fleet does not keep.
     #[must_use]
     pub fn agent_with(&self, coordinator: &str, name: &str, token: &str) -> Agent {
@@ -184,10 +192,12 @@ impl Fleet {
             "--data",
             data.to_str().unwrap(),
         ];
+        let config = self.agent_config.iter();
+        let config = config.flat_map(|path| ["--config", path.as_str()]);
         let program = Program::new(
             name,
             built("holdfast-agent"),
-            arguments,
+            arguments.into_iter().chain(config),
             &AGENT_ENVIRONMENT,
             self.directory(),
         );

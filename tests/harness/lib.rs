@@ -19,6 +19,7 @@
 //! | [`api`], [`operator`] | the two ways in: typed HTTP, and `holdfast …` as a subprocess |
 //! | [`process`] | the kernel's table: which workloads run, since when |
 //! | [`wait`] | a condition with a deadline |
+//! | [`prometheus`] | a real Prometheus server |
 //! | [`faults`] | a network that can be cut, chance that can be repeated |
 //! | [`port`], [`archive`], [`manifest`], [`visitor`], [`skip`] | what tests deploy, and how they look at it |
 #![allow(
@@ -41,6 +42,7 @@ pub mod operator;
 pub mod port;
 pub mod process;
 pub mod program;
+pub mod prometheus;
 pub mod skip;
 pub mod visitor;
 pub mod wait;

@@ -14,10 +14,10 @@ use registry::{Registry, image};
 
 #[allow(dead_code, reason = "the tests of the adapter use the rest")]
 #[path = "../../agent/adapters/tests/conformance/engine.rs"]
-mod engine;
+pub(crate) mod engine;
 #[allow(dead_code, reason = "the tests of the adapter use the rest")]
 #[path = "../../agent/adapters/tests/conformance/registry.rs"]
-mod registry;
+pub(crate) mod registry;
 
 /// A service whose releases are images of one repository.
 fn service(repository: &str) -> String {

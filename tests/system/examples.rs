@@ -5,6 +5,7 @@ mod born;
 mod guarded;
 mod hotfix;
 mod jobs;
+mod mixed;
 mod page;
 mod policies;
 mod saas;

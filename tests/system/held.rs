@@ -62,6 +62,13 @@ fn a_rollout_goes_round_a_held_target_which_follows_when_the_hold_is_ended() {
     });
     let table = fleet.operator(&["get", "targets"]).succeeds();
     assert!(table.contains("inventory"), "{table}");
+    let all = fleet
+        .operator(&["describe", "target", "production-1"])
+        .succeeds();
+    let mut lines = all.lines().skip_while(|line| line.trim() != "hold");
+    let hold: String = lines.by_ref().take(3).collect();
+    assert!(hold.contains("reason  inventory"), "{all}");
+    assert!(hold.contains("until   2"), "{all}");
 
     fleet.release("web", "1.1.0", &[]);
     fleet.wait_stable("web", "production", "1.1.0");

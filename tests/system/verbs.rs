@@ -95,8 +95,27 @@ fn what_a_change_would_do_is_told_before_and_what_it_did_can_be_applied_again() 
     let _ = told(&fleet, &format!("apply -f {path}")).succeeds();
     fleet.release("web", "1", &[]);
     fleet.wait_stable("web", "staging", "1");
+    let _ = told(&fleet, "promote web -e production").succeeds();
+    fleet.wait_phase(("web", "production"), "1", Phase::Waiting);
     let path = fleet.write("default.yaml", &changed());
     prints(&fleet, &format!("plan -f {path}"), "web");
+    let plan = told(&fleet, &format!("plan -f {path} -o json")).json();
+    let gates = |environment: &str| -> Vec<(String, String)> {
+        let tracks = plan["tracks"].as_array().unwrap();
+        let track = tracks.iter().find(|one| one["environment"] == environment);
+        let waits = track.unwrap()["waits"].as_array().unwrap();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let gate = |wait: &serde_json::Value| (text(&wait["kind"]), text(&wait["subject"]));
+        // What is on its way is no gate.
+        let gates = waits.iter().filter(|wait| wait["kind"] != "target");
+        gates.map(gate).collect()
+    };
+    assert_eq!(gates("staging"), []);
+    let stands = |kind: &str, subject: &str| (kind.to_owned(), subject.to_owned());
+    assert_eq!(
+        gates("production"),
+        [stands("order", "staging"), stands("protection", "never")]
+    );
     let failing = format!("simulate -f {path} --fail web@staging");
     prints(&fleet, &failing, "told to fail");
     let _ = told(&fleet, &format!("apply -f {path}")).succeeds();

@@ -1,5 +1,7 @@
 //! `describe` and `explain`: all about one thing, for people.
 
+use std::collections::BTreeMap;
+
 use holdfast_protocol::api::deployment::Deployment;
 use holdfast_protocol::api::environment::Environment;
 use holdfast_protocol::api::explain::Explanation;
@@ -8,6 +10,7 @@ use holdfast_protocol::api::service::Service;
 use holdfast_protocol::api::status::Status;
 use holdfast_protocol::api::target::Target;
 use holdfast_protocol::api::whereabouts::Whereabouts;
+use holdfast_protocol::name::TargetName;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -18,6 +21,7 @@ use crate::client::Client;
 use crate::error::{Exit, Failure};
 use crate::output::row::Row;
 use crate::output::table::Table;
+use crate::output::text;
 
 /// `describe KIND NAME`.
 ///
@@ -74,14 +78,25 @@ pub async fn explain(session: &mut Session<'_>, args: &Explain) -> Outcome {
             .map(|target| format!(" on {target}"))
             .collect::<String>();
         format!(
-            "{} in {}{target}, revision {}, {release}\n\n{}",
+            "{} in {}{target}, revision {}, {release}\n{}\n{}",
             explanation.service,
             explanation.environment,
             explanation.revision,
+            runtimes(&explanation.runtimes),
             Table::of(&explanation.fields, false).text(width, colour)
         )
     })?;
     Ok(Exit::Done)
+}
+
+/// On which targets it is in which runtime, a line each.
+fn runtimes(runtimes: &BTreeMap<String, Vec<TargetName>>) -> String {
+    let line = |(runtime, targets): (&String, &Vec<TargetName>)| {
+        let names: Vec<&str> = targets.iter().map(TargetName::as_str).collect();
+        let on = text::wrapped(&names.join(", "), runtime.len() + 4, 4);
+        format!("{runtime} on {on}\n")
+    };
+    runtimes.iter().map(line).collect()
 }
 
 /// An object and what belongs to it.

@@ -83,7 +83,7 @@ pub async fn tail(session: &mut Session<'_>, service: &ServiceName, environment:
         .screen
         .note(&format!("last lines of {service} in {environment}:"));
     for entry in &entries {
-        session.screen.note(&format!("  {}", told(entry, true)));
+        session.screen.quote(&format!("  {}", told(entry, true)));
     }
 }
 
@@ -110,7 +110,7 @@ fn print(session: &mut Session<'_>, entry: &LogEntry, prefixed: bool) -> Result<
         return session.screen.json_line(entry);
     }
     if entry.unavailable.is_some() {
-        session.screen.note(&told(entry, true));
+        session.screen.quote(&told(entry, true));
         return Ok(());
     }
     session.screen.line(&told(entry, prefixed))

@@ -1,9 +1,11 @@
 //! `plan`: what an apply would change.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use holdfast_protocol::api::apply::{ApplyRequest, Plan, PlannedAction, PlannedTrack};
 use holdfast_protocol::api::wait::{Wait, WaitKind};
+use holdfast_protocol::name::TargetName;
 
 use super::{Outcome, Session, apply, manifest, wait};
 use crate::args::inputs;
@@ -93,9 +95,15 @@ fn track(track: &PlannedTrack) -> String {
         PlannedAction::Await => ('+', "waits for its first release".to_owned()),
     };
     let mut told = format!(
-        "{sign} {service} in {environment}: {what}{}\n",
-        on(&track.targets)
+        "{sign} {service} in {environment}: {what}{}{}\n",
+        on(&track.targets),
+        only(&track.runtimes)
     );
+    if track.runtimes.len() > 1 {
+        for (runtime, targets) in &track.runtimes {
+            let _ = writeln!(told, "    {runtime}{}", on(targets));
+        }
+    }
     for field in &track.fields {
         let _ = writeln!(told, "    {}", clean(field));
     }
@@ -106,7 +114,8 @@ fn track(track: &PlannedTrack) -> String {
         .cloned()
         .collect();
     if !gates.is_empty() {
-        let _ = writeln!(told, "    waits for {}", clean(&wait::because(&gates)));
+        let gates = format!("waits for {}", clean(&wait::because(&gates)));
+        let _ = writeln!(told, "    {}", text::wrapped(&gates, 4, 8));
     }
     told
 }
@@ -114,6 +123,15 @@ fn track(track: &PlannedTrack) -> String {
 /// Whether a wait stands before the deployment, rather than belonging to its way.
 fn is_gate(wait: &Wait) -> bool {
     wait.kind != WaitKind::Target
+}
+
+/// ` (process)`, where all targets have the same runtime.
+fn only(runtimes: &BTreeMap<String, Vec<TargetName>>) -> String {
+    let mut names = runtimes.keys();
+    match (names.next(), names.next()) {
+        (Some(only), None) => format!(" ({only})"),
+        (Some(_), Some(_)) | (None, _) => String::new(),
+    }
 }
 
 /// `, on 2 targets: a, b`; of many, the first ones.
@@ -187,6 +205,11 @@ pub mod tests {
                 to: Some("1.4.0".parse().unwrap()),
                 fields: vec!["vars.port: 8080 -> 9090".to_owned()],
                 targets: vec!["web-1".parse().unwrap(), "web-2".parse().unwrap()],
+                runtimes: [
+                    ("container".to_owned(), vec!["web-2".parse().unwrap()]),
+                    ("process".to_owned(), vec!["web-1".parse().unwrap()]),
+                ]
+                .into(),
                 waits: vec![wait(WaitKind::Order), wait(WaitKind::Target)],
             }],
             held: Vec::new(),
@@ -200,6 +223,8 @@ pub mod tests {
                 spec.vars.port: 8080 -> 9090
 
             ~ web in production: 1.4.0, new configuration, on 2 targets: web-1, web-2
+                container, on 1 target: web-2
+                process, on 1 target: web-1
                 vars.port: 8080 -> 9090
                 waits for order staging: 1.4.0 is not stable in staging yet
 

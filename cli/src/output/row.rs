@@ -39,6 +39,8 @@ pub enum Keep {
     Beginning,
     /// Its end: a path with a line number.
     End,
+    /// All of it: the table is rather too wide.
+    Whole,
 }
 
 /// The mood of a text, shown as colour on a terminal.
@@ -61,6 +63,15 @@ impl Cell {
             text: text.into(),
             tone,
             keep: Keep::Beginning,
+        }
+    }
+
+    /// The same cell, which is never cut.
+    #[must_use]
+    pub fn whole(self) -> Self {
+        Self {
+            keep: Keep::Whole,
+            ..self
         }
     }
 

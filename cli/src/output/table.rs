@@ -95,9 +95,13 @@ impl Table {
         let Some(width) = width else {
             return limits;
         };
+        let whole: Vec<bool> = (0..limits.len())
+            .map(|column| self.is_whole(column))
+            .collect();
         let gaps = 2 * limits.len().saturating_sub(1);
         while limits.iter().sum::<usize>() + gaps > width {
-            let Some(longest) = limits.iter_mut().max() else {
+            let cuttable = limits.iter_mut().zip(&whole).filter(|(_, whole)| !**whole);
+            let Some(longest) = cuttable.map(|(limit, _)| limit).max() else {
                 break;
             };
             if *longest <= COLUMN_MIN_CHARS {
@@ -106,6 +110,11 @@ impl Table {
             *longest -= 1;
         }
         limits
+    }
+
+    fn is_whole(&self, column: usize) -> bool {
+        let cells = self.rows.iter().filter_map(|row| row.get(column));
+        cells.into_iter().any(|cell| cell.keep == Keep::Whole)
     }
 
     fn natural(&self, column: usize) -> usize {
@@ -148,6 +157,7 @@ fn cut(text: &str, limit: usize, keep: Keep) -> String {
     }
     let room = limit.saturating_sub(1);
     match keep {
+        Keep::Whole => text.to_owned(),
         Keep::Beginning => text.chars().take(room).chain(['…']).collect(),
         Keep::End => ['…']
             .into_iter()

@@ -127,6 +127,7 @@ pub fn status(phase: Phase) -> Status {
             failed: 0,
             disconnected: 0,
         },
+        runtimes: [("process".to_owned(), 2)].into(),
         waits: Vec::new(),
         paused: false,
     }
@@ -226,6 +227,17 @@ fn a_table_fits_its_width_by_cutting_the_longest_column() {
     let (mut wide, out, _) = screen(Format::Wide);
     wide.list(&[long], "").unwrap();
     assert!(!out.text().contains('…'));
+}
+
+#[test]
+fn a_path_is_not_cut_while_anything_else_can_be() {
+    let path = Cell::from("template.environment.A_LONG_NAME_OF_A_VARIABLE").whole();
+    let value = Cell::from(&"v".repeat(200));
+    let table = Table::new(vec!["FIELD", "VALUE"], vec![vec![path.clone(), value]]);
+    let text = table.text(Some(80), false);
+    let row = text.lines().nth(1).unwrap();
+    assert!(row.starts_with(&path.text), "{text}");
+    assert_eq!(row.chars().count(), 80, "{text}");
 }
 
 #[test]

@@ -139,16 +139,33 @@ pub fn wait_at(wait: &Wait, now: Timestamp, indent: usize) -> String {
 /// by `rest`. Lines end between words; a word that fits on no line is cut.
 #[must_use]
 pub fn wrapped(text: &str, first: usize, rest: usize) -> String {
+    lined(text, (first, rest), LongWord::Cut)
+}
+
+/// [`wrapped`], but a word that fits on no line stays whole: a path or an address that somebody copies.
+#[must_use]
+pub fn filled(text: &str, first: usize, rest: usize) -> String {
+    lined(text, (first, rest), LongWord::Whole)
+}
+
+/// What becomes of a word that is longer than a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LongWord {
+    Cut,
+    Whole,
+}
+
+fn lined(text: &str, (first, rest): (usize, usize), long: LongWord) -> String {
     let mut lines: Vec<String> = Vec::new();
     for line in text.lines() {
         let begin = if lines.is_empty() { first } else { rest };
-        fill(line, begin, rest, &mut lines);
+        fill(line, (begin, rest), long, &mut lines);
     }
     lines.join(&format!("\n{:rest$}", ""))
 }
 
 /// Cuts one line of text, which begins at a column, into `lines`.
-fn fill(text: &str, begin: usize, rest: usize, lines: &mut Vec<String>) {
+fn fill(text: &str, (begin, rest): (usize, usize), long: LongWord, lines: &mut Vec<String>) {
     let mut line: Vec<char> = Vec::new();
     let mut room = WIDTH.saturating_sub(begin);
     for word in text.split(' ') {
@@ -159,7 +176,7 @@ fn fill(text: &str, begin: usize, rest: usize, lines: &mut Vec<String>) {
             line.push(' ');
         }
         line.extend(word.chars());
-        while line.len() > room.max(1) {
+        while long == LongWord::Cut && line.len() > room.max(1) {
             lines.push(line.drain(..room.max(1)).collect());
             room = WIDTH.saturating_sub(rest);
         }

@@ -153,6 +153,7 @@ fn spec() -> TrackSpec {
         rollback: Rollback::Central,
         progress_deadline_ms: 600_000,
         job: None,
+        variants: BTreeMap::new(),
     };
     TrackSpec {
         rollout: Rollout {

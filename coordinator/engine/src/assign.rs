@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json};
 
 use crate::compile::canonical::canonical;
 use crate::compile::template::{Reference, Template, Unrendered};
-use crate::compiled::{CheckSpec, Configuration, HealthSpec};
+use crate::compiled::{CheckSpec, Configuration, HealthSpec, Selector, Variant};
 use crate::manifest::join;
 
 /// A release as bodies are rendered with it.
@@ -66,6 +66,8 @@ pub struct Renderer {
     template: Skeleton,
     vars: BTreeMap<String, Skeleton>,
     health: Option<CheckSkeleton>,
+    /// What is rendered instead on targets with certain labels.
+    variants: Vec<(Selector, Self)>,
 }
 
 /// Renders one body. Where one configuration makes several, keep a [`Renderer`].
@@ -99,8 +101,19 @@ impl Renderer {
                 .as_ref()
                 .map(CheckSkeleton::of)
                 .transpose()?,
+            variants: Self::variants(&configuration)?,
             configuration,
         })
+    }
+
+    fn variants(configuration: &Configuration) -> Result<Vec<(Selector, Self)>, RenderError> {
+        // Whatever it is there, it is the same configuration that is deployed.
+        let digest = configuration.digest();
+        let one = |variant: &Variant| {
+            let renderer = Self::new(Arc::clone(&variant.configuration))?;
+            Ok((variant.when.clone(), Self { digest, ..renderer }))
+        };
+        configuration.variants.values().map(one).collect()
     }
 
     /// The body for one release on one target.
@@ -112,6 +125,10 @@ impl Renderer {
         release: &RenderRelease,
         target: &RenderTarget,
     ) -> Result<Workload, RenderError> {
+        let mut variants = self.variants.iter();
+        if let Some((_, variant)) = variants.find(|(when, _)| when.matches(&target.labels)) {
+            return variant.render(release, target);
+        }
         let artifacts = self.artifacts(release)?;
         let mut room = BODY_MAX_BYTES;
         let scope = self.scope(release, target, &mut room)?;

@@ -33,6 +33,7 @@ mod rollout;
 pub(crate) mod template;
 mod track;
 mod upstream;
+mod variant;
 mod wave;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,7 +44,7 @@ use holdfast_protocol::api::apply::default_set;
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::{
     ArtifactName, EnvironmentName, InputSetName, NotifierName, PolicyName, ProtectionName,
-    RoleName, ServiceName, TargetName, UserName,
+    RoleName, ServiceName, TargetName, UserName, VariantName,
 };
 use holdfast_protocol::observed::Labels;
 use serde_json::Value;
@@ -103,8 +104,13 @@ pub fn compile(
 
 /// Who set each field of one track, by path, without compiling the others; nothing where `sets` do not
 /// declare it.
+/// With a variant, as it is on the targets that this one means.
 #[must_use]
-pub fn provenance(sets: &BTreeMap<InputSetName, ManifestSet>, name: &TrackName) -> Vec<Provenance> {
+pub fn provenance(
+    sets: &BTreeMap<InputSetName, ManifestSet>,
+    name: &TrackName,
+    variant: Option<&VariantName>,
+) -> Vec<Provenance> {
     let declared = Declared::first_of(sets);
     let service = declared.services.get(&name.service);
     let stage = declared.environments.get(&name.environment);
@@ -112,7 +118,8 @@ pub fn provenance(sets: &BTreeMap<InputSetName, ManifestSet>, name: &TrackName) 
         (Some(service), Some(stage)) if track::runs_in(service.document, stage.document) => {
             let rules = policy::matching(&declared, *service, *stage);
             let rules: Vec<_> = rules.iter().collect();
-            track::provenance(&layers::track(*service, *stage, &rules).tree)
+            let variant = variant.map(VariantName::as_str);
+            track::fields((*service, *stage), &rules, variant)
         }
         (Some(_) | None, Some(_) | None) => Vec::new(),
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::{
     ArtifactName, EnvironmentName, InputSetName, LabelKey, LabelValue, NotifierName, PolicyName,
-    ProtectionName, ServiceName, Version,
+    ProtectionName, ServiceName, VariantName, Version,
 };
 use holdfast_protocol::observed::Labels;
 use holdfast_protocol::workload::Rollback;
@@ -259,7 +259,7 @@ pub enum Disconnected {
 }
 
 /// Which targets of an environment.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Selector {
     /// Labels that must all be there with these values; none means every target.
     pub labels: BTreeMap<LabelKey, LabelValue>,
@@ -296,6 +296,19 @@ pub struct Configuration {
     /// What bounds its runs, where it is a job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobTerms>,
+    /// What it is instead on targets with certain labels. No target can be meant by two of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub variants: BTreeMap<VariantName, Variant>,
+}
+
+/// What a service is on targets of one kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Variant {
+    /// The labels of those targets.
+    pub when: Selector,
+    /// All that bodies are rendered from there. It has no variants.
+    pub configuration: Arc<Configuration>,
 }
 
 /// A health check before rendering. Spans in milliseconds.
@@ -372,6 +385,8 @@ pub enum Layer {
     Environment,
     /// The service's, for that environment.
     Override,
+    /// The service's, for targets of one kind.
+    Variant,
     /// A policy's.
     Policy,
 }
@@ -385,8 +400,28 @@ impl Layer {
             Self::Service => "service",
             Self::Environment => "environment",
             Self::Override => "override",
+            Self::Variant => "variant",
             Self::Policy => "policy",
         }
+    }
+}
+
+impl Configuration {
+    /// What it is on a target with these labels, and the variant that says so, if one does.
+    #[must_use]
+    pub fn on(&self, labels: &Labels) -> (Option<&VariantName>, &Self) {
+        let mut variants = self.variants.iter();
+        variants
+            .find(|(_, variant)| variant.when.matches(labels))
+            .map_or((None, self), |(name, variant)| {
+                (Some(name), &*variant.configuration)
+            })
+    }
+
+    /// Itself, and what it is instead somewhere.
+    pub fn each(&self) -> impl Iterator<Item = &Self> {
+        let variants = self.variants.values();
+        std::iter::once(self).chain(variants.map(|variant| &*variant.configuration))
     }
 }
 

@@ -205,6 +205,7 @@ mod tests {
             rollback: Rollback::Central,
             progress_deadline_ms: 0,
             job: None,
+            variants: BTreeMap::new(),
         };
         TrackSpec {
             after,

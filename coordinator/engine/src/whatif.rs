@@ -2,7 +2,10 @@
 
 pub mod simulate;
 
+use std::collections::BTreeMap;
+
 use holdfast_protocol::api::apply::{PlannedAction, PlannedTrack};
+use holdfast_protocol::name::TargetName;
 use holdfast_protocol::time::Timestamp;
 
 use crate::input::{Declared, Inputs};
@@ -29,6 +32,14 @@ pub fn plan(
         PlannedAction::Remove => track.placements.keys().cloned().collect(),
         PlannedAction::Deploy | PlannedAction::Await => inputs.targets.keys().cloned().collect(),
     };
+    let mut runtimes: BTreeMap<String, Vec<TargetName>> = BTreeMap::new();
+    if let Declared::Runs(spec) = inputs.declared {
+        for (target, view) in &inputs.targets {
+            let (_, there) = spec.configuration.on(&view.labels);
+            let same = runtimes.entry(there.runtime.clone()).or_default();
+            same.push(target.clone());
+        }
+    }
     Some(PlannedTrack {
         service: track.name.service.clone(),
         environment: track.name.environment.clone(),
@@ -37,6 +48,7 @@ pub fn plan(
         to,
         fields,
         targets,
+        runtimes,
         waits: outcome.waits,
     })
 }

@@ -151,6 +151,7 @@ mod tests {
             rollback: holdfast_protocol::workload::Rollback::Central,
             progress_deadline_ms: 0,
             job: None,
+            variants: BTreeMap::new(),
         };
         let spec = TrackSpec {
             after: after.iter().map(|name| name.parse().unwrap()).collect(),

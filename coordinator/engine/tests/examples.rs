@@ -214,4 +214,5 @@ examples! {
     a_cluster_is_born_in_the_middle_of_all_this: "born",
     several_owners_meet_in_one_result: "policies",
     a_service_waits_for_its_migration: "jobs",
+    runtimes_differ_and_releases_move_as_ever: "mixed",
 }

@@ -28,7 +28,11 @@ pub async fn list(State(app): State<App>, _: Caller) -> Answer<Items<Freeze>> {
     post,
     path = "/v1/freezes",
     request_body = NewFreeze,
-    responses((status = 200, body = Steered), (status = 404, description = "no such environment"))
+    responses(
+        (status = 200, body = Steered),
+        (status = 403, description = "frozen by somebody who may do more"),
+        (status = 404, description = "no such environment"),
+    )
 )]
 pub async fn create(
     State(app): State<App>,
@@ -37,7 +41,7 @@ pub async fn create(
 ) -> Answer<Steered> {
     problem::check_reason(Some(&new.reason))?;
     demand(&caller, new.environment.as_ref())?;
-    let by = caller.name;
+    let by = Box::new(caller);
     let event = |reply| Event::Freeze { new, by, reply };
     Ok(Json(app.driver.request(event).await?))
 }
@@ -48,7 +52,11 @@ pub async fn create(
     path = "/v1/freezes/{environment}/end",
     params(("environment" = String, Path)),
     request_body = Steer,
-    responses((status = 200, body = Steered), (status = 404, description = "no such environment"))
+    responses(
+        (status = 200, body = Steered),
+        (status = 403, description = "frozen by somebody who may do more"),
+        (status = 404, description = "no such environment"),
+    )
 )]
 pub async fn end(
     State(app): State<App>,
@@ -62,7 +70,7 @@ pub async fn end(
         name => Some(super::parse(name)?),
     };
     demand(&caller, environment.as_ref())?;
-    let (by, reason) = (caller.name, steer.reason);
+    let (by, reason) = (Box::new(caller), steer.reason);
     let event = |reply| Event::Unfreeze {
         environment,
         by,

@@ -97,7 +97,7 @@ pub fn slack(event: &Event) -> Value {
 pub fn teams(event: &Event) -> Value {
     let facts: Vec<Value> = facts(event)
         .into_iter()
-        .map(|(name, value)| json!({"title": name, "value": value}))
+        .map(|(name, value)| json!({"title": name, "value": card_text(&value)}))
         .collect();
     json!({
         "type": "message",
@@ -108,8 +108,8 @@ pub fn teams(event: &Event) -> Value {
                 "type": "AdaptiveCard",
                 "version": "1.4",
                 "body": [
-                    {"type": "TextBlock", "text": event.kind, "weight": "Bolder"},
-                    {"type": "TextBlock", "text": shown(&event.message), "wrap": true},
+                    {"type": "TextBlock", "text": card_text(&event.kind), "weight": "Bolder"},
+                    {"type": "TextBlock", "text": card_text(&event.message), "wrap": true},
                     {"type": "FactSet", "facts": facts},
                 ],
             },
@@ -149,6 +149,38 @@ fn slack_text(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
+}
+
+/// Nothing in it means anything to a card: its texts are Markdown, with emphasis, links and lists, and a
+/// line break in them needs an empty line.
+fn card_text(text: &str) -> String {
+    let lines = shown(text);
+    let lines: Vec<String> = lines.lines().map(card_line).collect();
+    lines.join("\n\n")
+}
+
+fn card_line(line: &str) -> String {
+    let mut text = String::with_capacity(line.len());
+    for (at, character) in line.char_indices() {
+        let before = line[..at].trim_start();
+        let ends_word = !line[at + character.len_utf8()..].starts_with(|c: char| c != ' ');
+        let begins_list = match character {
+            '-' | '+' | '#' | '>' => before.is_empty(),
+            '.' | ')' if ends_word => {
+                !before.is_empty() && before.bytes().all(|byte| byte.is_ascii_digit())
+            }
+            _ => false,
+        };
+        let marks = matches!(
+            character,
+            '\\' | '*' | '_' | '[' | ']' | '`' | '~' | '<' | '&'
+        );
+        if marks || begins_list {
+            text.push('\\');
+        }
+        text.push(character);
+    }
+    text
 }
 
 #[cfg(test)]
@@ -213,6 +245,21 @@ mod tests {
         );
         let card = teams(&event()).to_string();
         assert!(!card.contains("\\u001b"), "{card}");
+    }
+
+    #[test]
+    fn nothing_in_a_message_acts_on_a_card() {
+        let mut event = event();
+        event.message = "- job_1 *failed* [here](http://x)\n1. step\n1.4.0 of web-front".to_owned();
+        let card = teams(&event);
+        let body = &card["attachments"][0]["content"]["body"];
+        let text = body[1]["text"].as_str().unwrap();
+        assert_eq!(
+            text,
+            "\\- job\\_1 \\*failed\\* \\[here\\](http://x)\n\n1\\. step\n\n1.4.0 of web-front"
+        );
+        assert_eq!(body[0]["text"], "deployment.stable");
+        assert_eq!(body[2]["facts"][0]["value"], "web");
     }
 
     #[test]

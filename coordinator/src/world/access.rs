@@ -5,6 +5,8 @@ pub mod user;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use holdfast_engine::steer::human;
+use holdfast_engine::track::TrackName;
 use holdfast_protocol::api::role::{NewRole, Role};
 use holdfast_protocol::api::user::{CreatedUser, NewUser, User};
 use holdfast_protocol::digest::Digest;
@@ -74,16 +76,19 @@ impl World {
     /// 256 random bits, so the time that this takes says nothing that would help to guess one.
     #[must_use]
     pub fn caller(&self, token_hash: &Digest, now: Timestamp) -> Option<Caller> {
-        let user = self
-            .users
-            .get(token_hash)
-            .filter(|user| user.is_valid(now))?;
+        let user = self.users.get(token_hash);
+        user.filter(|user| user.is_valid(now))
+            .map(|user| self.as_caller(user))
+    }
+
+    /// Somebody with what the roles allow now, whether or not the token is void.
+    fn as_caller(&self, user: &row::User) -> Caller {
         let grants: Vec<Grant> = user
             .roles
             .iter()
             .filter_map(|name| self.grant(name))
             .collect();
-        Some(Caller {
+        Caller {
             name: user.name.to_string(),
             roles: user.roles.clone(),
             permissions: grants
@@ -94,7 +99,26 @@ impl World {
             grants,
             token_hash: user.token_hash,
             expires_at: user.expires_at,
-        })
+        }
+    }
+
+    /// What somebody's roles allow now, by name; none where nobody of that name is known any more.
+    #[must_use]
+    pub fn known_caller(&self, name: &str) -> Option<Caller> {
+        let user = self
+            .users
+            .values()
+            .find(|user| user.name.as_str() == name)?;
+        Some(self.as_caller(user))
+    }
+
+    /// The roles in which somebody may approve on a track now: none once the token was revoked. That a
+    /// token ends by itself takes nothing back; how long an approval holds is said by the protection.
+    fn approves_now(&self, by: &str, track: &TrackName) -> Vec<RoleName> {
+        let user = self.users.values().find(|user| user.name.as_str() == by);
+        let user = user.filter(|user| user.revoked_at.is_none());
+        user.map(|user| self.as_caller(user).approves_as(track, &self.asked(track)))
+            .unwrap_or_default()
     }
 
     /// What a role allows; none where there is no such role.
@@ -150,6 +174,11 @@ impl World {
 impl Round<'_> {
     /// Carries out a change to who may do what.
     pub fn change_access(&mut self, change: Change, by: &Caller) {
+        self.carry_out(change, by);
+        self.withdraw_approvals();
+    }
+
+    fn carry_out(&mut self, change: Change, by: &Caller) {
         match change {
             Change::CreateUser { new, reply } => {
                 let answer = self.create_user(&new, by);
@@ -174,6 +203,33 @@ impl Round<'_> {
             Change::DeleteRole { name, reply } => {
                 let answer = self.delete_role(&name, by);
                 self.answer(reply, answer);
+            }
+        }
+    }
+
+    /// Takes back approvals by those who may not approve any more. So it is done at each change to who may
+    /// do what, and what was lost does not come back with the role.
+    fn withdraw_approvals(&mut self) {
+        let asked = self.world.tracks.iter().filter_map(|(name, track)| {
+            let current = track.current.as_ref()?;
+            let by = current.approvals.iter().map(|given| given.by.clone());
+            Some((name.clone(), by.collect::<BTreeSet<_>>()))
+        });
+        let given: Vec<(TrackName, BTreeSet<String>)> = asked.collect();
+        for (name, people) in given {
+            for by in people {
+                let roles = self.world.approves_now(&by, &name);
+                let Some(track) = self.world.tracks.get(&name) else {
+                    continue;
+                };
+                let mut context = self.world.context(&name);
+                let inputs = context.inputs();
+                let outcome = human::withdraw(track, (&by, &roles), &inputs, self.now);
+                drop(context);
+                if let Some(outcome) = outcome {
+                    self.take_outcome(&name, outcome);
+                    self.moved.insert(name.clone());
+                }
             }
         }
     }

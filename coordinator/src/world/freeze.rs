@@ -3,10 +3,13 @@
 use holdfast_engine::input;
 use holdfast_protocol::api::Code;
 use holdfast_protocol::api::freeze::{Freeze, NewFreeze};
+use holdfast_protocol::api::role::Permission;
 use holdfast_protocol::api::steer::Steered;
 use holdfast_protocol::name::EnvironmentName;
 
 use super::{Round, World};
+use crate::access::role::may_give;
+use crate::access::{Caller, Grant};
 use crate::event::Refused;
 use crate::history::Entry;
 use crate::store::write::Write;
@@ -22,6 +25,35 @@ impl World {
         freezes.sort_by(|one, other| one.environment.cmp(&other.environment));
         freezes
     }
+
+    fn freeze_of(&self, environment: Option<&EnvironmentName>) -> Option<&input::Freeze> {
+        let mut freezes = self.freezes.iter();
+        freezes.find(|freeze| freeze.environment.as_ref() == environment)
+    }
+
+    /// Whether the caller may put an end to a freeze, or another reason in its place: whoever placed it,
+    /// and whoever has all that each role allows by which it could be placed. One by somebody who is
+    /// known no more is anybody's who may deploy there.
+    fn may_end(&self, freeze: &input::Freeze, caller: &Caller) -> Result<(), Refused> {
+        let Some(placed) = self.known_caller(&freeze.by) else {
+            return Ok(());
+        };
+        let stronger = |grant: &&Grant| {
+            grant.permissions.contains(&Permission::Deploy) && may_give(caller, grant).is_err()
+        };
+        let stronger = placed.grants.iter().find(stronger);
+        let Some(grant) = stronger.filter(|_| placed.name != caller.name) else {
+            return Ok(());
+        };
+        let Freeze { by, reason, .. } = row(freeze);
+        let (place, role) = (place(freeze.environment.as_ref()), &grant.role);
+        let detail = format!(
+            "{place} was frozen by {by}, who has the role {role}: {reason}; {} may not change that",
+            caller.name
+        );
+        Err(Refused::new(Code::Forbidden, detail)
+            .help(format!("ask {by}, or somebody else with the role {role}")))
+    }
 }
 
 impl Round<'_> {
@@ -29,13 +61,20 @@ impl Round<'_> {
     /// of the one before.
     ///
     /// # Errors
-    /// [`Refused`] when there is no such environment, or no reason.
-    pub fn freeze(&mut self, new: NewFreeze, by: &str) -> Result<Steered, Refused> {
+    /// [`Refused`] when there is no such environment, no reason, or another freeze by somebody who may
+    /// do more than the caller.
+    pub fn freeze(&mut self, new: NewFreeze, caller: &Caller) -> Result<Steered, Refused> {
         let NewFreeze {
             environment,
             reason,
         } = new;
         self.check_freeze(environment.as_ref(), &reason)?;
+        if let Some(there) = self.world.freeze_of(environment.as_ref())
+            && there.reason != reason
+        {
+            self.world.may_end(there, caller)?;
+        }
+        let by = &caller.name;
         let place = place(environment.as_ref());
         let before = self.remove_freeze(environment.as_ref());
         let since = before.as_ref().map_or(self.now, |before| before.since);
@@ -43,7 +82,7 @@ impl Round<'_> {
         let changed = same.is_none();
         let freeze = same.unwrap_or_else(|| input::Freeze {
             environment: environment.clone(),
-            by: by.to_owned(),
+            by: by.clone(),
             reason: reason.clone(),
             since,
         });
@@ -51,7 +90,7 @@ impl Round<'_> {
             self.writes.push(Write::Freeze(Box::new(row(&freeze))));
             self.record(Entry {
                 kind: "freeze.begun",
-                actor: Some(by.to_owned()),
+                actor: Some(by.clone()),
                 message: format!("nothing starts in {place}: {reason}"),
                 environment: environment.clone(),
                 ..Entry::default()
@@ -69,14 +108,19 @@ impl Round<'_> {
     /// Ends the freeze of one environment, or the one of all. Where there is none, nothing changes.
     ///
     /// # Errors
-    /// [`Refused`] when there is no such environment.
+    /// [`Refused`] when there is no such environment, or somebody placed the freeze who may do more than
+    /// the caller.
     pub fn unfreeze(
         &mut self,
         environment: Option<&EnvironmentName>,
-        by: &str,
+        caller: &Caller,
         reason: Option<&str>,
     ) -> Result<Steered, Refused> {
         self.check_freeze(environment, reason.unwrap_or("none given"))?;
+        if let Some(there) = self.world.freeze_of(environment) {
+            self.world.may_end(there, caller)?;
+        }
+        let by = &caller.name;
         let place = place(environment);
         let Some(freeze) = self.remove_freeze(environment) else {
             return Ok(Steered {
@@ -88,7 +132,7 @@ impl Round<'_> {
         self.writes.push(Write::DropFreeze(environment.cloned()));
         self.record(Entry {
             kind: "freeze.ended",
-            actor: Some(by.to_owned()),
+            actor: Some(by.clone()),
             message: format!(
                 "{place} is frozen no more, since {} by {}: {}",
                 freeze.since,

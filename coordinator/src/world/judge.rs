@@ -166,7 +166,7 @@ impl World {
     }
 
     /// The roles that approvals of a track ask for.
-    fn asked(&self, name: &TrackName) -> Vec<RoleName> {
+    pub(super) fn asked(&self, name: &TrackName) -> Vec<RoleName> {
         let roles = |guard: &Guard| match &guard.protection.check {
             Check::Approval(approval) => approval.roles.clone(),
             Check::Run(_)

@@ -93,6 +93,7 @@ impl World {
             to: None,
             fields: Vec::new(),
             targets: track.placements.keys().cloned().collect(),
+            runtimes: self.placed_in(&track.name),
             waits: held
                 .iter()
                 .filter(|wait| wait.subject == subject)

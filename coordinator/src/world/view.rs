@@ -115,6 +115,7 @@ impl World {
             }),
             wanted,
             targets: step::counts(track, &inputs),
+            runtimes: self.counts_by_runtime(name),
             waits: track.waits.clone(),
             paused: track.paused.is_some(),
         })
@@ -298,6 +299,10 @@ impl World {
                 version: runs,
                 environment: target.kept.environment.clone(),
                 target: target.kept.name.clone(),
+                runtime: self
+                    .placed_runtime(service, target)
+                    .unwrap_or_default()
+                    .to_owned(),
                 ready: observed.state == State::Ready,
                 since: observed.since,
             })
@@ -312,11 +317,11 @@ impl World {
         name: &TrackName,
         target: Option<&TargetName>,
     ) -> Option<Result<Explanation, String>> {
-        if !self.compiled.tracks.contains_key(name) {
-            return None;
-        }
+        let spec = self.compiled.tracks.get(name)?;
         let track = self.tracks.get(name)?;
-        let fields = compile::provenance(&self.manifests, name)
+        let there = target.and_then(|target| self.targets.get(target));
+        let variant = there.and_then(|there| spec.configuration.on(&there.labels).0);
+        let fields = compile::provenance(&self.manifests, name, variant)
             .into_iter()
             .map(|field| Field {
                 path: field.path,
@@ -331,6 +336,7 @@ impl World {
             service: name.service.clone(),
             environment: name.environment.clone(),
             target: target.cloned(),
+            runtimes: self.meant_in(name, target),
             version: track.stable.as_ref().map(|point| point.version.clone()),
             revision: self.revision,
             fields: fields.collect(),

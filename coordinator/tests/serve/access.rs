@@ -536,6 +536,85 @@ async fn an_approval_is_for_those_with_the_role_and_those_who_may_approve_whatev
 }
 
 #[tokio::test]
+async fn the_approval_of_somebody_who_is_gone_counts_no_longer() {
+    let program = Program::start();
+    let staging = "{name: staging, owner: platform}\n";
+    let guarded = format!("{staging}spec: {{protections: [{{use: agreed, when: [pre]}}]}}\n");
+    let two = APPROVED.replace("[release-manager]", "[release-manager], count: 2");
+    role(&program, json!({"name": "release-manager"})).await;
+    let mia = user(&program, "mia", &["release-manager"]).await;
+    let max = user(&program, "max", &["release-manager"]).await;
+    let wanting = MANIFESTS.replacen(staging, &guarded, 1) + &two;
+    let applied = program.post("/v1/apply", &manifests(&wanting)).await;
+    assert_eq!(applied.status(), StatusCode::OK);
+    program.release("1").await;
+    let newest = async || {
+        let path = "/v1/deployments?service=web&environment=staging";
+        program.get(path).await["items"][0].clone()
+    };
+    let asked = async || {
+        let newest = newest().await;
+        let waits = newest["waits"].as_array().cloned().unwrap_or_default();
+        let wait = waits.into_iter().find(|wait| wait["kind"] == "approval");
+        wait.map(|wait| wait["message"].as_str().unwrap().to_owned())
+    };
+    until("both are asked", async || asked().await.is_some()).await;
+    let path = format!("/v1/deployments/{}/approve", newest().await["id"]);
+    let agreed = post(&program, &mia, &path, &json!({})).await;
+    assert_eq!(agreed.status(), StatusCode::OK);
+    let says = async |text: &str| asked().await.is_some_and(|asked| asked.contains(text));
+    until("one has agreed", async || says("approved by mia").await).await;
+    let gone = program.request(Method::DELETE, "/v1/users/mia");
+    assert_eq!(gone.send().await.unwrap().status(), StatusCode::OK);
+    until("nobody has agreed", async || says("none of 2").await).await;
+    let agreed = post(&program, &max, &path, &json!({})).await;
+    assert_eq!(agreed.status(), StatusCode::OK);
+    until("only one has agreed", async || {
+        says("approved by max").await
+    })
+    .await;
+    let events = program.get("/v1/events").await.to_string();
+    assert!(events.contains("approval.void"), "{events}");
+}
+
+#[tokio::test]
+async fn a_freeze_is_changed_only_by_whoever_placed_it_and_those_who_may_as_much() {
+    let program = Program::start();
+    let applied = program.post("/v1/apply", &manifests(MANIFESTS)).await;
+    assert_eq!(applied.status(), StatusCode::OK);
+    let operator = user(&program, "olga", &["operator"]).await;
+    let deployer = json!({"name": "deployer", "permissions": ["read", "deploy"],
+        "scope": {"environments": ["staging"]}});
+    role(&program, deployer).await;
+    let dan = user(&program, "dan", &["deployer"]).await;
+    let (path, end) = ("/v1/freezes", "/v1/freezes/staging/end");
+    let wish = |reason: &str| json!({"environment": "staging", "reason": reason});
+    let placed = post(&program, program.token(), path, &wish("audit")).await;
+    assert_eq!(placed.status(), StatusCode::OK);
+    for token in [&operator, &dan] {
+        let why = "staging was frozen by admin, who has the role admin: audit";
+        assert_forbidden(post(&program, token, path, &wish("mine")).await, why).await;
+        assert_forbidden(post(&program, token, end, &json!({})).await, why).await;
+        // What changes nothing is refused to nobody.
+        let same = post(&program, token, path, &wish("audit")).await;
+        assert_eq!(same.status(), StatusCode::OK);
+    }
+    let freezes = program.get(path).await;
+    assert_eq!(freezes["items"][0]["by"], "admin");
+    let ended = post(&program, program.token(), end, &json!({})).await;
+    assert_eq!(ended.status(), StatusCode::OK);
+    // Of one who may less, and then of one who is the same.
+    for (token, reason) in [(&dan, "first"), (&operator, "second")] {
+        let placed = post(&program, token, path, &wish(reason)).await;
+        assert_eq!(placed.status(), StatusCode::OK, "{reason}");
+    }
+    let refused = post(&program, &dan, path, &wish("third")).await;
+    assert_forbidden(refused, "frozen by olga, who has the role operator: second").await;
+    let ended = post(&program, &operator, end, &json!({})).await;
+    assert_eq!(ended.status(), StatusCode::OK);
+}
+
+#[tokio::test]
 async fn users_come_in_pages() {
     let program = Program::start();
     for name in ["carl", "ada", "bob"] {

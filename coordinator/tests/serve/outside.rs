@@ -2,7 +2,6 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -135,30 +134,20 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
 /// A Prometheus server that asks one address every second, and fires an alert `Broken` of service
 /// `web` while the metric `broken` there is above 0.
 pub(crate) struct Prometheus {
-    child: Child,
     pub(crate) url: String,
+    // Ends before its folder goes.
+    _server: holdfast_tests::prometheus::Prometheus,
     _folder: tempfile::TempDir,
 }
 
 impl Prometheus {
     pub(crate) fn start(asked: SocketAddr) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = free_port();
         let config = configure(folder.path(), asked);
-        let child = Command::new("prometheus")
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!(
-                "--storage.tsdb.path={}/data",
-                folder.path().display()
-            ))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("prometheus is installed: tests/setup.sh test");
+        let server = holdfast_tests::prometheus::Prometheus::start(&config, folder.path());
         Self {
-            child,
-            url: format!("http://127.0.0.1:{port}"),
+            url: server.url.clone(),
+            _server: server,
             _folder: folder,
         }
     }
@@ -169,13 +158,6 @@ impl Prometheus {
         let answer = request.query(&[("query", query)]).send().await.ok()?;
         let answer: Value = answer.json().await.ok()?;
         answer["data"]["result"].as_array().cloned()
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
     }
 }
 

@@ -1,5 +1,7 @@
 //! Applying manifests, and asking what an apply would do.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -152,6 +154,9 @@ pub struct PlannedTrack {
     pub fields: Vec<String>,
     /// The targets that it touches, sorted.
     pub targets: Vec<TargetName>,
+    /// The same by the runtime that each has or would have; those of which that is not known are left out.
+    #[serde(default)]
+    pub runtimes: BTreeMap<String, Vec<TargetName>>,
     /// The gates that would stand.
     pub waits: Vec<Wait>,
 }

@@ -1,5 +1,7 @@
 //! Where each value of a compiled workload comes from.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -15,6 +17,9 @@ pub struct Explanation {
     pub environment: EnvironmentName,
     /// The target it was rendered for, if one was named.
     pub target: Option<TargetName>,
+    /// The targets that it means, by the runtime that each has: one alone if it was named.
+    #[serde(default)]
+    pub runtimes: BTreeMap<String, Vec<TargetName>>,
     /// The release it was rendered with, if there is one.
     pub version: Option<Version>,
     /// The revision it comes from.

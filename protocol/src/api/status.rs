@@ -1,5 +1,7 @@
 //! How a track stands.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -23,6 +25,9 @@ pub struct Status {
     pub wanted: Option<Wanted>,
     /// How the targets do.
     pub targets: TargetCounts,
+    /// On how many targets it is placed in each runtime, by runtime.
+    #[serde(default)]
+    pub runtimes: BTreeMap<String, u32>,
     /// Why it does not move.
     pub waits: Vec<Wait>,
     /// Whether a person has paused it.

@@ -43,6 +43,9 @@ pub struct Whereabouts {
     pub environment: EnvironmentName,
     /// The target.
     pub target: TargetName,
+    /// The runtime that it is placed in there; empty where nothing is placed there any more.
+    #[serde(default)]
+    pub runtime: String,
     /// Whether it is ready.
     pub ready: bool,
     /// Since when.

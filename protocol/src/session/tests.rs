@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::SessionError;
 use super::agent::{self, AgentSession};
 use super::coordinator::{self, CoordinatorSession};
-use crate::assignment::SignedAssignment;
+use crate::assignment::{Generation, Held, SignedAssignment};
 use crate::digest::Digest;
 use crate::frame;
-use crate::message::{Hello, ToAgent, ToCoordinator, Welcome};
-use crate::observed::{Facts, Hold};
+use crate::message::{Hello, Refusal, ToAgent, ToCoordinator, Welcome};
+use crate::observed::{Facts, Hold, Report};
 use crate::time::Timestamp;
 use crate::version;
 
@@ -275,4 +275,112 @@ fn a_coordinator_that_knows_no_holds_is_told_of_none() {
     drop(agent.poll_transmit());
     agent.hold(hold()).unwrap();
     assert_eq!(agent.poll_transmit(), None);
+}
+
+/// The newest message that peers of a minor version know, by its place in its enum: up, and down.
+fn newest_known(minor: u16) -> (u8, u8) {
+    let up = if minor < version::HOLDS { 6 } else { 7 };
+    (up, 7)
+}
+
+/// Reads frames as a build of an older minor version would: what it does not know ends the conversation.
+fn places(frames: &[u8]) -> Vec<u8> {
+    let mut rest = frames;
+    let mut places = Vec::new();
+    while let Some((length, body)) = rest.split_first_chunk::<4>() {
+        let length = u32::from_be_bytes(*length) as usize;
+        places.push(body[0]);
+        rest = &body[length..];
+    }
+    places
+}
+
+#[test]
+fn an_agent_of_each_older_minor_version_works_with_this_coordinator() {
+    for highest in version::SUPPORTED.lowest..=version::SUPPORTED.highest {
+        let versions = version::Range { lowest: 0, highest };
+        let hello = Hello {
+            versions,
+            ..hello()
+        };
+        let mut coordinator = CoordinatorSession::default();
+        let bytes = frame::encode(&ToCoordinator::Hello(hello.clone())).unwrap();
+        coordinator.handle(&bytes).unwrap();
+        let heard = coordinator.poll_event();
+        assert_eq!(heard, Some(coordinator::Event::Hello(hello)));
+        // Everything that a coordinator ever says on the control stream.
+        coordinator.welcome("0.2.0", NOW).unwrap();
+        coordinator.assign(signed(b"first")).unwrap();
+        coordinator.bodies([vec![1]]).unwrap();
+        coordinator.stored(1).unwrap();
+        coordinator.renewed(Ok(vec![vec![0x30]])).unwrap();
+        coordinator.renewed(Err("no".to_owned())).unwrap();
+        coordinator.farewell().unwrap();
+        let said: Vec<u8> = std::iter::from_fn(|| coordinator.poll_transmit())
+            .flatten()
+            .collect();
+        let mut decoder = frame::Decoder::new(frame::FRAME_MAX_BYTES);
+        decoder.feed(&said);
+        let first = decoder.next_message::<ToAgent>().unwrap();
+        assert!(
+            matches!(&first, Some(ToAgent::Welcome(welcome)) if welcome.version == highest),
+            "minor {highest}: {first:?}"
+        );
+        let (_, newest) = newest_known(highest);
+        let strange = places(&said).into_iter().find(|place| *place > newest);
+        assert_eq!(strange, None, "minor {highest} does not know this message");
+    }
+}
+
+#[test]
+fn this_agent_works_with_a_coordinator_of_each_older_minor_version() {
+    for highest in version::SUPPORTED.lowest..=version::SUPPORTED.highest {
+        let mut agent = AgentSession::new(hello()).unwrap();
+        let mut said = agent.poll_transmit().unwrap();
+        let mut decoder = frame::Decoder::new(frame::FRAME_MAX_BYTES);
+        decoder.feed(&said);
+        let Some(ToCoordinator::Hello(first)) = decoder.next_message().unwrap() else {
+            panic!("an agent begins with a hello");
+        };
+        let older = version::Range { lowest: 0, highest };
+        let version = older.common(first.versions).expect("a version in common");
+        assert_eq!(version, highest);
+        let welcome = ToAgent::Welcome(Welcome {
+            version,
+            coordinator_version: "0.0.1".to_owned(),
+            time: NOW,
+        });
+        agent.handle(&frame::encode(&welcome).unwrap()).unwrap();
+        // Everything that an agent ever says on the control stream.
+        agent.hold(hold()).unwrap();
+        agent
+            .want(signed(b"first"), BTreeSet::from([Digest::of(b"body")]))
+            .unwrap();
+        let held = Held {
+            generation: Generation {
+                epoch: 1,
+                number: 1,
+            },
+            digest: Digest::of(b"first"),
+        };
+        agent.accepted(held).unwrap();
+        agent.refuse(held.generation, Refusal::NotForMe).unwrap();
+        let report = Report {
+            sequence: 1,
+            generation: Some(held.generation),
+            converged: true,
+            complete: true,
+            statuses: Vec::new(),
+            transitions: Vec::new(),
+            conditions: None,
+            facts: None,
+        };
+        agent.report(report).unwrap();
+        agent.renew(vec![0x30]).unwrap();
+        agent.leave().unwrap();
+        said.extend(std::iter::from_fn(|| agent.poll_transmit()).flatten());
+        let (newest, _) = newest_known(highest);
+        let strange = places(&said).into_iter().find(|place| *place > newest);
+        assert_eq!(strange, None, "minor {highest} does not know this message");
+    }
 }

@@ -4,6 +4,7 @@ use std::fs;
 
 use holdfast_tests::port::Port;
 use holdfast_tests::program::{Program, built};
+use holdfast_tests::prometheus::Prometheus;
 use holdfast_tests::wait::{expect, holds_for};
 
 use super::{Example, QUIET};
@@ -11,38 +12,26 @@ use super::{Example, QUIET};
 /// What the page starts in its first step: who is asked, and who asks.
 struct Around {
     _metrics: Program,
-    _prometheus: Program,
-    _ports: [Port; 2],
+    _prometheus: Prometheus,
+    _port: Port,
 }
 
 /// The example with ports of its own, and Prometheus beside it.
 fn guarded() -> (Example, Around) {
-    let ports = [Port::free(), Port::free()];
-    let [prometheus, metrics] = ports.each_ref().map(Port::text);
+    let (asking, metrics) = (Port::free(), Port::free());
     let example = Example::of("guarded")
-        .replace("127.0.0.1:9090", &format!("127.0.0.1:{prometheus}"))
-        .replace("127.0.0.1:9100", &format!("127.0.0.1:{metrics}"));
+        .replace("127.0.0.1:9090", &format!("127.0.0.1:{}", asking.number()))
+        .replace("127.0.0.1:9100", &format!("127.0.0.1:{}", metrics.number()));
     let root = example.root.path().display().to_string();
-    let folder = example.fleet.directory();
-    let start = |name: &str, path, arguments: Vec<String>| {
-        let program = Program::new(name, path, arguments, &[], folder);
-        program.start();
-        program
-    };
+    let words = ["--dir", &root, "--port", &metrics.text()];
     let server = built("holdfast-example-server");
-    let words = ["--dir", &root, "--port", &metrics];
-    let served = start("metrics", server, words.map(str::to_owned).to_vec());
+    let served = Program::new("metrics", server, words, &[], example.fleet.directory());
+    served.start();
     let config = example.folder.join("prometheus/prometheus.yml");
-    let words = vec![
-        format!("--config.file={}", config.display()),
-        format!("--web.listen-address=127.0.0.1:{prometheus}"),
-        format!("--storage.tsdb.path={root}/prometheus"),
-    ];
-    let asking = start("prometheus", "prometheus".into(), words);
     let around = Around {
         _metrics: served,
-        _prometheus: asking,
-        _ports: ports,
+        _prometheus: Prometheus::start_on(asking, &config, example.fleet.directory()),
+        _port: metrics,
     };
     (example, around)
 }

@@ -126,7 +126,14 @@ impl Row for Status {
         "READY",
         "WAITS FOR",
     ];
-    const WIDE: &'static [&'static str] = &["DEPLOYMENT", "WANTED", "UPDATED", "FAILED", "AWAY"];
+    const WIDE: &'static [&'static str] = &[
+        "DEPLOYMENT",
+        "WANTED",
+        "UPDATED",
+        "FAILED",
+        "AWAY",
+        "RUNTIMES",
+    ];
 
     fn name(&self) -> String {
         format!("{}/{}", self.service, self.environment)
@@ -159,6 +166,11 @@ impl Row for Status {
             Cell::from(&self.targets.updated),
             Cell::from(&self.targets.failed),
             Cell::from(&self.targets.disconnected),
+            several(
+                self.runtimes
+                    .iter()
+                    .map(|(name, count)| format!("{name} {count}")),
+            ),
         ]
     }
 }
@@ -169,6 +181,7 @@ impl Row for Whereabouts {
         "VERSION",
         "ENVIRONMENT",
         "TARGET",
+        "RUNTIME",
         "READY",
         "SINCE",
     ];
@@ -184,6 +197,7 @@ impl Row for Whereabouts {
             Cell::from(&self.version),
             Cell::from(&self.environment),
             Cell::from(&self.target),
+            or_dash(Some(&self.runtime).filter(|runtime| !runtime.is_empty())),
             if self.ready {
                 Cell::toned("yes", Tone::Good)
             } else {

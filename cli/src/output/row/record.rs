@@ -193,7 +193,7 @@ impl Row for Field {
             None => self.layer.clone(),
         };
         vec![
-            Cell::from(&self.path),
+            Cell::from(&self.path).whole(),
             Cell::from(&self.value),
             Cell::from(&layer),
             or_dash(Some(&self.owner).filter(|owner| !owner.is_empty())),

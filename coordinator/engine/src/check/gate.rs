@@ -3,7 +3,7 @@
 use holdfast_protocol::api::wait::{Wait, WaitKind};
 use holdfast_protocol::time::{Timestamp, friendly};
 
-use super::{due, guards, has_passed, is_fresh, round, tally, verdict};
+use super::{due, guards, has_passed, is_fresh, round, tally, timeout, verdict};
 use crate::compiled::TrackSpec;
 use crate::compiled::protection::{Approval, Check, Guard, Skippable, When};
 use crate::step::Turn;
@@ -93,7 +93,10 @@ fn stand(
         Some(state) => verdict::words(guard, state),
     };
     let wait = waits.push(WaitKind::Protection, name, message);
+    // What is judged on the spot is judged again when something changes: no time is set for that.
+    let is_asked = timeout(&guard.protection.check).is_some();
     wait.until = state
+        .filter(|_| is_asked)
         .map(|state| due(guard, state, turn.now))
         .filter(|at| *at > turn.now);
     wait.ends_by.push(format!("{name} passing"));

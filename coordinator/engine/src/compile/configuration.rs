@@ -1,5 +1,7 @@
 //! What workload bodies of a track are rendered from, from its tree.
 
+use std::collections::BTreeMap;
+
 use holdfast_protocol::name::{ArtifactName, LabelKey, LabelValue, ServiceName};
 use holdfast_protocol::time::millis;
 use holdfast_protocol::workload::{BODY_MAX_BYTES, Rollback};
@@ -35,6 +37,7 @@ pub(super) fn configuration(name: &TrackName, tree: &Tree<'_>, rollout: &Rollout
         },
         progress_deadline_ms: millis(rollout.progress_deadline),
         job: job(tree).map(|job| job.terms),
+        variants: BTreeMap::new(),
     }
 }
 
@@ -51,9 +54,9 @@ fn image((name, tree): (&str, &Tree<'_>)) -> Option<(ArtifactName, String)> {
     ))
 }
 
-/// The targets that it runs on.
-pub(super) fn selector(tree: &Tree<'_>) -> Selector {
-    let labels = tree.at("targets").and_then(|t| t.at("matchLabels"));
+/// The targets that a selector means, `targets` or `when`.
+pub(super) fn selector(tree: &Tree<'_>, key: &str) -> Selector {
+    let labels = tree.at(key).and_then(|t| t.at("matchLabels"));
     let pair = |(key, value): (&str, &Tree<'_>)| match value {
         Tree::Leaf { node, .. } => Some((
             LabelKey::parse(key).ok()?,

@@ -1,5 +1,6 @@
 //! Which parts of which document make a track, in which order.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
@@ -10,8 +11,10 @@ use crate::compile::merge::{Source, Tree};
 use crate::compile::policy::Rule;
 use crate::compiled::Layer;
 use crate::diagnostic::Place;
-use crate::manifest::kinds::{ENVIRONMENT, HEALTH, REMOVAL_LIMIT, ROLLOUT, SERVICE, TRACK};
-use crate::manifest::node::Node;
+use crate::manifest::kinds::{
+    ENVIRONMENT, HEALTH, REMOVAL_LIMIT, ROLLOUT, SERVICE, TRACK, VARIANT,
+};
+use crate::manifest::node::{Node, NodeValue};
 use crate::manifest::{Document, Need, Object, use_name};
 
 /// The layers of a track, laid over each other.
@@ -45,6 +48,45 @@ pub(super) fn track<'a>(
     environment: Owned<'a>,
     rules: &[&Rule<'a>],
 ) -> Layered<'a> {
+    layered((service, environment), rules, None)
+}
+
+/// The same on the targets that one of its variants means.
+pub(super) fn variant<'a>(
+    track: (Owned<'a>, Owned<'a>),
+    rules: &[&Rule<'a>],
+    name: &str,
+) -> Layered<'a> {
+    layered(track, rules, Some(name))
+}
+
+/// The names of a track's variants: those that no later layer takes away.
+pub(super) fn variants<'a>(
+    (service, environment): (Owned<'a>, Owned<'a>),
+    rules: &[&Rule<'a>],
+) -> Vec<&'a str> {
+    let own = service.document.spec().into_iter();
+    let layers = own
+        .chain(exception(service.document, environment.document))
+        .chain(rules.iter().filter_map(|rule| rule.set()));
+    let mut names = BTreeSet::new();
+    for entry in layers
+        .filter_map(|spec| spec.at("variants"))
+        .flat_map(Node::entries)
+    {
+        match entry.node.value {
+            NodeValue::Null => names.remove(entry.key.as_str()),
+            _ => names.insert(entry.key.as_str()),
+        };
+    }
+    names.into_iter().collect()
+}
+
+fn layered<'a>(
+    (service, environment): (Owned<'a>, Owned<'a>),
+    rules: &[&Rule<'a>],
+    variant: Option<&str>,
+) -> Layered<'a> {
     let own = Source::of(Layer::Service, service);
     let mut layered = Layered {
         tree: Tree::empty(own, service.document.place),
@@ -66,10 +108,19 @@ pub(super) fn track<'a>(
     if let Some(spec) = exception(service.document, environment.document) {
         layered.lay_over(spec, Source::of(Layer::Override, service));
     }
+    let differs = |spec: &'a Node| spec.at("variants")?.at(variant?);
+    let own = service.document.spec().and_then(differs);
+    let there = exception(service.document, environment.document).and_then(differs);
+    for spec in own.into_iter().chain(there) {
+        layered.lay_variant(spec, Source::of(Layer::Variant, service));
+    }
     for rule in rules {
         let source = Source::of(Layer::Policy, rule.owned);
         if let Some(set) = rule.set() {
             layered.lay_over(set, source);
+        }
+        if let Some(differs) = rule.set().and_then(differs) {
+            layered.lay_variant(differs, source);
         }
         if let Some(added) = rule.added() {
             layered.lay(added, &[], source);
@@ -110,9 +161,16 @@ impl<'a> Layered<'a> {
         clear_replaced(&mut self.tree, exception);
         let fields: Vec<&str> = TRACK
             .names()
-            .filter(|name| *name != "protections")
+            .filter(|name| !matches!(*name, "protections" | "variants"))
             .collect();
         self.lay(exception, &fields, source);
+    }
+
+    /// Lays what differs on targets of one kind over what is there.
+    fn lay_variant(&mut self, spec: &'a Node, source: Source<'a>) {
+        clear_replaced(&mut self.tree, spec);
+        let fields: Vec<&str> = VARIANT.names().collect();
+        self.tree.lay_some(spec, &fields, source);
     }
 
     /// Lays the fields of a document over what is there, and its protections beside what is there.

@@ -47,7 +47,11 @@ impl Field<'_, '_> {
         };
         let by_default = match source.layer {
             Layer::Default => " by default",
-            Layer::Service | Layer::Environment | Layer::Override | Layer::Policy => "",
+            Layer::Service
+            | Layer::Environment
+            | Layer::Override
+            | Layer::Variant
+            | Layer::Policy => "",
         };
         match Measure::of(value)
             .zip(Measure::of(bound))

@@ -2,6 +2,7 @@
 
 mod bad;
 mod layer;
+mod variant;
 
 use std::collections::BTreeMap;
 
@@ -83,6 +84,7 @@ fn origins(content: &str, service: &str, environment: &str) -> String {
     let set_by = provenance(
         &sets(&[("default", content)]),
         &track_name(service, environment),
+        None,
     );
     set_by.iter().fold(String::new(), |text, p| {
         let place = p.file.as_ref().map_or(String::new(), |file| {
@@ -166,7 +168,7 @@ fn every_field_knows_who_set_it() {
 #[test]
 fn what_is_not_declared_was_set_by_nobody() {
     let sets = sets(&[("default", EXAMPLE)]);
-    assert_eq!(provenance(&sets, &track_name("web", "nowhere")), []);
+    assert_eq!(provenance(&sets, &track_name("web", "nowhere"), None), []);
 }
 
 #[test]
@@ -598,7 +600,7 @@ proptest! {
         );
         let compiled = compiled(&content);
         let spec = track(&compiled, "s", "e");
-        let set_by = provenance(&sets(&[("default", &content)]), &track_name("s", "e"));
+        let set_by = provenance(&sets(&[("default", &content)]), &track_name("s", "e"), None);
         for (index, name) in ["a", "b", "c"].iter().enumerate() {
             let layers = [
                 (Layer::Service, own[index]),

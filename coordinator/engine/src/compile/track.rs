@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use holdfast_protocol::api::apply::{ManifestFile, default_set};
-use holdfast_protocol::name::{EnvironmentName, ServiceName, Version};
+use holdfast_protocol::name::{EnvironmentName, ServiceName, VariantName, Version};
 
 use crate::calendar::Window;
 use crate::compile::configuration::{check, check_template, configuration, job, selector};
@@ -19,8 +19,10 @@ use crate::compile::requirement::{self, Demand};
 use crate::compile::rollout::rollout;
 use crate::compile::upstream::{self, follow, promotion};
 use crate::compile::wave::Waves;
-use crate::compile::{Declared, Owned, Report, Validate, circle, limit, protection};
-use crate::compiled::{Admission, Compiled, Environment, Layer, Provenance, Selector, TrackSpec};
+use crate::compile::{Declared, Owned, Report, Validate, circle, limit, protection, variant};
+use crate::compiled::{
+    Admission, Compiled, Environment, Layer, Provenance, Rollout, Selector, TrackSpec, Variant,
+};
 use crate::diagnostic::Place;
 use crate::manifest::node::{Node, NodeValue};
 use crate::manifest::{self, Document, read_window};
@@ -148,7 +150,7 @@ impl<'c, 'a, 'r, 'k> Compiling<'c, 'a, 'r, 'k> {
     fn track(&mut self, name: TrackName, merged: &Merged<'a>, matching: &[usize]) -> TrackSpec {
         let tree = &merged.tree;
         let rollout = rollout(tree);
-        let configuration = configuration(&name, tree, &rollout);
+        let mut configuration = configuration(&name, tree, &rollout);
         check(&configuration, merged, self.validate, self.report);
         let guards =
             self.protections
@@ -156,6 +158,7 @@ impl<'c, 'a, 'r, 'k> Compiling<'c, 'a, 'r, 'k> {
         self.policies(&name, merged, matching);
         let demands = matching.iter().flat_map(|at| &self.demands[*at]);
         let requirements = requirement::judged(demands, &configuration, merged, self.report);
+        configuration.variants = self.variants((&name, &rollout), merged, matching);
         upstream::check(&name.service, merged, self.declared, self.report);
         let spec = TrackSpec {
             after: upstream::after(merged, self.declared),
@@ -169,13 +172,32 @@ impl<'c, 'a, 'r, 'k> Compiling<'c, 'a, 'r, 'k> {
             guards,
             requirements,
             job: job(tree),
-            selector: selector(tree),
+            selector: selector(tree, "targets"),
             rollout,
             ..TrackSpec::plain(name, configuration)
         };
         merged.check_pin(&spec, self.report);
         self.own_waves(&spec, merged);
         spec
+    }
+
+    /// What it is on targets of other kinds, checked like the rest.
+    fn variants(
+        &mut self,
+        (name, rollout): (&TrackName, &Rollout),
+        merged: &Merged<'a>,
+        matching: &[usize],
+    ) -> BTreeMap<VariantName, Variant> {
+        let rules: Vec<&Rule<'a>> = matching.iter().map(|at| &self.rules[*at]).collect();
+        let variants = variant::of(merged, &rules, (name, rollout), self.report);
+        for (merged, _, there) in &variants {
+            let demands = matching.iter().flat_map(|at| &self.demands[*at]);
+            check(&there.configuration, merged, self.validate, self.report);
+            limit::check(merged, &rules, self.report);
+            requirement::judged(demands, &there.configuration, merged, self.report);
+        }
+        let variants = variants.into_iter();
+        variants.map(|(_, name, there)| (name, there)).collect()
     }
 
     /// What the matching policies say of each other and of the result.
@@ -380,8 +402,33 @@ fn dependencies<'a>(
     found
 }
 
-/// Every field of a track with who set it, by path.
-pub(super) fn provenance(tree: &Tree<'_>) -> Vec<Provenance> {
+/// Every field of a track with who set it, by path: as it is on the targets that a variant means, where
+/// one is named, and else with what its variants say apart.
+pub(super) fn fields<'a>(
+    track: (Owned<'a>, Owned<'a>),
+    rules: &[&Rule<'a>],
+    named: Option<&str>,
+) -> Vec<Provenance> {
+    if let Some(name) = named {
+        return provenance(&layers::variant(track, rules, name).tree);
+    }
+    let mut fields = provenance(&layers::track(track.0, track.1, rules).tree);
+    for name in layers::variants(track, rules) {
+        let there = provenance(&layers::variant(track, rules, name).tree);
+        let own = there.into_iter().filter(|one| !fields.contains(one));
+        let own: Vec<Provenance> = own
+            .map(|one| Provenance {
+                path: format!("variants.{name}.{}", one.path),
+                ..one
+            })
+            .collect();
+        fields.extend(own);
+    }
+    fields
+}
+
+/// Every field of a tree with who set it, by path.
+fn provenance(tree: &Tree<'_>) -> Vec<Provenance> {
     let mut provenance = Vec::new();
     for (key, value) in tree.entries() {
         value.provenance(key, &mut provenance);

@@ -7,7 +7,7 @@ use holdfast_protocol::api::wait::WaitKind;
 use serde_json::Value;
 
 use crate::check::subject;
-use crate::compiled::{Requirement, TrackSpec};
+use crate::compiled::{Configuration, Requirement, TrackSpec};
 use crate::step::Turn;
 use crate::track::Point;
 use crate::wait::Waits;
@@ -48,11 +48,22 @@ fn judged<'s>(
     spec: &'s TrackSpec,
     point: &Point,
 ) -> impl Iterator<Item = (&'s Requirement, Result<bool, String>)> {
-    let values = if spec.requirements.is_empty() {
-        Value::Null
+    // Whatever it is on some target has to be allowed.
+    let values: Vec<Value> = if spec.requirements.is_empty() {
+        Vec::new()
     } else {
-        subject(turn, spec, point)
+        let subject = subject(turn, spec, point);
+        let workload = |one: &Configuration| {
+            let mut subject = subject.clone();
+            subject["workload"] = one.workload();
+            subject
+        };
+        spec.configuration.each().map(workload).collect()
     };
     let requirements = spec.requirements.iter();
-    requirements.map(move |requirement| (requirement, requirement.expression.holds(&values)))
+    requirements.map(move |requirement| {
+        let answers = values.iter().map(|one| requirement.expression.holds(one));
+        let held = answers.reduce(|held, answer| if held == Ok(true) { answer } else { held });
+        (requirement, held.unwrap_or(Ok(true)))
+    })
 }

@@ -12,7 +12,7 @@ mod service;
 pub(crate) use environment::{ENVIRONMENT, LABELLED, REMOVAL_LIMIT, ROLLOUT};
 pub use notifier::events;
 pub(crate) use policy::bounded;
-pub(crate) use service::{HEALTH, SERVICE, TRACK};
+pub(crate) use service::{HEALTH, SERVICE, TRACK, VARIANT};
 
 use crate::manifest::shape::{Field, Grammar, Object, Shape, Word};
 

@@ -134,7 +134,7 @@ spec:
             4 | spec:
               | ^^^^
               |
-              = help: The adapter that runs it: process, static.
+              = help: The adapter that runs it: process, static, systemd, container, and others.
 
             error: `spec.dependsOn` has to be a list, not "migrate"
              --> web.yaml:5:14
@@ -678,7 +678,7 @@ fn places_are_right_whatever_the_file_looks_like() {
             7 |   tpl: {}
               |   ^^^
               |
-              = help: known are kind, dependsOn, artifacts, runtime, template, health, vars, targets, rollback, releases, pin, once, schedule, attempts, timeLimit, protections, environments
+              = help: known are kind, dependsOn, artifacts, runtime, template, health, vars, targets, rollback, variants, releases, pin, once, schedule, attempts, timeLimit, protections, environments
         "#]],
     );
     check(

@@ -13,7 +13,7 @@ use crate::compiled::TrackSpec;
 use crate::compiled::protection::{Approval, Check, Guard, Skippable, When};
 use crate::input::Inputs;
 use crate::rollback;
-use crate::step::{Turn, step};
+use crate::step::{Outcome, Turn, step};
 use crate::track::check::{Approved, Skipped};
 use crate::track::{Deployment, Phase, Track};
 
@@ -73,6 +73,35 @@ pub fn say(
         message,
         changed,
     })
+}
+
+/// Takes into account in which roles somebody may still agree: an approval counts in no others from now
+/// on. None where nothing of what this person said changes.
+#[must_use]
+pub fn withdraw(
+    track: &Track,
+    (by, roles): (&str, &[RoleName]),
+    inputs: &Inputs<'_>,
+    now: Timestamp,
+) -> Option<Outcome> {
+    let mut turn = Turn::new(track.clone(), inputs, now);
+    let current = turn.track.current.as_mut()?;
+    let lost = |given: &Approved| given.by == by && !given.roles.iter().all(|r| roles.contains(r));
+    if current.phase != Phase::Waiting || !current.approvals.iter().any(lost) {
+        return None;
+    }
+    for given in current.approvals.iter_mut().filter(|given| given.by == by) {
+        given.roles.retain(|role| roles.contains(role));
+    }
+    let left = match roles {
+        [] => "may not approve it any more".to_owned(),
+        roles => format!("may approve it as {} only", either(roles)),
+    };
+    let version = &current.point.version;
+    let message = format!("{by} approved {version} on {}, and {left}", track.name);
+    turn.unsaved();
+    turn.record("approval.void", message, None);
+    Some(turn.run(&track.waits))
 }
 
 enum Said {

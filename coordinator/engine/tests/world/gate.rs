@@ -12,6 +12,7 @@
 //! | `allow ENV POLICY` | it does no more |
 //! | `freeze ENV\|all WHO REASON…`, `unfreeze ENV\|all` | a person stops all starts |
 //! | `approve TRACK WHO ROLE,…` | a person agrees to the newest deployment; `-` is no role |
+//! | `withdraw TRACK WHO ROLE,…` | a person who agreed has these roles now, and no others |
 //! | `reject TRACK WHO REASON…` | a person does not |
 //! | `skip TRACK NAME WHO ROLE,… REASON…` | a person lets it pass by a check |
 //! | `hold TARGET SPAN REASON…` | the target's own site asks to be left alone; `0s` ends that |
@@ -69,6 +70,11 @@ pub(crate) enum Gate {
         environment: Option<EnvironmentName>,
     },
     Approve {
+        track: TrackName,
+        by: String,
+        roles: Vec<RoleName>,
+    },
+    Withdraw {
         track: TrackName,
         by: String,
         roles: Vec<RoleName>,
@@ -165,6 +171,11 @@ impl Gate {
                 by: word(rest, 1)?.to_owned(),
                 roles: roles(word(rest, 2)?)?,
             },
+            "withdraw" => Self::Withdraw {
+                track: track(word(rest, 0)?)?,
+                by: word(rest, 1)?.to_owned(),
+                roles: roles(word(rest, 2)?)?,
+            },
             "reject" => Self::Reject {
                 track: track(word(rest, 0)?)?,
                 by: word(rest, 1)?.to_owned(),
@@ -223,7 +234,10 @@ impl fmt::Display for Gate {
             Self::Unfreeze { environment } => {
                 write!(f, "unfreeze {}", or_all(environment.as_ref()))
             }
-            Self::Approve { .. } | Self::Reject { .. } | Self::Skip { .. } => self.fmt_said(f),
+            Self::Approve { .. }
+            | Self::Withdraw { .. }
+            | Self::Reject { .. }
+            | Self::Skip { .. } => self.fmt_said(f),
             Self::Hold {
                 target,
                 millis,
@@ -250,6 +264,9 @@ impl Gate {
         match self {
             Self::Approve { track, by, roles } => {
                 write!(f, "approve {track} {by} {}", listed(roles))
+            }
+            Self::Withdraw { track, by, roles } => {
+                write!(f, "withdraw {track} {by} {}", listed(roles))
             }
             Self::Reject { track, by, reason } => {
                 write!(f, "reject {track} {by}{}", spaced(reason))

@@ -82,9 +82,10 @@ pub(crate) fn is_about(event: &Event, service: &ServiceName) -> bool {
         | Event::Confirm { track }
         | Event::Declare { track } => track.service == *service,
         Event::Gate(gate) => match gate {
-            Gate::Approve { track, .. } | Gate::Reject { track, .. } | Gate::Skip { track, .. } => {
-                track.service == *service
-            }
+            Gate::Approve { track, .. }
+            | Gate::Withdraw { track, .. }
+            | Gate::Reject { track, .. }
+            | Gate::Skip { track, .. } => track.service == *service,
             Gate::About { service: s, .. } => s == service,
             _ => false,
         },

@@ -13,7 +13,7 @@ use holdfast_engine::compiled::{Policy, Requirement, TrackSpec};
 use holdfast_engine::effect::Ask;
 use holdfast_engine::expression::Expression;
 use holdfast_engine::input::{Freeze, Held};
-use holdfast_engine::steer::human::{Human, Word, say};
+use holdfast_engine::steer::human::{Human, Word, say, withdraw};
 use holdfast_engine::track::TrackName;
 use holdfast_engine::track::check::CheckResult;
 use holdfast_engine::wake::Change;
@@ -61,9 +61,10 @@ impl World {
                 reason,
             } => self.freeze(environment.clone(), Some((by.clone(), reason.clone()))),
             Gate::Unfreeze { environment } => self.freeze(environment.clone(), None),
-            Gate::Approve { .. } | Gate::Reject { .. } | Gate::Skip { .. } => {
-                self.person_says(gate)
-            }
+            Gate::Approve { .. }
+            | Gate::Withdraw { .. }
+            | Gate::Reject { .. }
+            | Gate::Skip { .. } => self.person_says(gate),
             Gate::Hold { .. } | Gate::Label { .. } => self.target_says(gate),
             Gate::About {
                 service,
@@ -106,6 +107,7 @@ impl World {
             Gate::Approve { track, by, roles } => {
                 self.say(track, &Word::Approve { shown: None }, (by, roles, ""));
             }
+            Gate::Withdraw { track, by, roles } => self.withdraw(track, (by, roles)),
             Gate::Reject { track, by, reason } => {
                 self.say(track, &Word::Reject, (by, &[], reason));
             }
@@ -178,6 +180,19 @@ impl World {
             change(Arc::make_mut(spec));
         }
         self.revised();
+    }
+
+    fn withdraw(&mut self, name: &TrackName, who: (&str, &[RoleName])) {
+        let Some(track) = self.tracks.get(name).cloned() else {
+            return;
+        };
+        let parts = self.parts(name);
+        let inputs = parts.inputs(self, name);
+        if let Some(outcome) = withdraw(&track, who, &inputs, self.now) {
+            self.watched(&track, &inputs, &outcome, None);
+            self.commit(name, outcome);
+            self.move_track(name);
+        }
     }
 
     fn say(&mut self, name: &TrackName, word: &Word, who: (&str, &[RoleName], &str)) {

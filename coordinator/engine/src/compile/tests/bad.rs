@@ -521,3 +521,32 @@ fn what_a_policy_requires_is_judged_at_the_service_that_violates_it() {
         "requirement-1",
     );
 }
+
+#[test]
+fn variants_that_mean_the_same_target_or_none_are_refused_where_they_stand() {
+    let variants = "runtime: process, template: {command: [/bin/true]}, variants: {\n\
+                    \x20 engine: {when: {matchLabels: {kind: engine}}, runtime: container},\n\
+                    \x20 north: {when: {matchLabels: {region: north}}, runtime: static},\n\
+                    \x20 nobody: {runtime: static}}";
+    refused(
+        &[environment("e", ""), document("Service", "web", variants)],
+        &Known::default(),
+        "variant-1",
+    );
+    let policy = policy(
+        "no-processes",
+        "require: [{expression: \"workload.runtime != 'static'\", message: no static}]",
+    );
+    let variants = variants
+        .replace("kind: engine", "region: south")
+        .replace(",\n  nobody: {runtime: static}", "");
+    refused(
+        &[
+            environment("e", ""),
+            document("Service", "web", &variants),
+            policy,
+        ],
+        &Known::default(),
+        "variant-2",
+    );
+}

@@ -108,7 +108,7 @@ fn a_policy_locks_what_it_sets() {
         service: "web".parse().unwrap(),
         environment: "production".parse().unwrap(),
     };
-    let set_by = crate::compile::provenance(&super::sets(&[("default", &content)]), &names);
+    let set_by = crate::compile::provenance(&super::sets(&[("default", &content)]), &names, None);
     let locked: Vec<_> = set_by
         .iter()
         .filter(|field| field.locked_by.as_deref() == Some("slow"))

@@ -67,6 +67,10 @@ pub fn events() -> impl Iterator<Item = &'static str> {
 
 const EVENTS: &[Word] = &[
     word("approval.given", "Somebody agreed to a deployment."),
+    word(
+        "approval.void",
+        "Somebody who had agreed may not do so any more; it counts no longer.",
+    ),
     word("approval.requested", "A deployment waits for people."),
     word(
         "assignment.refused",

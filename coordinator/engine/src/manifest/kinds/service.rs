@@ -22,15 +22,7 @@ pub(crate) static SERVICE: Object = Object::of(&[
         "Whether it runs for ever or to completion.",
     ),
     Field::optional("dependsOn", NAMES, DEPENDS_ON),
-    Field::optional(
-        "artifacts",
-        Shape::Table {
-            key: Grammar::Name,
-            value: &Shape::Object(&ARTIFACT),
-        },
-        "What each release gives, by name: `{{ artifacts.NAME.path }}` is where it lies on the \
-         target.",
-    ),
+    ARTIFACTS_FIELD,
     Field::required("runtime", Shape::Text(Grammar::Runtime), RUNTIME),
     Field::optional("template", Shape::AnyObject, TEMPLATE),
     Field::optional(
@@ -54,6 +46,7 @@ pub(crate) static SERVICE: Object = Object::of(&[
         ROLLBACK,
         "Who puts the previous release back.",
     ),
+    VARIANTS_FIELD,
     RELEASES_FIELD,
     PIN_FIELD,
     ONCE_FIELD,
@@ -91,11 +84,9 @@ static OVERRIDE: Object = Object::of(&[Field::or(
 /// What may be said of one service in one environment.
 pub(crate) static TRACK: Object = Object::of(&[
     Field::optional("dependsOn", NAMES, DEPENDS_ON),
-    Field::optional(
-        "runtime",
-        Shape::Text(Grammar::Runtime),
-        "Another adapter. The template given with it then stands alone.",
-    ),
+    ARTIFACTS_FIELD,
+    VARIANTS_FIELD,
+    OTHER_RUNTIME_FIELD,
     Field::optional("template", Shape::AnyObject, TEMPLATE),
     Field::optional(
         "health",
@@ -123,6 +114,49 @@ pub(crate) static TRACK: Object = Object::of(&[
     TIME_LIMIT_FIELD,
 ]);
 
+/// What may be said of one service on targets of one kind.
+pub(crate) static VARIANT: Object = Object::of(&[
+    Field::optional(
+        "when",
+        Shape::Object(&SELECTOR),
+        "Which targets: no target may be meant by two variants.",
+    ),
+    OTHER_RUNTIME_FIELD,
+    ARTIFACTS_FIELD,
+    Field::optional("template", Shape::AnyObject, TEMPLATE),
+    Field::optional(
+        "health",
+        Shape::Object(&HEALTH),
+        "How to tell that it is ready there; null where the runtime alone says.",
+    ),
+    Field::optional("vars", VARIABLES, "Variables that differ there."),
+]);
+
+static OF_VARIANT: Shape = Shape::Overrides(&VARIANT);
+static OF_ARTIFACT: Shape = Shape::Object(&ARTIFACT);
+
+const VARIANTS_FIELD: Field = Field::optional(
+    "variants",
+    Shape::Table {
+        key: Grammar::Name,
+        value: &OF_VARIANT,
+    },
+    "What differs on targets of other kinds, chosen by their labels. Maps are merged over the above, \
+     lists and all else replace it, null takes it away. A target that none means runs the above.",
+);
+const ARTIFACTS_FIELD: Field = Field::optional(
+    "artifacts",
+    Shape::Table {
+        key: Grammar::Name,
+        value: &OF_ARTIFACT,
+    },
+    "What each release gives, by name: `{{ artifacts.NAME.path }}` is where it lies on the target.",
+);
+const OTHER_RUNTIME_FIELD: Field = Field::optional(
+    "runtime",
+    Shape::Text(Grammar::Runtime),
+    "Another adapter. The template given with it then stands alone.",
+);
 const RELEASES_FIELD: Field = Field::optional(
     "releases",
     Shape::Object(&RELEASES),
@@ -292,6 +326,6 @@ const ROLLBACK: Shape = Shape::Word(&[
 ]);
 const DEPENDS_ON: &str = "Services that must be stable in the same environment first, and ready on \
                           the same target.";
-const RUNTIME: &str = "The adapter that runs it: process, static.";
+const RUNTIME: &str = "The adapter that runs it: process, static, systemd, container, and others.";
 const TEMPLATE: &str = "What the adapter is told. Texts may hold {{ }} over vars, env, target, \
                         release, service, artifacts and workload.";
