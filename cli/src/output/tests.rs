@@ -12,6 +12,7 @@ use holdfast_protocol::api::wait::{Wait, WaitKind};
 use holdfast_protocol::time::Timestamp;
 
 use super::*;
+use crate::output::row::Cell;
 use crate::output::text::{age, span, until};
 
 /// What a screen printed.
@@ -158,8 +159,8 @@ fn wide_adds_columns() {
         Format::Wide,
         &[status(Phase::Stable)],
         &expect![[r#"
-            SERVICE  ENVIRONMENT  STABLE  CURRENT  PHASE   READY  WAITS FOR  DEPLOYMENT  WANTED          UPDATED  FAILED  AWAY
-            web      staging      1.4.0   1.4.0    Stable  2/2    -          7           1.4.0 (newest)  2        0       0
+            SERVICE  ENVIRONMENT  STABLE  CURRENT  PHASE   READY  WAITS FOR  DEPLOYMENT  WANTED          UPDATED  FAILED  AWAY  RUNTIMES
+            web      staging      1.4.0   1.4.0    Stable  2/2    -          7           1.4.0 (newest)  2        0       0     process 2
         "#]],
     );
 }
@@ -242,7 +243,7 @@ fn a_path_is_not_cut_while_anything_else_can_be() {
 
 #[test]
 fn a_place_is_cut_at_its_beginning_so_that_its_line_stays() {
-    let cell = row::Cell::from("a/very/long/path/".repeat(10) + "web.yaml:22");
+    let cell = Cell::from("a/very/long/path/".repeat(10) + "web.yaml:22");
     let table = Table::new(vec!["PLACE"], vec![vec![cell.keeping_end()]]);
     let text = table.text(Some(20), false);
     assert_eq!(text, "PLACE\n…ng/path/web.yaml:22\n");

@@ -74,10 +74,11 @@ pub(super) fn variants<'a>(
         .filter_map(|spec| spec.at("variants"))
         .flat_map(Node::entries)
     {
-        match entry.node.value {
-            NodeValue::Null => names.remove(entry.key.as_str()),
-            _ => names.insert(entry.key.as_str()),
-        };
+        if matches!(entry.node.value, NodeValue::Null) {
+            names.remove(entry.key.as_str());
+        } else {
+            names.insert(entry.key.as_str());
+        }
     }
     names.into_iter().collect()
 }

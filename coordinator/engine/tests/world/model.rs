@@ -265,6 +265,7 @@ impl World {
             rollback: Rollback::Central,
             progress_deadline_ms: 0,
             job: None,
+            variants: BTreeMap::new(),
         };
         TrackSpec {
             after: shape.after.clone(),

@@ -122,6 +122,7 @@ fn no_gates() -> TrackSpec {
         rollback: Rollback::Central,
         progress_deadline_ms: 0,
         job: None,
+        variants: BTreeMap::new(),
     };
     TrackSpec::plain(name, configuration)
 }
