@@ -369,7 +369,7 @@ mod tests {
             .filter(|line| line.chars().count() > 100)
             .collect();
         assert_eq!(wide, [format!("  {path}")], "{text}");
-        assert!(text.contains("\n        do this"), "{text}");
+        assert!(text.contains("\n        this do"), "{text}");
     }
 
     fn diagnostic(source: &str, column: u32, length: u32) -> Diagnostic {

@@ -349,7 +349,7 @@ fn the_examples_for_people_compile_together() {
         compiled.notifiers.len(),
         compiled.tracks.len(),
     ];
-    assert_eq!(counts, [4, 3, 7, 1, 2, 11]);
+    assert_eq!(counts, [4, 4, 7, 1, 2, 15]);
     let web = track(&compiled, "web", "production");
     let names: Vec<_> = web.guards.iter().map(|guard| guard.name.as_str()).collect();
     assert_eq!(
