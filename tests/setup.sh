@@ -13,11 +13,15 @@ BUILD_FILES="/usr/include/stdlib.h:libc6-dev /etc/ssl/certs/ca-certificates.crt:
 TEST_NEEDS="ip:iproute2 nsenter:util-linux systemd-nspawn:systemd-container mmdebstrap:mmdebstrap
     nginx:nginx redis-server:redis-server faketime:faketime
     prometheus:prometheus
+    go:golang-go etcd:etcd-server openssl:openssl python3:python3 setpriv:util-linux
     dockerd:docker.io podman:podman runc:runc docker-registry:docker-registry busybox:busybox-static"
-TEST_FILES="/usr/share/doc/python3-venv:python3-venv"
+TEST_FILES="/usr/share/doc/python3-venv:python3-venv
+    /usr/share/gocode/src/github.com/modern-go/reflect2/reflect2.go:golang-github-modern-go-reflect2-dev"
 # Programs from PyPI, in an environment of their own: a server of the APIs of S3, Lambda and ECS.
 PYTHON_NEEDS="ministack==1.5.33 docker==7.2.0"
-PYTHON_HOME=${HOLDFAST_TEST_VENV:-/var/cache/holdfast-tests/venv}
+# shellcheck source=tests/cache.sh
+. "$(dirname "$0")/cache.sh"
+PYTHON_HOME=$HOLDFAST_TEST_CACHE/venv
 RUST_NEEDED="1.95"
 
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
@@ -64,6 +68,8 @@ disable_installed() {
         case "$package" in
             nginx | redis-server | docker-registry | prometheus)
                 systemctl disable --quiet "$package" 2>/dev/null || true ;;
+            etcd-server)
+                systemctl disable --quiet etcd 2>/dev/null || true ;;
             docker.io)
                 systemctl disable --quiet docker.service docker.socket containerd.service \
                     2>/dev/null || true ;;
@@ -97,7 +103,7 @@ install_python() {
     echo "installing from PyPI: $PYTHON_NEEDS" >&2
     rm -rf "$PYTHON_HOME"
     python3 -m venv "$PYTHON_HOME" ||
-        fail "cannot make $PYTHON_HOME" "name another directory: HOLDFAST_TEST_VENV"
+        fail "cannot make $PYTHON_HOME" "name another directory: HOLDFAST_TEST_CACHE"
     # shellcheck disable=SC2086 # a list of words
     "$PYTHON_HOME/bin/pip" install --quiet --disable-pip-version-check $PYTHON_NEEDS </dev/null ||
         fail "pip could not install $PYTHON_NEEDS" "run it by hand to see why"
@@ -119,4 +125,9 @@ if [ -n "$packages" ]; then
             "sudo apt-get install -y --no-install-recommends$packages"
     fi
 fi
-if [ "$1" = test ]; then install_python; fi
+if [ "$1" = test ]; then
+    install_python
+    # Some minutes, once on each machine; afterwards it only says where they are.
+    "$(dirname "$0")/kubernetes/build.sh" >/dev/null ||
+        fail "the server of Kubernetes could not be built" "run tests/kubernetes/build.sh to see why"
+fi

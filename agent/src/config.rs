@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use holdfast_adapters::run::Settings;
 use holdfast_adapters::static_files::destination::Destination;
-use holdfast_adapters::{container, plugin, static_files};
+use holdfast_adapters::{container, kubernetes, plugin, static_files};
 use holdfast_protocol::name::{LabelKey, LabelValue, TargetName};
 use holdfast_protocol::observed::Labels;
 use holdfast_protocol::time::parse_span;
@@ -153,6 +153,7 @@ pub struct File {
     idle_timeout: Option<String>,
     checks: ChecksFile,
     container: ContainerFile,
+    kubernetes: KubernetesFile,
     object_store: ObjectStoreFile,
     plugin_directory: Option<PathBuf>,
     plugins: BTreeMap<String, PluginFile>,
@@ -186,6 +187,16 @@ struct ObjectStoreFile {
     s3: BTreeMap<String, String>,
     gs: BTreeMap<String, String>,
     az: BTreeMap<String, String>,
+}
+
+/// The table `[kubernetes]` of `agent.toml`: which cluster there is, and where in it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct KubernetesFile {
+    kubeconfig: Option<PathBuf>,
+    context: Option<String>,
+    namespace: Option<String>,
+    namespaces: Vec<String>,
 }
 
 /// The table `[checks]` of `agent.toml`. What may run here is for the file alone to say.
@@ -324,6 +335,7 @@ pub fn config(
     };
     let runtimes = Settings {
         container: container(file.container, &data)?,
+        kubernetes: cluster(file.kubernetes)?,
         plugins: plugins(file.plugin_directory, file.plugins)?,
         object_store: object_store(file.object_store)?,
     };
@@ -454,6 +466,24 @@ fn object_store(file: ObjectStoreFile) -> Result<static_files::Settings, ConfigE
             .map_err(|problem| refused(at(problem), "write s3://BUCKET/PREFIX"))?,
         look: look.unwrap_or(static_files::LOOK_DEFAULT),
         ..static_files::Settings::default()
+    })
+}
+
+/// A context is one of a kubeconfig.
+fn cluster(file: KubernetesFile) -> Result<kubernetes::Settings, ConfigError> {
+    if let Some(path) = file.kubeconfig.as_ref().filter(|path| !path.is_absolute()) {
+        let problem = format!("[kubernetes]: {} is not an absolute path", path.display());
+        return Err(refused(problem, "write the whole path, from /"));
+    }
+    if let (None, Some(context)) = (&file.kubeconfig, &file.context) {
+        let problem = format!("[kubernetes]: context {context:?} is of no kubeconfig");
+        return Err(refused(problem, "name the kubeconfig, too"));
+    }
+    Ok(kubernetes::Settings {
+        kubeconfig: file.kubeconfig,
+        context: file.context,
+        namespace: file.namespace,
+        namespaces: file.namespaces,
     })
 }
 
@@ -637,6 +667,30 @@ mod tests {
         assert!(refused.contains("srv is not an absolute path"), "{refused}");
         let unknown = "[container]\nprivileged = true";
         assert!(made(&Flags::default(), &join, unknown, true).is_err());
+    }
+
+    #[test]
+    fn the_cluster_is_described_in_the_file() {
+        let join = JoinFlags::default();
+        let file = "[kubernetes]\nkubeconfig = \"/etc/holdfast/kubeconfig\"\ncontext = \"eu\"\n\
+                    namespace = \"holdfast\"\nnamespaces = [\"shop\"]";
+        let config = made(&Flags::default(), &join, file, true).unwrap();
+        let settings = config.runtimes.kubernetes;
+        assert_eq!(settings.kubeconfig, Some("/etc/holdfast/kubeconfig".into()));
+        assert_eq!(settings.context.as_deref(), Some("eu"));
+        assert_eq!(settings.namespace.as_deref(), Some("holdfast"));
+        assert_eq!(settings.namespaces, ["shop"]);
+        for (bad, part) in [
+            (
+                "[kubernetes]\nkubeconfig = \"config\"",
+                "not an absolute path",
+            ),
+            ("[kubernetes]\ncontext = \"eu\"", "of no kubeconfig"),
+            ("[kubernetes]\ntoken = \"x\"", "token"),
+        ] {
+            let refused = made(&Flags::default(), &join, bad, true).unwrap_err();
+            assert!(refused.contains(part), "{refused}");
+        }
     }
 
     #[test]

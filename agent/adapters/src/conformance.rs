@@ -102,6 +102,9 @@ pub struct Report {
 /// Longest time that one case may take.
 pub const CASE_MAX: Duration = Duration::from_secs(60);
 
+/// Longest time that a runtime may take to show what it was told, on a busy machine.
+const RUNTIME_LIMIT: Duration = Duration::from_secs(20);
+
 /// Runs the whole suite.
 pub async fn run(subject: &dyn Subject) -> Report {
     let mut outcomes = Vec::new();
@@ -254,10 +257,35 @@ impl<'a> Bench<'a> {
                 observed.body
             ));
         }
+        let observed = self.ready(observed).await?;
         if !matches!(observed.live, Live::Running { .. }) {
             return Err(format!("{:?} is observed, not running", observed.live));
         }
         self.alive(&[release]).await?;
+        Ok(observed)
+    }
+
+    /// Waits while its runtime says that it has only begun.
+    async fn ready(&self, first: Observed) -> Result<Observed, String> {
+        self.until(first, &|live| {
+            !matches!(live, Live::Unready { failing: false, .. })
+        })
+        .await
+    }
+
+    /// Waits until what is observed is as `wanted` says: what a runtime tells by events may come a
+    /// moment after it happened.
+    async fn until(
+        &self,
+        first: Observed,
+        wanted: &(dyn Fn(&Live) -> bool + Sync),
+    ) -> Result<Observed, String> {
+        let begun = now();
+        let mut observed = first;
+        while !wanted(&observed.live) && now().duration_since(begun) < RUNTIME_LIMIT {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            observed = self.observe().await?.ok_or("it is no longer observed")?;
+        }
         Ok(observed)
     }
 
@@ -269,7 +297,7 @@ impl<'a> Bench<'a> {
             if alive == releases {
                 return Ok(());
             }
-            if now().duration_since(begun) > Duration::from_secs(5) {
+            if now().duration_since(begun) > RUNTIME_LIMIT {
                 return Err(format!(
                     "releases {alive:?} are alive, expected {releases:?}"
                 ));
@@ -309,7 +337,7 @@ impl<'a> Bench<'a> {
             if lines.iter().any(|line| line.contains(wanted)) {
                 return Ok(lines);
             }
-            if now().duration_since(begun) > Duration::from_secs(5) {
+            if now().duration_since(begun) > RUNTIME_LIMIT {
                 return Err(format!("{wanted:?} is not in the output {lines:?}"));
             }
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -16,6 +16,7 @@
 pub mod container;
 pub mod failure;
 mod fields;
+pub mod kubernetes;
 pub mod plugin;
 pub mod process;
 pub mod restart;
@@ -58,7 +59,7 @@ pub struct Context<'a> {
 }
 
 /// The runtimes that are built in, in the order people should see them.
-pub const RUNTIMES: &[&str] = &["process", "static", "container", "systemd"];
+pub const RUNTIMES: &[&str] = &["process", "static", "container", "systemd", "kubernetes"];
 
 /// Everything wrong with `template` for `runtime`, and nothing when it is right. Strings may hold
 /// placeholders (`holdfast_protocol::workload::Placeholder`) and, before a release and a target are
@@ -74,6 +75,7 @@ pub fn validate(
         "static" => static_files::spec::validate(template, context),
         "systemd" => systemd::spec::validate(template, context),
         "container" => container::spec::validate(template, context),
+        "kubernetes" => kubernetes::spec::validate(template, context),
         plugin if plugin.starts_with(plugin::PREFIX) => {
             plugin::spec::validate(plugin, template, context)
         }

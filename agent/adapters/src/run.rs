@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::container::adapter::Container;
 use crate::durable;
 use crate::failure::Failure;
+use crate::kubernetes::adapter::Kubernetes;
 use crate::plugin::adapter::Plugins;
 use crate::process::adapter::Process;
 use crate::static_files::adapter::StaticFiles;
@@ -162,6 +163,8 @@ pub struct LogRequest {
 pub struct Settings {
     /// Of Docker Engine or Podman.
     pub container: crate::container::Settings,
+    /// Of a Kubernetes cluster.
+    pub kubernetes: crate::kubernetes::Settings,
     /// Of plugins.
     pub plugins: crate::plugin::Settings,
     /// Of object storage.
@@ -233,6 +236,10 @@ pub fn adapters_with(
         Arc::new(
             Container::open(&home.join("container"), &id, settings.container)
                 .map_err(refused("container"))?,
+        ),
+        Arc::new(
+            Kubernetes::open(&home.join("kubernetes"), &id, settings.kubernetes)
+                .map_err(refused("kubernetes"))?,
         ),
         Arc::new(
             Plugins::open(&home.join("plugin"), &id, settings.plugins)

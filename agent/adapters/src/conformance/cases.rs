@@ -97,6 +97,8 @@ async fn killed(bench: Bench<'_>) -> Result<(), String> {
     bench.subject.kill(&bench.service)?;
     bench.alive(&[]).await?;
     let seen = bench.observe().await?.ok_or("it is no longer observed")?;
+    let ended = |live: &Live| !matches!(live, Live::Running { .. } | Live::Unready { .. });
+    let seen = bench.until(seen, &ended).await?;
     if matches!(seen.live, Live::Running { .. }) || seen.body != Some(bench.wanted(1).body) {
         return Err(format!("{seen:?} is observed of a killed workload"));
     }
@@ -109,6 +111,8 @@ async fn edited(bench: Bench<'_>) -> Result<(), String> {
     bench.runs(1).await?;
     bench.subject.edit(&bench.service)?;
     let seen = bench.observe().await?.ok_or("it is no longer observed")?;
+    let altered = |live: &Live| matches!(live, Live::Altered { .. });
+    let seen = bench.until(seen, &altered).await?;
     let Live::Altered { what } = &seen.live else {
         return Err(format!("{:?} is observed of an edited workload", seen.live));
     };

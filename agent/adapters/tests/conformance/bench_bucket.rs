@@ -15,6 +15,7 @@ use holdfast_protocol::name::ServiceName;
 use serde_json::{Value, json};
 
 use crate::bench::{Home, eventually, tar_gz};
+use crate::cluster::cached;
 use crate::engine::skip;
 
 /// The bucket of all tests of one server.
@@ -28,10 +29,7 @@ pub(crate) struct Server {
 
 /// Where the server is installed by `tests/setup.sh`, if it is.
 fn program() -> Option<PathBuf> {
-    let own = std::env::var_os("HOLDFAST_TEST_VENV").map_or_else(
-        || PathBuf::from("/var/cache/holdfast-tests/venv"),
-        PathBuf::from,
-    );
+    let own = cached("venv");
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut places = std::env::split_paths(&path).chain([own.join("bin")]);
     places.find_map(|place| Some(place.join("ministack")).filter(|program| program.exists()))

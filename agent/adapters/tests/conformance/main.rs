@@ -21,7 +21,7 @@ mod archives;
 mod bench;
 mod bench_bucket;
 mod bench_container;
-
+mod bench_kubernetes;
 mod bench_static;
 mod bench_systemd;
 mod bucket;
@@ -32,6 +32,8 @@ mod container_networks;
 mod engine;
 mod inside_systemd;
 mod killed;
+mod kubernetes;
+mod kubernetes_faults;
 mod plugin;
 mod process;
 mod proxy;
@@ -39,6 +41,10 @@ mod registry;
 mod static_files;
 mod systemd;
 
+// It asks the API server with reqwest, beside the client of the adapter.
+#[allow(dead_code, reason = "tests of whole programs use the rest")]
+#[path = "../../../../tests/kubernetes/cluster.rs"]
+mod cluster;
 #[allow(dead_code, reason = "the tests of the installer use the rest")]
 #[path = "../../../../tests/systemd/host.rs"]
 mod host;
@@ -62,6 +68,8 @@ fn tests() -> Vec<Test> {
     tests.extend(container_faults::TESTS);
     tests.extend(container_images::TESTS);
     tests.extend(container_networks::TESTS);
+    tests.extend(kubernetes::TESTS);
+    tests.extend(kubernetes_faults::TESTS);
     tests
 }
 
@@ -111,6 +119,7 @@ fn harness(arguments: &[OsString]) -> ExitCode {
         failed += usize::from(!passed);
     }
     bench_container::end();
+    bench_kubernetes::end();
     if failed == 0 {
         ExitCode::SUCCESS
     } else {

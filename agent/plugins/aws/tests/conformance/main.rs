@@ -16,6 +16,8 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 mod agent;
+#[path = "../../../../../tests/cache.rs"]
+mod cache;
 mod ecs;
 mod engine;
 mod lambda;

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::cache::cached;
+
 /// A running server.
 pub(crate) struct Server {
     root: tempfile::TempDir,
@@ -18,9 +20,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Where `tests/setup.sh` has put it; says that it is missing, and counts it.
 pub(crate) fn program(test: &str) -> Option<PathBuf> {
-    let own = std::env::var_os("HOLDFAST_TEST_VENV").map(PathBuf::from);
-    let place = own.unwrap_or_else(|| PathBuf::from("/var/cache/holdfast-tests/venv"));
-    let program = place.join("bin/ministack");
+    let program = cached("venv/bin/ministack");
     if program.exists() {
         return Some(program);
     }

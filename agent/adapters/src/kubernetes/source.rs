@@ -1,0 +1,102 @@
+//! The objects that a workload wants: those of its template, and those of manifests in its artifacts.
+
+use std::path::Path;
+
+use holdfast_protocol::workload::{Form, Placeholder};
+use tokio_util::sync::CancellationToken;
+
+use super::adapter::Inner;
+use super::object::Object;
+use super::order::rank;
+use super::record::{AGENT_LABEL, SERVICE_LABEL};
+use super::spec::{OBJECTS_MAX, Template};
+use super::{job, manifest};
+use crate::durable;
+use crate::failure::Failure;
+use crate::run::Wanted;
+use crate::unpacked::lay_aside;
+
+impl Inner {
+    /// Every object that is wanted. Artifacts lie unpacked only while they are read.
+    pub(super) fn read_objects(
+        &self,
+        wanted: &Wanted,
+        template: &Template,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<Object>, Failure> {
+        let own = self.unpacked.join(wanted.workload.service.as_str());
+        durable::make_directory(&own, 0o700)
+            .map_err(durable::failed("cannot make room for artifacts"))?;
+        let objects = self
+            .lay_artifacts(wanted, &own, cancel)
+            .and_then(|()| self.objects(wanted, template, &own));
+        if let Err(error) = durable::remove_all(&own) {
+            tracing::warn!(%error, "what was unpacked could not be removed");
+        }
+        objects
+    }
+
+    fn lay_artifacts(
+        &self,
+        wanted: &Wanted,
+        own: &Path,
+        cancel: &CancellationToken,
+    ) -> Result<(), Failure> {
+        for artifact in &wanted.workload.artifacts {
+            let blob = wanted.artifacts.get(&artifact.name).ok_or_else(|| {
+                Failure::Retryable(format!("artifact {} is not here yet", artifact.name))
+            })?;
+            let fresh = own.join(artifact.name.as_str());
+            lay_aside(artifact, blob, &fresh, &|| cancel.is_cancelled())?;
+        }
+        Ok(())
+    }
+
+    /// Every object of a template and of its manifests, labelled, in the order of applying.
+    fn objects(
+        &self,
+        wanted: &Wanted,
+        template: &Template,
+        own: &Path,
+    ) -> Result<Vec<Object>, Failure> {
+        let mut objects = template.objects.clone();
+        for path in &template.manifests {
+            let filled = Placeholder::fill(path, &|placeholder| match placeholder {
+                Placeholder::ArtifactPath(name) => {
+                    let mut artifacts = wanted.workload.artifacts.iter();
+                    let artifact = artifacts.find(|artifact| artifact.name == *name)?;
+                    let place = own.join(artifact.name.as_str());
+                    let place = match artifact.form {
+                        Form::File => place.join(&artifact.file),
+                        Form::Tar | Form::TarGz | Form::TarZst | Form::Zip => place,
+                    };
+                    place.to_str().map(str::to_owned)
+                }
+                Placeholder::WorkloadDir => None,
+            });
+            let filled = filled.map_err(|unknown| {
+                Failure::Permanent(format!("manifests: {unknown:?} has no path here"))
+            })?;
+            objects.extend(manifest::read(Path::new(&filled))?);
+        }
+        if objects.len() > OBJECTS_MAX {
+            let why = format!(
+                "a set has at most {OBJECTS_MAX} objects; it has {}",
+                objects.len()
+            );
+            return Err(Failure::Permanent(why));
+        }
+        if wanted.workload.job.is_some() {
+            job::prepare(&mut objects, wanted.body).map_err(Failure::Permanent)?;
+        }
+        let service = wanted.workload.service.as_str();
+        let labels = [(AGENT_LABEL, self.agent.as_str()), (SERVICE_LABEL, service)];
+        let mut objects: Vec<Object> = objects
+            .into_iter()
+            .map(|object| object.labelled(labels))
+            .collect();
+        let runs = wanted.workload.job.is_some();
+        objects.sort_by_key(|object| (runs && job::is_job(&object.name), rank(&object.name.kind)));
+        Ok(objects)
+    }
+}
