@@ -21,6 +21,7 @@ mod explained;
 mod held;
 mod identity;
 mod offline;
+mod plugins;
 mod safe;
 mod software;
 mod verbs;

@@ -463,9 +463,9 @@ pub(super) fn same_workload(name: &str, asked: &str, answered: &str) -> Result<(
 
 /// What is told of a workload. One whose plugin cannot say is not ready, and nothing is done to it.
 fn observed(service: &ServiceName, record: &Record, seen: Result<Sighting, Failure>) -> Observed {
-    let body = seen
-        .as_ref()
-        .map_or(record.body, |seen| seen.body.or(record.body));
+    // A change to another body that did not come to its end left something that is neither of both.
+    let left = record.body.filter(|_| record.whole);
+    let body = seen.as_ref().map_or(left, |seen| seen.body.or(left));
     let live = match seen {
         Ok(seen) => live(record, seen),
         Err(failure) => Live::Unready {

@@ -112,7 +112,10 @@ pub(crate) fn digest(settings: &Settings, plugin: &Plugin) -> Result<Digest, Str
 /// What lies there, unless somebody else could have put it there.
 fn own(path: &Path) -> Result<fs::Metadata, String> {
     let found = fs::symlink_metadata(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => format!("there is no {}", path.display()),
+        io::ErrorKind::NotFound => format!(
+            "there is no {}; install it there, or name another `plugin-directory` in agent.toml",
+            path.display()
+        ),
         _ => format!("{} cannot be seen: {error}", path.display()),
     })?;
     let allowed = [0, rustix::process::geteuid().as_raw()];
@@ -155,7 +158,7 @@ mod tests {
             ..Settings::default()
         };
         let at = |name: &str| home.path().join(name);
-        refused(&settings, "ghost", "there is no");
+        refused(&settings, "ghost", "ghost; install it there");
         refused(&settings, "../etc", "plugin \"../etc\"");
         write(&at("good"), 0o755);
         assert_eq!(find(&settings, "good").unwrap().path, at("good"));
