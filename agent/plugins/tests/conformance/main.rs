@@ -16,24 +16,27 @@
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use holdfast_adapters::conformance::{Report, Table};
 use holdfast_adapters::plugin::{Settings, author};
 
+mod helm;
+
 #[allow(
     unreachable_pub,
     reason = "it is a part of the tests of whole programs"
 )]
-#[path = "../../../tests/harness/skip.rs"]
+#[path = "../../../../tests/harness/skip.rs"]
 mod skip;
 
 type Test = (&'static str, fn());
 
 const TESTS: &[Test] = &[
-    ("command_conforms", || conforms("command", &[])),
+    ("command_conforms", command_conforms),
     ("terraform_conforms", terraform_conforms),
+    ("helm_conforms", helm::helm_conforms),
     (
         "called_by_another_name_it_says_which_it_knows",
         called_by_another_name_it_says_which_it_knows,
@@ -78,37 +81,61 @@ fn harness(arguments: &[OsString]) -> ExitCode {
     ExitCode::from(u8::from(failed > 0))
 }
 
-fn conforms(name: &str, environment: &[(&str, &str)]) {
-    let root = tempfile::tempdir().unwrap();
-    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let plugins = root.path().join("plugins");
-    fs::create_dir(&plugins).unwrap();
-    fs::copy(env!("CARGO_BIN_EXE_holdfast-plugins"), plugins.join(name)).unwrap();
-    let trial = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("trials/{name}.test.json"));
-    let mut settings = Settings {
-        directory: plugins,
-        launcher: vec![std::env::current_exe().unwrap().into(), "confine".into()],
-        target: "here".to_owned(),
-        ..Settings::default()
-    };
-    let own = settings.own.entry(name.to_owned()).or_default();
-    let pairs = environment.iter();
-    own.environment = pairs
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect();
-    let scratch = root.path().join("scratch");
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let tested = author::test(settings, name, (Some(&trial), &scratch));
-    let reports = [runtime.block_on(tested).unwrap()];
-    println!("{}", Table(&reports));
-    assert!(reports.iter().all(Report::passed));
+/// Where a plugin and its trial lie: everybody may read there.
+struct Room(tempfile::TempDir);
+
+impl Room {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(root.path().join("plugins")).unwrap();
+        Self(root)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn settings(&self, name: &str, environment: &[(&str, &str)]) -> Settings {
+        let plugin = self.path("plugins").join(name);
+        fs::copy(env!("CARGO_BIN_EXE_holdfast-plugins"), plugin).unwrap();
+        let mut settings = Settings {
+            directory: self.path("plugins"),
+            launcher: vec![std::env::current_exe().unwrap().into(), "confine".into()],
+            target: "here".to_owned(),
+            ..Settings::default()
+        };
+        let own = settings.own.entry(name.to_owned()).or_default();
+        let pairs = environment.iter();
+        own.environment = pairs
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        settings
+    }
+
+    fn conforms(&self, name: &str, trial: &Path, environment: &[(&str, &str)]) {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let (settings, scratch) = (self.settings(name, environment), self.path("scratch"));
+        let tested = author::test(settings, name, (Some(trial), &scratch));
+        let reports = [runtime.block_on(tested).unwrap()];
+        println!("{}", Table(&reports));
+        assert!(reports.iter().all(Report::passed));
+    }
+}
+
+fn trials() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("trials")
+}
+
+fn command_conforms() {
+    Room::new().conforms("command", &trials().join("command.test.json"), &[]);
 }
 
 fn terraform_conforms() {
     if Command::new("terraform").arg("version").output().is_err() {
         return skip::skip("terraform_conforms", "terraform is not installed");
     }
-    conforms("terraform", &[]);
+    Room::new().conforms("terraform", &trials().join("terraform.test.json"), &[]);
 }
 
 fn called_by_another_name_it_says_which_it_knows() {
@@ -118,5 +145,5 @@ fn called_by_another_name_it_says_which_it_knows() {
         .unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(64));
-    assert!(said.contains("command, terraform"), "{said}");
+    assert!(said.contains("command, helm, terraform"), "{said}");
 }
