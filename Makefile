@@ -4,6 +4,9 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 TARGET  := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 PROGRAMS := holdfast holdfast-coordinator holdfast-agent
+# Each plugin after the program that goes by its name.
+PLUGINS := holdfast-plugins/command holdfast-plugins/helm holdfast-plugins/terraform \
+	holdfast-plugins-aws/aws-ecs holdfast-plugins-aws/aws-lambda
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test build lint doc bench install clean
@@ -37,11 +40,14 @@ bench:  ## measure; prints tables, and writes every figure to target/bench.json
 	@tests/setup.sh build
 	@tests/bench.sh
 
-install:  ## optimised programs to $(PREFIX)/bin, units and installer to $(PREFIX)/share/holdfast
+install:  ## optimised programs to $(PREFIX)/bin, plugins to lib/holdfast, units and installer to share/holdfast
 	@tests/setup.sh build
-	cargo build --release $(PROGRAMS:%=-p %)
+	cargo build --release $(PROGRAMS:%=-p %) $(patsubst %/,-p %,$(sort $(dir $(PLUGINS))))
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/holdfast/systemd
 	install -m 755 $(PROGRAMS:%=$(TARGET)/release/%) $(DESTDIR)$(PREFIX)/bin
+	install -d $(DESTDIR)$(PREFIX)/lib/holdfast/plugins
+	$(foreach plugin,$(PLUGINS),install -m 755 $(TARGET)/release/$(patsubst %/,%,$(dir $(plugin))) \
+		$(DESTDIR)$(PREFIX)/lib/holdfast/plugins/$(notdir $(plugin)) &&) true
 	install -m 755 deploy/install.sh $(DESTDIR)$(PREFIX)/share/holdfast
 	install -m 644 deploy/systemd/*.service $(DESTDIR)$(PREFIX)/share/holdfast/systemd
 

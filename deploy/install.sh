@@ -1,7 +1,8 @@
 #!/bin/sh
 # Joins this host to a Holdfast coordinator with one line:
 #
-#   sh install.sh --coordinator HOST:PORT --token TOKEN [--name NAME] [--label K=V]... [--from DIR]
+#   sh install.sh --coordinator HOST:PORT --token TOKEN [--name NAME] [--label K=V]... [--plugin NAME]...
+#       [--from DIR]
 #
 # or installs the coordinator itself:
 #
@@ -14,6 +15,8 @@ set -eu
 BINARIES=/usr/local/bin
 UNITS=/etc/systemd/system
 SETTINGS=/etc/holdfast
+# Where the agent looks for plugins unless its settings name another directory.
+PLUGINS=$SETTINGS/plugins
 AGENT_DATA=/var/lib/holdfast-agent
 # What `holdfast-agent join` writes once the host has a certificate; the unit's condition names it.
 AGENT_IDENTITY=$AGENT_DATA/identity/identity.pem
@@ -32,6 +35,7 @@ Usage: sh install.sh --coordinator HOST:PORT --token TOKEN [options]   join this
   --token-file FILE        the same, read from a file, so that it is in no process list
   --name NAME              this target's name (default: the host's name)
   --label K=V              a label that manifests can select; may be repeated
+  --plugin NAME            also install this plugin, such as command, helm or terraform; may be repeated
   --listen ADDR            coordinator: address for agents (default 0.0.0.0:7443, UDP)
   --api ADDR               coordinator: address of the API (default 127.0.0.1:7443, TCP)
   --host NAME              coordinator: a name or address by which operators reach its API; may be repeated
@@ -58,7 +62,7 @@ wrong_usage() {
 
 role=agent
 action=install
-coordinator='' token='' token_file='' name='' labels='' listen='' api='' hosts='' from=''
+coordinator='' token='' token_file='' name='' labels='' plugins='' listen='' api='' hosts='' from=''
 wait_connected=yes purge=no
 
 take() { # take FLAG VALUE-OR-NOTHING: the value, or an error
@@ -79,6 +83,12 @@ while [ $# -gt 0 ]; do
                 ?*=?*) labels="$labels $2" ;;
                 *) wrong_usage "label '$2' is not of the form KEY=VALUE" ;;
             esac
+            shift ;;
+        --plugin) take "$1" $#
+            case "$2" in
+                '' | *[!a-z0-9-]*) wrong_usage "'$2' is not the name of a plugin" ;;
+            esac
+            plugins="$plugins $2"
             shift ;;
         --listen) take "$1" $#; listen=$2; shift ;;
         --api) take "$1" $#; api=$2; shift ;;
@@ -122,6 +132,19 @@ find_program() {
         [ -z "$from" ] || break
     done
     fail "$1 is not in ${from:-$here}" "name the directory that holds it: --from DIR"
+}
+
+# Plugins lie in a directory of their own: their names are words such as `command`.
+find_plugin() {
+    for directory in ${from:+"$from/plugins" "$from/../lib/holdfast/plugins"} \
+        "$here/plugins" "$here/../../lib/holdfast/plugins"; do
+        if [ -f "$directory/$1" ]; then
+            printf '%s\n' "$directory/$1"
+            return 0
+        fi
+    done
+    fail "plugin $1 is not in ${from:-$here}/plugins" \
+        "'make install' lays those that ship in lib/holdfast/plugins; copy them there beside the programs"
 }
 
 find_unit() {
@@ -175,7 +198,21 @@ install_files() {
     if [ "$role" = coordinator ] && [ -f "$directory/holdfast" ]; then
         place "$directory/holdfast" "$BINARIES/holdfast" 755
     fi
+    install_plugins
     systemctl daemon-reload
+}
+
+# Only what is named: a plugin that is there can be used by whoever may write manifests for this host.
+# A running agent sees by itself that one has changed.
+install_plugins() {
+    restart=$changed
+    for plugin in $plugins; do
+        file=$(find_plugin "$plugin")
+        mkdir -p "$PLUGINS"
+        chmod 755 "$PLUGINS"
+        place "$file" "$PLUGINS/$plugin" 755
+    done
+    changed=$restart
 }
 
 start() {
@@ -301,6 +338,7 @@ uninstall() {
 }
 
 check_host
+[ "$role" = agent ] || [ -z "$plugins" ] || wrong_usage "plugins are for targets, not for the coordinator"
 case "$action-$role" in
     install-agent) install_agent ;;
     install-coordinator) install_coordinator ;;

@@ -29,9 +29,12 @@ const AGENT_EXPOSURE_MAX: f32 = 8.0;
 /// The capability to load kernel modules, as a bit.
 const CAP_SYS_MODULE: u64 = 1 << 16;
 
-/// Installs a program that differs: what follows the end of a program file is not loaded.
-const UPGRADE: &str = "mkdir /root/newer && cp /srv/programs/holdfast-agent /root/newer && \
-    echo newer >> /root/newer/holdfast-agent && sh /srv/deploy/install.sh --from /root/newer";
+/// Installs a program that differs, and a plugin with it: what follows the end of a program file is
+/// not loaded.
+const UPGRADE: &str = "mkdir -p /root/newer/plugins && cp /srv/programs/holdfast-agent /root/newer && \
+    echo newer >> /root/newer/holdfast-agent && \
+    cp /srv/programs/holdfast-plugins /root/newer/plugins/command && \
+    sh /srv/deploy/install.sh --from /root/newer --plugin command";
 
 const MANIFESTS: &str = r#"
 apiVersion: holdfast/v1
@@ -220,6 +223,9 @@ fn the_installer_says_what_is_wrong() {
     assert!(refused(&["--token"]).contains("--token needs a value"));
     assert!(refused(&["--from", "/srv"]).contains("holdfast-agent is not in /srv"));
     assert!(refused(&["--from", "/srv/programs"]).contains("--coordinator"));
+    assert!(refused(&["--plugin", "../x"]).contains("not the name of a plugin"));
+    let absent = ["--from", "/srv/programs", "--plugin", "ghost"];
+    assert!(refused(&absent).contains("plugin ghost is not in /srv/programs/plugins"));
 
     host.write(
         "/root/other/holdfast-agent",
@@ -336,6 +342,11 @@ fn upgrade(host: &Host) {
         host.main_process("holdfast-agent"),
         before,
         "the new program runs"
+    );
+    let listed = host.run(&["holdfast-agent", "adapter", "list"]);
+    assert!(
+        listed.contains("command") && listed.contains("two commands"),
+        "{listed}"
     );
 }
 
