@@ -22,6 +22,10 @@ use std::process::{Command, ExitCode};
 use holdfast_adapters::conformance::{Report, Table};
 use holdfast_adapters::plugin::{Settings, author};
 
+// It asks the API server with reqwest.
+#[allow(dead_code, reason = "tests of whole programs use the rest")]
+#[path = "../../../../tests/kubernetes/cluster.rs"]
+mod cluster;
 mod helm;
 
 #[allow(
@@ -37,6 +41,10 @@ const TESTS: &[Test] = &[
     ("command_conforms", command_conforms),
     ("terraform_conforms", terraform_conforms),
     ("helm_conforms", helm::helm_conforms),
+    (
+        "helm_leaves_others_alone_and_ends_what_was_cut_off",
+        helm::helm_leaves_others_alone_and_ends_what_was_cut_off,
+    ),
     (
         "called_by_another_name_it_says_which_it_knows",
         called_by_another_name_it_says_which_it_knows,
