@@ -5,17 +5,20 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # The longest that the whole run may take before it is ended as hung.
-readonly LIMIT=25m
+readonly LIMIT=60m
 
 target=${CARGO_TARGET_DIR:-$PWD/target}
 mkdir -p "$target"
 log=$target/test-output.log
 skips=$target/test-skips.log
+conformance=$target/test-conformance.tsv
 : >"$skips"
+: >"$conformance"
 
 cargo build --quiet --workspace --bins
 export HOLDFAST_BIN_DIR=$target/debug
 export HOLDFAST_SKIP_LOG=$skips
+export HOLDFAST_CONFORMANCE_LOG=$conformance
 
 selection=("$@")
 if [ ${#selection[@]} -eq 0 ]; then selection=(--workspace); fi
@@ -26,6 +29,7 @@ timeout --kill-after=20s "$LIMIT" cargo test --no-fail-fast "${selection[@]}" </
 
 if [ "$status" -eq 124 ]; then echo "error: the tests were ended after $LIMIT" >&2; fi
 echo
+awk -f tests/conformance.awk "$conformance"
 if [ -s "$skips" ]; then
     echo "$(wc -l <"$skips") skipped:"
     sed 's/^/  /' "$skips"

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::bench::{Home, eventually, tar_gz};
 use crate::cluster::cached;
-use crate::engine::skip;
+use crate::skip::skip;
 
 /// The bucket of all tests of one server.
 pub(crate) const BUCKET: &str = "team-web";

@@ -38,7 +38,7 @@ pub(crate) fn available(test: &str) -> bool {
     match missing() {
         None => true,
         Some(why) => {
-            crate::engine::skip(test, &why);
+            crate::skip::skip(test, &why);
             false
         }
     }

@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use holdfast_adapters::conformance::{self, Report, Subject as _, Table};
+use holdfast_adapters::conformance::{self, Report, Subject as _};
 use holdfast_adapters::failure::Failure;
 use holdfast_adapters::run::{Adapter, Live, Wanted};
 use serde_json::json;
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bench::runtime;
 use crate::bench_bucket::{BUCKET, BucketBench, Server, Storage, ask};
+use crate::table;
 
 pub(crate) const TESTS: &[crate::Test] = &[
     ("object_storage_conforms", object_storage_conforms),
@@ -81,8 +82,7 @@ fn object_storage_conforms() {
         .iter()
         .map(|bench| runtime.block_on(conformance::run(bench)))
         .collect();
-    println!("{}", Table(&reports));
-    assert!(reports.iter().all(Report::passed));
+    table::conform(&reports);
 }
 
 fn clients_are_told_types_and_caching() {

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use bollard::Docker;
 
+use crate::skip::skip;
+
 /// Which engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -71,20 +73,6 @@ pub(crate) fn available(test: &str) -> bool {
     let why = format!("container engines need root and {missing:?}");
     skip(test, &why);
     false
-}
-
-/// As `tests/harness/skip.rs` does it for the tests of whole programs.
-pub(crate) fn skip(test: &str, why: &str) {
-    use std::io::Write as _;
-    assert!(
-        std::env::var_os("HOLDFAST_NO_SKIP").is_none(),
-        "cannot be skipped here: {why}"
-    );
-    println!("skipped: {why}");
-    if let Some(log) = std::env::var_os("HOLDFAST_SKIP_LOG") {
-        let log = fs::OpenOptions::new().append(true).create(true).open(log);
-        writeln!(log.unwrap(), "adapters: {test}: {why}").unwrap();
-    }
 }
 
 impl Engine {

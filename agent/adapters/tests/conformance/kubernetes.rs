@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use holdfast_adapters::conformance::{Table, run};
+use holdfast_adapters::conformance::run;
 use holdfast_adapters::failure::Failure;
 use holdfast_adapters::run::{Adapter, Exit, Live, LogRequest, Observed, Wanted};
 use holdfast_protocol::name::ServiceName;
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bench::runtime;
 use crate::bench_kubernetes::{KubernetesBench, available, config_map, deployment};
+use crate::table;
 
 pub(crate) const TESTS: &[crate::Test] = &[
     ("kubernetes_conforms", kubernetes_conforms),
@@ -158,8 +159,7 @@ fn kubernetes_conforms() {
     }
     let bench = KubernetesBench::shared("conformance");
     let report = runtime().block_on(run(&bench));
-    println!("{}", Table(std::slice::from_ref(&report)));
-    assert!(report.passed());
+    table::conform(&[report]);
 }
 
 /// The definition of a kind of objects, such as `Gadget`.

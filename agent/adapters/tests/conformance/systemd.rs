@@ -3,10 +3,13 @@
 
 use std::process::ExitCode;
 
+use holdfast_adapters::conformance::{Table, run};
+
 use crate::bench::runtime;
 use crate::bench_systemd::SystemdBench;
 use crate::host::{self, Host, Network};
 use crate::inside_systemd;
+use crate::table;
 
 pub(crate) const TESTS: &[crate::Test] = &[
     ("systemd_conforms", systemd_conforms),
@@ -33,9 +36,12 @@ pub(crate) fn inside(name: &str) -> ExitCode {
 
 fn conforms() -> ExitCode {
     let bench = SystemdBench::new();
-    let report = runtime().block_on(holdfast_adapters::conformance::run(&bench));
+    let report = runtime().block_on(run(&bench));
     let passed = report.passed();
-    println!("{}", holdfast_adapters::conformance::Table(&[report]));
+    let reports = [report];
+    println!("{}", Table(&reports));
+    // For the program outside, which keeps them.
+    print!("{}", table::lines(&reports[0]));
     if passed {
         ExitCode::SUCCESS
     } else {
@@ -61,7 +67,17 @@ fn passes_inside(host: &Host, name: &str) -> bool {
     let program = program.file_name().unwrap().to_str().unwrap();
     let said = host.try_run(&[&format!("/srv/programs/deps/{program}"), "inside", name]);
     let passed = said.is_ok();
-    println!("{}", said.unwrap_or_else(|said| said));
+    let said = said.unwrap_or_else(|said| said);
+    let (kept, shown): (Vec<&str>, Vec<&str>) = said
+        .lines()
+        .partition(|line| line.matches('\t').count() == 2);
+    println!("{}", shown.join("\n"));
+    table::keep(
+        &kept
+            .iter()
+            .map(|line| format!("{line}\n"))
+            .collect::<String>(),
+    );
     passed
 }
 

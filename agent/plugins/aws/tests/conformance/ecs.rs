@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use aws_sdk_ecs::Client;
 use aws_sdk_ecs::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_ecs::types::{DesiredStatus, Service, TaskDefinitionStatus};
-use holdfast_adapters::conformance::Table;
 use holdfast_adapters::plugin::author;
 use holdfast_adapters::run::{Live, Wanted};
 use serde_json::{Value, json};
@@ -14,6 +13,7 @@ use serde_json::{Value, json};
 use crate::agent::{Agent, runtime, written};
 use crate::engine::{Engine, available};
 use crate::server::{Server, program};
+use crate::table;
 
 pub(crate) const TESTS: &[crate::Test] = &[
     ("aws_ecs_conforms", aws_ecs_conforms),
@@ -150,9 +150,10 @@ fn aws_ecs_conforms() {
     let scratch = agent.path().join("scratch");
     let tested = author::test(agent.settings(), "aws-ecs", (Some(&trial), &scratch));
     let report = agent.block_on(tested).unwrap();
-    let passed = report.passed();
-    println!("{}", Table(&[report]));
-    assert!(passed, "{}", server.log());
+    if !report.passed() {
+        println!("{}", server.log());
+    }
+    table::conform(&[report]);
     assert_eq!(
         engine.docker(&["ps", "--quiet"]).as_deref(),
         Some(""),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::server::skip;
+use crate::skip::skip;
 
 /// A running engine with a registry that has one image.
 pub(crate) struct Engine {

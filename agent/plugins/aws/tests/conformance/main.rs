@@ -22,6 +22,14 @@ mod ecs;
 mod engine;
 mod lambda;
 mod server;
+#[allow(
+    unreachable_pub,
+    reason = "it is a part of the tests of whole programs"
+)]
+#[path = "../../../../../tests/harness/skip.rs"]
+mod skip;
+#[path = "../../../../../tests/harness/table.rs"]
+mod table;
 
 type Test = (&'static str, fn());
 

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::cache::cached;
+use crate::skip::skip;
 
 /// A running server.
 pub(crate) struct Server {
@@ -29,20 +30,6 @@ pub(crate) fn program(test: &str) -> Option<PathBuf> {
         "the server of AWS's API is missing; tests/setup.sh test brings it",
     );
     None
-}
-
-/// As `tests/harness/skip.rs` does it for the tests of whole programs.
-pub(crate) fn skip(test: &str, why: &str) {
-    use std::io::Write as _;
-    assert!(
-        std::env::var_os("HOLDFAST_NO_SKIP").is_none(),
-        "cannot be skipped here: {why}"
-    );
-    println!("skipped: {why}");
-    if let Some(log) = std::env::var_os("HOLDFAST_SKIP_LOG") {
-        let log = fs::OpenOptions::new().append(true).create(true).open(log);
-        writeln!(log.unwrap(), "aws: {test}: {why}").unwrap();
-    }
 }
 
 impl Server {
