@@ -5,8 +5,8 @@ DESTDIR ?=
 TARGET  := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 PROGRAMS := holdfast holdfast-coordinator holdfast-agent
 # Each plugin after the program that goes by its name.
-PLUGINS := holdfast-plugins/command holdfast-plugins/helm holdfast-plugins/terraform \
-	holdfast-plugins-aws/aws-ecs holdfast-plugins-aws/aws-lambda
+PLUGINS := holdfast-plugins/cloud-run holdfast-plugins/command holdfast-plugins/helm \
+	holdfast-plugins/terraform holdfast-plugins-aws/aws-ecs holdfast-plugins-aws/aws-lambda
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test build lint doc bench install clean

@@ -52,6 +52,7 @@ pub mod keystore;
 mod random;
 pub mod registry;
 pub mod reset;
+pub mod rsa;
 pub mod sign;
 pub mod tls;
 pub mod token;

@@ -66,15 +66,18 @@
 pub mod answer;
 pub mod call;
 pub mod child;
+pub mod cloud_run;
 pub mod command;
 pub mod environment;
 pub mod helm;
+pub mod image;
 pub mod journal;
 pub mod memory;
 pub mod plugin;
 pub mod span;
 pub mod terraform;
 mod voice;
+pub mod wait;
 
 pub use answer::run;
 pub use call::Call;

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use holdfast_plugins::cloud_run::Services;
 use holdfast_plugins::command::Command;
 use holdfast_plugins::helm::Helm;
 use holdfast_plugins::run;
@@ -11,6 +12,9 @@ use holdfast_plugins::terraform::Terraform;
 
 /// The plugins of this program, by name.
 const PLUGINS: &[Named] = &[
+    ("cloud-run", || {
+        run(&Services::new(|name| std::env::var_os(name)))
+    }),
     ("command", || run(&Command)),
     ("helm", || run(&Helm)),
     ("terraform", || run(&Terraform)),

@@ -14,21 +14,6 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(4);
 /// Times that a call is made before it has failed.
 const ATTEMPTS: u32 = 3;
 
-/// Waits for what one operation does.
-///
-/// # Errors
-/// Its own, or that nothing can be waited for here.
-pub(crate) fn wait_for<T>(
-    operation: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let runtime =
-        runtime.map_err(|error| Failure::Retryable(format!("cannot wait for AWS: {error}")))?;
-    runtime.block_on(operation)
-}
-
 /// Finds region and credentials. `limit` is for each call with all its attempts.
 ///
 /// # Errors

@@ -9,8 +9,9 @@ use tokio::time::{sleep, timeout};
 
 use self::api::Ecs;
 use self::plan::{Life, Sight, Step, Wanted, sight, step};
-use crate::connection::{connect, wait_for};
+use crate::connection::connect;
 use crate::place::Place;
+use holdfast_plugins::wait::wait_for;
 
 mod api;
 mod plan;

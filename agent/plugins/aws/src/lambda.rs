@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holdfast_plugins::{About, Call, Failure, Plugin, Sighting, State, Wrong, memory};
+use holdfast_plugins::{About, Call, Failure, Plugin, Sighting, State, Wrong, image, memory};
 use holdfast_protocol::digest::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,9 +12,9 @@ use self::plan::Wanted;
 use self::seen::Sha;
 use self::sight::{Sight, sight};
 use self::template::{Code, Function};
-use crate::connection::{connect, wait_for};
-use crate::image;
+use crate::connection::connect;
 use crate::place::Place;
+use holdfast_plugins::wait::wait_for;
 
 mod api;
 mod change;

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 mod connection;
 mod ecs;
 mod fault;
-mod image;
 mod lambda;
 mod owner;
 mod place;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use holdfast_plugins::image;
 use holdfast_protocol::digest::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::image;
 use crate::place::Place;
 use crate::problem::Problems;
 

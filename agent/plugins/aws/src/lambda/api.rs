@@ -18,9 +18,8 @@ use super::plan::{MADE, Wanted};
 use super::seen::{Alias, Seen, Sha, State, Version};
 use super::template::{Code, Settings};
 use crate::fault::{fault, is_missing};
-use crate::image;
 use crate::owner::OWNER_TAG;
-use holdfast_plugins::Failure;
+use holdfast_plugins::{Failure, image};
 
 /// Most pages of versions or aliases that are read.
 const PAGES_MAX: usize = 200;

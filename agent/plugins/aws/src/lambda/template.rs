@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use holdfast_plugins::image;
 use holdfast_protocol::time::parse_span;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::image;
 use crate::place::Place;
 use crate::problem::Problems;
 

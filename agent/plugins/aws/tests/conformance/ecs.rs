@@ -11,11 +11,13 @@ use holdfast_adapters::run::{Live, Wanted};
 use serde_json::{Value, json};
 
 use crate::agent::{Agent, runtime, written};
+use crate::cases::Test;
 use crate::engine::{Engine, available};
+use crate::plugins;
 use crate::server::{Server, program};
 use crate::table;
 
-pub(crate) const TESTS: &[crate::Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     ("aws_ecs_conforms", aws_ecs_conforms),
     (
         "a_deployment_that_ecs_gives_up_fails_and_the_old_tasks_go_on",
@@ -134,7 +136,7 @@ fn aws_ecs_conforms() {
     let engine = Engine::start();
     let server = Server::start(&program, &[("DOCKER_HOST", engine.socket())]);
     let ecs = client(&server.endpoint());
-    let agent = Agent::new();
+    let agent = plugins();
     agent
         .block_on(ecs.create_cluster().cluster_name("shop").send())
         .unwrap();
@@ -181,7 +183,7 @@ impl Bench {
         let program = program(test).filter(|_| available(test))?;
         let engine = Engine::start();
         let server = Server::start(&program, &[("DOCKER_HOST", engine.socket())]);
-        let (ecs, agent) = (client(&server.endpoint()), Agent::new());
+        let (ecs, agent) = (client(&server.endpoint()), plugins());
         agent
             .block_on(ecs.create_cluster().cluster_name("shop").send())
             .unwrap();

@@ -12,10 +12,12 @@ use holdfast_adapters::run::{Live, Wanted};
 use serde_json::{Value, json};
 
 use crate::agent::{Agent, runtime, written};
+use crate::cases::Test;
+use crate::plugins;
 use crate::server::{Server, program};
 use crate::table;
 
-pub(crate) const TESTS: &[crate::Test] = &[
+pub(crate) const TESTS: &[Test] = &[
     ("aws_lambda_conforms", aws_lambda_conforms),
     (
         "a_release_is_a_version_and_the_alias_is_switched_to_it",
@@ -112,7 +114,7 @@ fn aws_lambda_conforms() {
         return;
     };
     let server = Server::start(&program, &[]);
-    let agent = Agent::new();
+    let agent = plugins();
     let own = std::env::current_exe().unwrap();
     let command = |act: &str| json!([own, "behind", server.endpoint(), act, "f-{{service}}"]);
     let template = |timeout: &str| {
@@ -148,7 +150,7 @@ impl Bench {
     fn new(test: &str) -> Option<Self> {
         let server = Server::start(&program(test)?, &[]);
         let lambda = client(&server.endpoint());
-        let agent = Agent::new();
+        let agent = plugins();
         Some(Self {
             server,
             agent,

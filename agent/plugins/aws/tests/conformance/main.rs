@@ -15,9 +15,13 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+// What it begins is cancelled by a token of tokio_util.
+#[path = "../../../tests/harness/agent.rs"]
 mod agent;
 #[path = "../../../../../tests/cache.rs"]
 mod cache;
+#[path = "../../../tests/harness/cases.rs"]
+mod cases;
 mod ecs;
 mod engine;
 mod lambda;
@@ -31,9 +35,7 @@ mod skip;
 #[path = "../../../../../tests/harness/table.rs"]
 mod table;
 
-type Test = (&'static str, fn());
-
-fn tests() -> Vec<Test> {
+fn tests() -> Vec<cases::Test> {
     [lambda::TESTS, ecs::TESTS].concat()
 }
 
@@ -48,40 +50,21 @@ fn main() -> ExitCode {
         }
         ["behind", endpoint, act, function] => lambda::behind(endpoint, act, function),
         ["behind-ecs", endpoint, act, service] => ecs::behind(endpoint, act, service),
-        _ => harness(&words),
+        _ => cases::run(&tests(), &words),
     }
 }
 
-fn harness(words: &[&str]) -> ExitCode {
-    let is = |flag: &str| words.contains(&flag);
-    let names: Vec<&str> = words
-        .iter()
-        .copied()
-        .filter(|word| !word.starts_with('-'))
-        .collect();
-    let wanted = |name: &str| {
-        let named = |wanted: &&str| name == *wanted || (!is("--exact") && name.contains(*wanted));
-        names.is_empty() || names.iter().any(named)
-    };
-    if is("--list") {
-        for (name, _) in tests().iter().filter(|_| !is("--ignored")) {
-            println!("{name}: test");
-        }
-        return ExitCode::SUCCESS;
+/// An agent with the plugins of this crate, and credentials that the server takes.
+fn plugins() -> agent::Agent {
+    let program = env!("CARGO_BIN_EXE_holdfast-plugins-aws");
+    let mut agent = agent::Agent::new(program, &["aws-lambda", "aws-ecs"]);
+    let words = [
+        ("AWS_REGION", "eu-central-1"),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "not-to-be-shown"),
+    ];
+    for (name, value) in words {
+        agent.set(name, Some(value));
     }
-    let (mut passed, mut failed) = (0, 0);
-    for (name, test) in tests().into_iter().filter(|(name, _)| wanted(name)) {
-        let good = std::panic::catch_unwind(test).is_ok();
-        println!("test {name} ... {}", if good { "ok" } else { "FAILED" });
-        *(if good { &mut passed } else { &mut failed }) += 1;
-    }
-    let word = if failed == 0 { "ok" } else { "FAILED" };
-    println!(
-        "test result: {word}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out"
-    );
-    if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    agent
 }

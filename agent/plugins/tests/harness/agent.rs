@@ -17,32 +17,28 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-/// An agent's directory with the plugins of this crate.
+/// An agent's directory with plugins.
 pub(crate) struct Agent {
     root: tempfile::TempDir,
     runtime: tokio::runtime::Runtime,
+    names: &'static [&'static str],
     environment: BTreeMap<String, String>,
 }
 
 impl Agent {
-    pub(crate) fn new() -> Self {
+    /// With a program as plugins of these names.
+    pub(crate) fn new(program: &str, names: &'static [&'static str]) -> Self {
         let root = tempfile::tempdir().unwrap();
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(root.path().join("plugins")).unwrap();
-        let program = Path::new(env!("CARGO_BIN_EXE_holdfast-plugins-aws"));
-        for name in ["aws-lambda", "aws-ecs"] {
+        for name in names {
             fs::copy(program, root.path().join("plugins").join(name)).unwrap();
         }
-        let words = [
-            ("AWS_REGION", "eu-central-1"),
-            ("AWS_ACCESS_KEY_ID", "test"),
-            ("AWS_SECRET_ACCESS_KEY", "not-to-be-shown"),
-        ];
-        let own = words.map(|(name, value)| (name.to_owned(), value.to_owned()));
         Self {
             root,
             runtime: runtime(),
-            environment: own.into_iter().collect(),
+            names,
+            environment: BTreeMap::new(),
         }
     }
 
@@ -72,7 +68,7 @@ impl Agent {
             directory: self.root.path().join("plugins"),
             launcher: vec![program.into(), OsString::from("confine")],
             target: "here".to_owned(),
-            own: ["aws-lambda", "aws-ecs"].map(own).into_iter().collect(),
+            own: self.names.iter().copied().map(own).collect(),
         }
     }
 

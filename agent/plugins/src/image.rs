@@ -6,7 +6,7 @@ use holdfast_protocol::digest::Digest;
 ///
 /// # Errors
 /// What it should look like.
-pub(crate) fn digest(image: &str) -> Result<Digest, String> {
+pub fn digest(image: &str) -> Result<Digest, String> {
     let expected = || {
         format!(
             "{image:?}: expected REPOSITORY@sha256:…, such as \"{{{{ artifacts.app.image }}}}\"; \
