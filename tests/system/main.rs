@@ -11,6 +11,7 @@
 mod access;
 mod cache;
 mod check;
+mod clusters;
 mod confined;
 mod containers;
 mod converging;
