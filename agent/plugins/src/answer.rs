@@ -20,6 +20,8 @@ use crate::{Failure, Lines, Wrong};
 
 /// Largest request that is read, in bytes.
 const REQUEST_MAX_BYTES: u64 = 4 << 20;
+/// Longest time that a request may give, in seconds; no agent gives as much.
+const DEADLINE_MAX_SECONDS: u64 = 24 * 60 * 60;
 
 /// How a call ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +85,7 @@ fn request(input: &[u8]) -> Result<Request, Failure> {
 }
 
 fn carry_out<P: Plugin>(plugin: &P, request: Request, voice: Voice<'_>) -> Result<Value, Failure> {
-    let end = now() + Duration::from_secs(request.deadline_seconds);
+    let end = now() + Duration::from_secs(request.deadline_seconds.min(DEADLINE_MAX_SECONDS));
     let about = plugin.about();
     if request.operation == Operation::Describe {
         return result(&description(about));

@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::Failure;
 use crate::call::now;
@@ -28,6 +28,8 @@ const LAST_LINES: usize = 20;
 const PIECES_MAX: usize = 64;
 /// How long output is waited for after the program's end: what it left behind may hold it open.
 const DRAIN: Duration = Duration::from_millis(500);
+/// Time that one has to end by itself once it is asked to.
+const GRACE: Duration = Duration::from_secs(30);
 /// Time between two looks whether it has ended, while it says nothing.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -44,6 +46,8 @@ pub struct Child {
     pub input: Vec<u8>,
     /// Whether each line of its standard output is passed on, too.
     pub tells: bool,
+    /// Whether it is asked to end, by SIGINT, before its time is over: it would leave a mess.
+    pub is_asked: bool,
 }
 
 /// What came of it.
@@ -119,7 +123,9 @@ impl Child {
     /// [`Failure::Permanent`] where there is no such program, [`Failure::Retryable`] where it was
     /// not started otherwise, did not end in time or printed too much.
     pub fn run(&self, limit: Duration, keep: &dyn Fn(&str)) -> Result<Ran, Failure> {
-        let end = now() + limit;
+        let begun = now();
+        let end = begun + limit;
+        let mut ask_at = self.is_asked.then(|| end - GRACE.min(limit / 2));
         let mut child = self.start()?;
         let group = Group(Pid::from_child(&child));
         let (pieces, told) = sync_channel(PIECES_MAX);
@@ -147,6 +153,10 @@ impl Child {
                     }
                 }
             }
+            if ask_at.take_if(|at| now() >= *at).is_some() {
+                // One that has just ended needs not be asked.
+                let _ = kill_process(group.0, Signal::INT);
+            }
             if now() >= end {
                 return Err(late());
             }
@@ -160,6 +170,11 @@ impl Child {
             .command
             .split_first()
             .ok_or_else(|| Failure::Permanent("the command is empty".to_owned()))?;
+        if let Some(directory) = self.directory.as_ref().filter(|path| !path.is_dir()) {
+            let directory = directory.display();
+            let why = format!("{program} cannot be started in {directory}: it is no directory");
+            return Err(Failure::Retryable(why));
+        }
         let mut command = Command::new(program);
         command
             .args(arguments)
@@ -174,6 +189,10 @@ impl Child {
         command.spawn().map_err(|error| {
             let why = format!("{program} cannot be started: {error}");
             match error.kind() {
+                io::ErrorKind::NotFound if !program.contains('/') => Failure::Permanent(format!(
+                    "{program} is not installed: it is nowhere on the PATH of this plugin, which its \
+                     `environment` in agent.toml may set"
+                )),
                 io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => {
                     Failure::Permanent(why)
                 }
@@ -383,5 +402,25 @@ mod tests {
         let failure = Child::of(["/nowhere/x"]).run(LONG, &|_| {}).unwrap_err();
         assert!(failure.to_string().contains("/nowhere/x"), "{failure}");
         assert!(!failure.is_retryable());
+        let failure = Child::of(["holdfast-ghost"])
+            .run(LONG, &|_| {})
+            .unwrap_err();
+        assert!(failure.to_string().contains("not installed"), "{failure}");
+        let elsewhere = Child {
+            directory: Some("/nowhere".into()),
+            ..shell("true")
+        };
+        let failure = elsewhere.run(LONG, &|_| {}).unwrap_err();
+        assert!(failure.to_string().contains("in /nowhere"), "{failure}");
+    }
+
+    #[test]
+    fn one_that_would_leave_a_mess_is_asked_to_end_first() {
+        let child = Child {
+            is_asked: true,
+            ..shell("trap 'echo saved; exit 3' INT; while :; do sleep 0.1; done")
+        };
+        let ran = child.run(Duration::from_secs(10), &|_| {}).unwrap();
+        assert_eq!((ran.code, ran.text().as_str()), (Some(3), "saved"));
     }
 }

@@ -28,10 +28,13 @@ pub fn of<T>(call: &Call<'_, T>, own: &BTreeMap<String, String>) -> BTreeMap<Str
 /// What is wrong with a template's variables; `also` are beginnings of names that are set otherwise.
 #[must_use]
 pub fn problems(own: &BTreeMap<String, String>, also: &[(&str, &str)]) -> Vec<Wrong> {
-    let wrong = |name: &String| {
+    let wrong = |(name, value): (&String, &String)| {
         let at = |why: &str| Some(Wrong::at(&format!("environment.{name}"), why));
         if name.is_empty() || name.contains(['=', '\0']) {
             return at("is no name of a variable");
+        }
+        if value.contains('\0') {
+            return at("has a value that no variable can have");
         }
         if name.starts_with(OURS) {
             return at("is set by Holdfast itself");
@@ -39,5 +42,5 @@ pub fn problems(own: &BTreeMap<String, String>, also: &[(&str, &str)]) -> Vec<Wr
         let (_, instead) = also.iter().find(|(start, _)| name.starts_with(start))?;
         at(instead)
     };
-    own.keys().filter_map(wrong).collect()
+    own.iter().filter_map(wrong).collect()
 }

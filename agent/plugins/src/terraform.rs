@@ -71,13 +71,20 @@ enum By {
     None,
 }
 
-/// What a plan said, which asks all providers and so is not made at every look.
+/// A plan, which asks all providers and so is not made at every look.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Look {
     at: Timestamp,
     of: Digest,
-    state: State,
-    message: Option<String>,
+    said: Said,
+}
+
+/// What a plan said.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+enum Said {
+    Seen(State, Option<String>),
+    /// It failed, and why.
+    Unknown(String),
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -185,7 +192,13 @@ impl Plugin for Terraform {
     }
 
     fn converge(&self, call: &Call<'_, Template>) -> Result<(), Failure> {
-        let made = begin(call)?;
+        let before: Option<Made> = memory::recall(call.directory(), MADE);
+        let made = unfinished(call);
+        refuse_move(before.as_ref(), &made)?;
+        // Of what was never applied there is no state, and its backend may still be put right.
+        if before.is_some() {
+            begin(call, &made)?;
+        }
         prepare(call)?;
         let file = PlanFile(call.directory().join("plan"));
         let lock = lock_timeout(&call.template);
@@ -194,7 +207,10 @@ impl Plugin for Terraform {
         let (ran, speech) = speak(call, plan.into_iter().chain([out.as_str()]))?;
         let results = match ran.code {
             Some(0) => speech.results(),
-            Some(2) => applied(call, &file)?,
+            Some(2) => {
+                begin(call, &made)?;
+                applied(call, &file)?
+            }
             Some(_) | None => return Err(speech.failure(format!("plan {}", ran.why()))),
         };
         // What is unchanged has outputs without values, which say nothing.
@@ -231,42 +247,64 @@ fn looked(call: &Call<'_, Template>, body: Digest) -> Result<(State, Option<Stri
     let every = span::read(call.template.drift.every.as_deref(), LOOK_EVERY);
     let at = wall();
     let before = memory::recall::<Look>(call.directory(), LOOK);
-    if let Some(look) = before.filter(|look| look.of == body && at.since(look.at) < every) {
-        return Ok((look.state, look.message));
+    if let Some(look) = before.filter(|look| look.of == body && look.is_fresh(at, every)) {
+        return look.said.told();
     }
-    let (state, message) = planned(call)?;
-    let look = Look {
-        at,
-        of: body,
-        state,
-        message: message.clone(),
+    let said = match planned(call) {
+        Ok((state, message)) => Said::Seen(state, message),
+        Err(failure) => Said::Unknown(failure.to_string()),
     };
+    let look = Look { at, of: body, said };
     memory::remember(call.directory(), LOOK, &look)?;
-    Ok((state, message))
+    look.said.told()
 }
 
-/// Notes that something is about to be made, and where its state will be.
-fn begin(call: &Call<'_, Template>) -> Result<Made, Failure> {
-    let before: Option<Made> = memory::recall(call.directory(), MADE);
-    let made = Made {
+impl Look {
+    fn is_fresh(&self, now: Timestamp, every: Duration) -> bool {
+        let lasts = match self.said {
+            Said::Seen(..) => every,
+            Said::Unknown(_) => every.min(UNKNOWN_EVERY),
+        };
+        now.since(self.at) < lasts
+    }
+}
+
+impl Said {
+    fn told(self) -> Result<(State, Option<String>), Failure> {
+        match self {
+            Self::Seen(state, message) => Ok((state, message)),
+            Self::Unknown(why) => Err(Failure::Retryable(why)),
+        }
+    }
+}
+
+/// What is remembered while it is changed, and where its state is.
+fn unfinished(call: &Call<'_, Template>) -> Made {
+    Made {
         body: None,
         backend: Digest::of(backend(call).to_string().as_bytes()),
         workspace: workspace(&call.template).to_owned(),
-    };
-    let moved =
-        |before: &Made| before.backend != made.backend || before.workspace != made.workspace;
-    if before.as_ref().is_some_and(moved) {
-        return Err(Failure::Permanent(
-            "backend and workspace cannot be changed: the state would be left behind, and everything \
-             made twice. Move it with `terraform init -migrate-state` to where the template then \
-             says, or remove the service first"
-                .to_owned(),
-        ));
     }
+}
+
+fn refuse_move(before: Option<&Made>, made: &Made) -> Result<(), Failure> {
+    let stays =
+        |before: &Made| before.backend == made.backend && before.workspace == made.workspace;
+    if before.is_none_or(stays) {
+        return Ok(());
+    }
+    Err(Failure::Permanent(
+        "backend and workspace cannot be changed: the state would be left behind, and everything \
+         made twice. Remove the service first, or go back to the backend that it was made with"
+            .to_owned(),
+    ))
+}
+
+/// Notes that something is about to be changed; what was seen of it holds no more.
+fn begin(call: &Call<'_, Template>, made: &Made) -> Result<(), Failure> {
     let unwritten = |error| Failure::Retryable(format!("cannot forget the last look: {error}"));
     memory::forget(&call.directory().join(LOOK)).map_err(unwritten)?;
-    memory::remember(call.directory(), MADE, &made)?;
-    Ok(made)
+    memory::remember(call.directory(), MADE, made)
 }
 
 /// The module as it is now, initialised, in its workspace, and found right.
@@ -282,7 +320,8 @@ fn prepare(call: &Call<'_, Template>) -> Result<(), Failure> {
             ))
         })?;
     }
-    plainly(call, ["init", "-input=false", "-no-color"])?;
+    // It has only this backend: what an `init` of another one left, made nothing.
+    plainly(call, ["init", "-input=false", "-no-color", "-reconfigure"])?;
     let wanted = workspace(&call.template);
     if wanted != DEFAULT_WORKSPACE {
         plainly(
@@ -330,8 +369,10 @@ fn speak<'c>(
     call: &Call<'_, Template>,
     arguments: impl IntoIterator<Item = &'c str>,
 ) -> Result<(Ran, Speech), Failure> {
+    // What it has made and not yet written down would be nobody's.
     let child = Child {
         tells: true,
+        is_asked: true,
         ..command(call, arguments)
     };
     let keep = |line: &str| {
@@ -440,6 +481,8 @@ const DEFAULT_WORKSPACE: &str = "default";
 const PROGRAMS: &[&str] = &["terraform", "tofu"];
 /// Time between two plans unless the template says otherwise.
 const LOOK_EVERY: Duration = Duration::from_secs(5 * 60);
+/// Time between two plans while they fail, if that is less.
+const UNKNOWN_EVERY: Duration = Duration::from_secs(60);
 /// Time that a look's plan has.
 const PLAN_LIMIT: Duration = Duration::from_secs(10);
 /// Time that a change has unless the template says otherwise.

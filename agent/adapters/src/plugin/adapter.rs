@@ -154,6 +154,11 @@ impl Inner {
     ) -> Result<(), Failure> {
         let service = &wanted.workload.service;
         let name = plugin_of(&wanted.workload)?;
+        if wanted.workload.job.is_some() {
+            return Err(Failure::Permanent(format!(
+                "plugin {name} runs no jobs: give `kind: job` a runtime such as process or container"
+            )));
+        }
         let known = self.caller.known(name).await?;
         let place = self.place(service);
         let workload = self.workload(wanted)?;

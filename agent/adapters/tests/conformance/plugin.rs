@@ -13,6 +13,7 @@ use holdfast_adapters::plugin::schema::Schema;
 use holdfast_adapters::plugin::{Settings, author};
 use holdfast_adapters::run::{self, Adapter, Live, Observed, Wanted};
 use holdfast_protocol::name::ServiceName;
+use holdfast_protocol::workload::JobTerms;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -242,7 +243,19 @@ fn a_plugin_that_misbehaves_fails_in_words_and_leaves_nothing_behind() {
         "children outlive their call"
     );
     let missing = bench.converge(&bench.wanted("ghost")).unwrap_err();
-    assert!(missing.to_string().contains("there is no"), "{missing}");
+    assert!(
+        missing.to_string().contains("; install it there"),
+        "{missing}"
+    );
+    let mut job = bench.wanted("later");
+    job.workload.job = Some(JobTerms {
+        run: None,
+        attempts: 1,
+        time_limit_ms: 1000,
+    });
+    let refused = bench.converge(&job).unwrap_err();
+    assert!(refused.to_string().contains("runs no jobs"), "{refused}");
+    assert!(!refused.is_retryable(), "{refused}");
 }
 
 fn a_plugin_that_cannot_say_what_there_is_disturbs_no_other() {

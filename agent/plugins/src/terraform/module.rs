@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
@@ -121,7 +122,10 @@ fn copy(from: &Path, to: &Path, room: &mut usize) -> io::Result<()> {
         if fs::metadata(&from)?.is_dir() {
             copy(&from, &to, room)?;
         } else {
-            fs::write(&to, fs::read(&from)?)?;
+            // With its mode: a module may bring programs along. Terraform writes to some.
+            fs::copy(&from, &to)?;
+            let mode = fs::metadata(&to)?.permissions().mode();
+            fs::set_permissions(&to, fs::Permissions::from_mode(mode | 0o600))?;
         }
     }
     Ok(())
@@ -155,9 +159,12 @@ mod tests {
         fs::create_dir_all(from.join(".terraform")).unwrap();
         fs::write(from.join("main.tf"), "# one").unwrap();
         fs::write(from.join("sub/x.tf"), "# two").unwrap();
+        fs::set_permissions(from.join("sub/x.tf"), fs::Permissions::from_mode(0o555)).unwrap();
         let backend = backend(None, &Map::new(), room.path());
         lay(&from, &to, &backend).unwrap();
-        assert!(!to.join(".terraform").exists() && to.join("sub/x.tf").exists());
+        assert!(!to.join(".terraform").exists());
+        let mode = fs::metadata(to.join("sub/x.tf")).unwrap().permissions();
+        assert_eq!(mode.mode() & 0o777, 0o755);
         fs::write(to.join(LOCK_FILE), "versions").unwrap();
         fs::remove_dir_all(from.join("sub")).unwrap();
         lay(&from, &to, &backend).unwrap();

@@ -1,7 +1,6 @@
 //! The plugin `helm`, with the real helm and kubectl, on a real API server.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::cluster::{self, ADMIN, Cluster, cached};
+use crate::hand::Hand;
 use crate::{Room, skip, trials};
 
 /// Longest time that something is waited for.
@@ -78,44 +78,18 @@ impl Site {
             .to_owned()
     }
 
-    /// One call of the plugin: how it ended, and all that it said.
-    fn call(&self, operation: &str, release: &str, values: &Value) -> (Option<i32>, String) {
-        let body = format!("{:064x}", values.to_string().len());
-        let state = self.room.path("state");
-        fs::create_dir_all(&state).unwrap();
-        let template = json!({"chart": self.chart(), "namespace": "shop", "release": release,
-            "createNamespace": true, "timeout": "5s", "values": values});
-        let request = json!({"protocol": 1, "operation": operation, "deadlineSeconds": 60,
-            "stateDirectory": state, "workload": {"id": "e/t/s", "environment": "e",
-                "target": "t", "service": "s", "version": "1.0", "body": format!("sha256:{body}"),
-                "template": template, "artifacts": {}}});
-        let mut plugin = Command::new(env!("CARGO_BIN_EXE_holdfast-plugins"))
-            .arg("helm")
-            .envs(self.environment())
-            .env("HOME", self.room.path("home"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let text = request.to_string();
-        let mut input = plugin.stdin.take().unwrap();
-        input.write_all(text.as_bytes()).unwrap();
-        drop(input);
-        let output = plugin.wait_with_output().unwrap();
-        let said = String::from_utf8(output.stdout).unwrap();
-        (output.status.code(), said)
+    fn hand(&self) -> Hand {
+        let home = ("HOME", self.room.path("home").display().to_string());
+        Hand {
+            plugin: "helm",
+            state: self.room.path("state"),
+            environment: self.environment().into_iter().chain([home]).collect(),
+        }
     }
 
-    fn converges(&self, values: &Value) -> String {
-        let (code, said) = self.call("converge", "own", values);
-        assert_eq!(code, Some(0), "{said}");
-        said
-    }
-
-    fn seen(&self, values: &Value) -> Value {
-        let (code, said) = self.call("observe", "own", values);
-        assert_eq!(code, Some(0), "{said}");
-        serde_json::from_str(said.lines().last().unwrap()).unwrap()
+    fn template(&self, release: &str, values: &Value) -> Value {
+        json!({"chart": self.chart(), "namespace": "shop", "release": release,
+            "createNamespace": true, "timeout": "5s", "values": values})
     }
 }
 
@@ -148,50 +122,53 @@ pub(crate) fn helm_leaves_others_alone_and_ends_what_was_cut_off() {
     let Some(site) = Site::start("helm_leaves_others_alone_and_ends_what_was_cut_off") else {
         return;
     };
-    let good = json!({"release": "1", "word": "s3cret-word"});
+    let hand = site.hand();
+    let own = |values: Value| site.template("own", &values);
+    let good = own(json!({"release": "1", "word": "s3cret-word"}));
     let chart = site.chart();
     let mine = ["install", "mine", &chart, "--create-namespace"];
     let made = site.helm(&mine).args(["--set", "release=0"]).output();
     assert!(made.unwrap().status.success());
 
     // Of the same name, and of somebody else.
-    let (code, said) = site.call("converge", "mine", &good);
+    let same = site.template("mine", &json!({"release": "1"}));
+    let (code, said) = hand.call("converge", &same);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("is not of this workload"), "{said}");
-    assert_eq!(site.call("remove", "mine", &good).0, Some(0));
+    assert_eq!(hand.call("remove", &same).0, Some(0));
     assert_eq!(site.status("mine"), "deployed");
 
     // Neither what is said nor what is kept has a value, also where the chart's notes have one.
-    let said = site.converges(&good);
+    let said = hand.converges(&good);
     assert!(said.contains("shop/own is revision 1"), "{said}");
-    let kept = fs::read_to_string(site.room.path("state/output.log")).unwrap();
+    let kept = fs::read_to_string(hand.state.join("output.log")).unwrap();
     assert!(!said.contains("s3cret") && !kept.contains("s3cret"));
-    assert_eq!(site.seen(&good)["state"], "running");
-    assert!(site.converges(&good).contains("unchanged"));
+    assert_eq!(hand.seen(&good)["state"], "running");
+    assert!(hand.converges(&good).contains("unchanged"));
 
     let another = ["upgrade", "own", &chart, "--set", "release=9"];
     assert!(site.helm(&another).output().unwrap().status.success());
-    let seen = site.seen(&good);
+    let seen = hand.seen(&good);
     assert_eq!(seen["state"], "altered");
     let message = seen["message"].as_str().unwrap();
     assert!(message.contains("by somebody else"), "{message}");
-    site.converges(&good);
+    hand.converges(&good);
 
     // One that is never ready has failed, and the one before is put back by the next call.
-    let bad = json!({"release": "2", "replicas": 1, "image": "bad"});
-    let (code, said) = site.call("converge", "own", &bad);
+    let bad = own(json!({"release": "2", "replicas": 1, "image": "bad"}));
+    let (code, said) = hand.call("converge", &bad);
     assert_eq!(code, Some(2), "{said}");
-    assert_eq!(site.seen(&bad)["state"], "failing");
-    site.converges(&good);
+    assert_eq!(hand.seen(&bad)["state"], "failing");
+    hand.converges(&good);
 
     cut_off(&site, &chart);
-    assert_eq!(site.seen(&good)["state"], "altered");
-    let said = site.converges(&good);
+    assert_eq!(hand.seen(&good)["state"], "altered");
+    let said = hand.converges(&good);
     assert!(
         said.contains("ending a change that was cut off") && site.status("own") == "deployed",
         "{said}"
     );
-    assert_eq!(site.call("remove", "own", &good).0, Some(0));
+    assert_eq!(hand.call("remove", &good).0, Some(0));
     assert_eq!(site.status("own"), "none");
 }
 

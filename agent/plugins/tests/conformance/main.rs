@@ -26,7 +26,9 @@ use holdfast_adapters::plugin::{Settings, author};
 #[allow(dead_code, reason = "tests of whole programs use the rest")]
 #[path = "../../../../tests/kubernetes/cluster.rs"]
 mod cluster;
+mod hand;
 mod helm;
+mod terraform;
 
 #[allow(
     unreachable_pub,
@@ -39,7 +41,11 @@ type Test = (&'static str, fn());
 
 const TESTS: &[Test] = &[
     ("command_conforms", command_conforms),
-    ("terraform_conforms", terraform_conforms),
+    ("terraform_conforms", terraform::terraform_conforms),
+    (
+        "terraform_keeps_its_state_and_shows_no_secret",
+        terraform::terraform_keeps_its_state_and_shows_no_secret,
+    ),
     ("helm_conforms", helm::helm_conforms),
     (
         "helm_leaves_others_alone_and_ends_what_was_cut_off",
@@ -137,13 +143,6 @@ fn trials() -> PathBuf {
 
 fn command_conforms() {
     Room::new().conforms("command", &trials().join("command.test.json"), &[]);
-}
-
-fn terraform_conforms() {
-    if Command::new("terraform").arg("version").output().is_err() {
-        return skip::skip("terraform_conforms", "terraform is not installed");
-    }
-    Room::new().conforms("terraform", &trials().join("terraform.test.json"), &[]);
 }
 
 fn called_by_another_name_it_says_which_it_knows() {
