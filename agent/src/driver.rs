@@ -41,6 +41,7 @@ use crate::health::{Probe, Probed};
 use crate::hold::Holding;
 use crate::journal::Journal;
 use crate::link::{Greeting, LinkEvent};
+use crate::output::Outputs;
 use crate::plan::{self, Artifacts, Busy, Plan, World};
 use crate::snapshot::Snapshot;
 
@@ -85,6 +86,8 @@ pub struct Parts {
     pub store: Store,
     /// What happened while nobody listened.
     pub journal: Journal,
+    /// What workloads wrote during deployments that are over.
+    pub outputs: Outputs,
     /// What this machine is.
     pub facts: Facts,
 }

@@ -43,6 +43,7 @@ pub mod join;
 pub mod journal;
 pub mod link;
 pub mod logs;
+pub mod output;
 pub mod perform;
 pub mod plan;
 pub mod run;

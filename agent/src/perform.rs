@@ -15,9 +15,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::artifacts::Store;
+use crate::clock;
 use crate::desired::Intent;
 use crate::diff::Sight;
 use crate::event::Event;
+use crate::output::Outputs;
 
 /// Time one converge may take.
 pub const CONVERGE_LIMIT: Duration = Duration::from_secs(10 * 60);
@@ -37,7 +39,7 @@ const PROGRESS_MAX: usize = 8;
 /// Brings one service to a body; the end is told as [`Event::Converged`].
 pub(crate) async fn converge(
     adapter: Arc<dyn Adapter>,
-    store: Store,
+    (store, outputs): (Store, Outputs),
     intent: Arc<Intent>,
     mends: bool,
     cancel: CancellationToken,
@@ -45,6 +47,8 @@ pub(crate) async fn converge(
 ) {
     let service = intent.workload.service.clone();
     let body = intent.body;
+    outputs.keep(adapter.as_ref(), &service).await;
+    outputs.begin(&intent, clock::wall());
     let work = converge_now(adapter.as_ref(), &store, &intent, mends, &cancel, &told);
     let outcome = unwound(work).await;
     // The driver is gone when this fails, and with it everyone who would want to know.
@@ -139,11 +143,13 @@ async fn verify_artifacts(store: &Store, intent: &Intent) -> Result<(), Failure>
 /// Removes one service; the end is told as [`Event::Removed`].
 pub(crate) async fn remove(
     adapter: Arc<dyn Adapter>,
-    service: ServiceName,
-    runtime: String,
+    outputs: Outputs,
+    (service, runtime): (ServiceName, String),
     told: mpsc::Sender<Event>,
 ) {
     let work = async {
+        outputs.keep(adapter.as_ref(), &service).await;
+        outputs.end(&service, clock::wall());
         let removed = tokio::time::timeout(REMOVE_LIMIT, adapter.remove(&service)).await;
         removed.unwrap_or_else(|_| Err(Failure::Retryable("removing took too long".to_owned())))
     };
@@ -161,11 +167,13 @@ pub(crate) async fn remove(
 /// [`Event::Concluded`].
 pub(crate) async fn conclude(
     adapter: Arc<dyn Adapter>,
+    outputs: Outputs,
     (service, body): (ServiceName, Digest),
     (why, stop): (String, bool),
     told: mpsc::Sender<Event>,
 ) {
     let work = async {
+        outputs.keep(adapter.as_ref(), &service).await;
         let output = tokio::time::timeout(OUTPUT_LIMIT, last_words(adapter.as_ref(), &service));
         let output = output.await.unwrap_or_default();
         if stop {

@@ -34,6 +34,7 @@ use crate::join::{self, Introduction, JoinError};
 use crate::journal::Journal;
 use crate::link::{self, Greeting, Link};
 use crate::logs::Logs;
+use crate::output::Outputs;
 use crate::snapshot::Snapshot;
 use crate::socket::{self, Served};
 use crate::streams::Offers;
@@ -191,6 +192,7 @@ impl Home {
         self.files()?.forget()?;
         // Nothing depends on what might stay of these.
         let _ = fs::remove_file(self.coordinators_path());
+        let _ = fs::remove_dir_all(self.path.join("output"));
         if with_workloads {
             let _ = fs::remove_dir_all(self.path.join("workloads"));
         }
@@ -391,6 +393,7 @@ fn assemble(
     let certificate = &identity.certificate;
     let certificate_clock = Arc::new(CertificateClock::not_before(certificate.not_before));
     let facts = facts::sample(data);
+    let outputs = Outputs::new(data.join("output"));
     let parts = Parts {
         clock: Clock::start(),
         certificate_clock: Arc::clone(&certificate_clock),
@@ -402,6 +405,7 @@ fn assemble(
         cache: Cache::open(&data.join("cache"))?,
         store: Store::open(&data.join("artifacts")).map_err(failed)?,
         journal: Journal::open(&data.join("journal")),
+        outputs: outputs.clone(),
         facts: facts.clone(),
     };
     let (events, from_here) = mpsc::channel(EVENTS_MAX);
@@ -415,7 +419,7 @@ fn assemble(
         snapshot: show,
         first_look: Some(looked),
     };
-    let logs = Logs::new(adapters, snapshot.clone());
+    let logs = Logs::new(adapters, snapshot.clone(), outputs);
     let program = std::env::current_exe().map_err(RunError::Executable)?;
     let checks = Checks::new(program.into_os_string(), config.checks.clone());
     let link = Link {

@@ -42,7 +42,14 @@ async fn answer(
             since,
             tail,
             follow,
-        } => logs::serve(&offers.logs, (service, since, tail, follow), send).await,
+        } => {
+            let request = logs::request(since, tail, follow);
+            let lines = offers.logs.open(&service, request).await;
+            logs::serve(lines, send).await
+        }
+        CoordinatorOpens::Kept(request) => {
+            logs::serve(offers.logs.open_kept(request).await, send).await
+        }
         CoordinatorOpens::Check(request) => checks::serve(&offers.checks, request, send).await,
     }
 }

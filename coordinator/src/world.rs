@@ -345,6 +345,19 @@ impl Target {
         }
     }
 
+    /// The connection, if there is one, and the minor version that is spoken on it.
+    #[must_use]
+    pub const fn up(&self) -> Option<(&quinn::Connection, u16)> {
+        match &self.link {
+            Link::Up {
+                connection,
+                version,
+                ..
+            } => Some((connection, *version)),
+            Link::Down => None,
+        }
+    }
+
     /// Whether `session` is its newest connection.
     #[must_use]
     pub fn is_session(&self, session: SessionId) -> bool {

@@ -6,7 +6,7 @@
 use bincode::{Decode, Encode};
 
 use crate::digest::Digest;
-use crate::name::ServiceName;
+use crate::name::{ServiceName, Version};
 use crate::time::Timestamp;
 
 /// Longest log line that travels, in bytes; longer ones are cut.
@@ -61,6 +61,26 @@ pub enum CoordinatorOpens {
     /// What a program comes to that is run here once, as an unprivileged user. Since
     /// [`crate::version::CHECKS`].
     Check(CheckRequest),
+    /// What a workload wrote during one deployment, also one that is over. Answered like
+    /// [`CoordinatorOpens::Logs`]. Since [`crate::version::KEPT_OUTPUT`].
+    Kept(KeptRequest),
+}
+
+/// What is asked of the output of one deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct KeptRequest {
+    /// Whose.
+    pub service: ServiceName,
+    /// The release that the deployment brought.
+    pub version: Version,
+    /// Digest of the configuration that it brought.
+    pub configuration: Digest,
+    /// Only lines after this time.
+    pub since: Option<Timestamp>,
+    /// At most this many lines from the past; see [`LOG_TAIL_MAX_LINES`].
+    pub tail: u32,
+    /// Whether to go on with new lines, where it still runs.
+    pub follow: bool,
 }
 
 /// A program to be run once, as a check.

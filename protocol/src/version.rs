@@ -12,13 +12,15 @@ pub const COORDINATOR_NAME: &str = "coordinator.holdfast.internal";
 /// The minor versions that this build speaks.
 pub const SUPPORTED: Range = Range {
     lowest: 0,
-    highest: 2,
+    highest: 3,
 };
 
 /// The first minor version in which the coordinator may ask a target for a check.
 pub const CHECKS: u16 = 1;
 /// The first minor version in which a target says that its own site asks to be left alone.
 pub const HOLDS: u16 = 2;
+/// The first minor version in which a target is asked for the output of a deployment that is over.
+pub const KEPT_OUTPUT: u16 = 3;
 
 /// An inclusive range of minor protocol versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]

@@ -28,7 +28,8 @@ use holdfast_protocol::observed::{
     WorkloadStatus,
 };
 use holdfast_protocol::stream::{
-    AgentOpens, ArtifactReply, CheckReply, CheckRequest, CoordinatorOpens, LogFrame, LogLine,
+    AgentOpens, ArtifactReply, CheckReply, CheckRequest, CoordinatorOpens, KeptRequest, LogFrame,
+    LogLine,
 };
 use holdfast_protocol::time::Timestamp;
 use holdfast_protocol::version::Range;
@@ -427,6 +428,15 @@ fn recorded_checks_are_read_and_written_as_ever() {
         timeout_ms: 30_000,
     };
     one(CoordinatorOpens::Check(request), "opens-check");
+    let kept = KeptRequest {
+        service: service(),
+        version: "1.4.0".parse().unwrap(),
+        configuration: Digest::of(b"configuration"),
+        since: Some(at(4)),
+        tail: 100,
+        follow: false,
+    };
+    one(CoordinatorOpens::Kept(kept), "opens-kept");
     let output = || "2 rows are missing".to_owned();
     let replies = [
         CheckReply::Ended {

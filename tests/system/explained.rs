@@ -374,3 +374,41 @@ fn what_workloads_say_is_read_through_the_coordinator() {
         .succeeds();
     assert!(own.contains("2.0.0 speaks"), "{own}");
 }
+
+#[test]
+fn what_a_workload_said_is_kept_when_its_deployment_is_over() {
+    let mut fleet = Fleet::start();
+    let talking = sleeper("web").replace("exec /bin", "echo $RELEASE speaks; exec /bin");
+    let other = sleeper("other");
+    fleet.apply(&[ENVIRONMENTS, &talking, &other].join("---\n"));
+    fleet.join("staging-1", "staging", &[]);
+    for release in ["1.0.0", "2.0.0"] {
+        fleet.release("web", release, &[]);
+        fleet.wait_stable("web", "staging", release);
+    }
+    let items = fleet
+        .operator(&["history", "web", "-e", "staging", "-o", "json"])
+        .json();
+    let ids: Vec<String> = items["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["id"].to_string())
+        .collect();
+    let of = |id: &str| fleet.operator(&["logs", "web", "-e", "staging", "--deployment", id]);
+    let (first, second) = (of(&ids[0]).succeeds(), of(&ids[1]).succeeds());
+    assert!(
+        first.contains("1.0.0 speaks") && !first.contains("2.0.0 speaks"),
+        "{first}"
+    );
+    assert!(
+        second.contains("2.0.0 speaks") && !second.contains("1.0.0 speaks"),
+        "{second}"
+    );
+    // It is the same deployment's after the agent was started again, and nobody else's.
+    let foreign = fleet.operator(&["logs", "other", "-e", "staging", "--deployment", &ids[0]]);
+    assert!(foreign.ends_with(1).stderr.contains("is of web in staging"));
+    let _ = fleet
+        .operator(&["logs", "web", "-e", "staging", "--deployment", "4711"])
+        .ends_with(3);
+}

@@ -362,9 +362,10 @@ impl Driver {
         };
         tracing::info!(%service, runtime, "removing");
         let told = self.outlets.events.clone();
-        let (of, from) = (service.clone(), runtime.to_owned());
+        let what = (service.clone(), runtime.to_owned());
+        let outputs = self.parts.outputs.clone();
         self.tasks
-            .spawn(perform::remove(adapter.clone(), of, from, told));
+            .spawn(perform::remove(adapter.clone(), outputs, what, told));
         self.busy.insert(service.clone(), Busy::Removing);
         self.running
             .insert(service.clone(), Running::Acting(CancellationToken::new()));
@@ -382,8 +383,9 @@ impl Driver {
         tracing::warn!(%service, %body, why, "an attempt of a job ended");
         let told = self.outlets.events.clone();
         let (of, end) = ((service.clone(), body), (why.to_owned(), stop));
+        let outputs = self.parts.outputs.clone();
         self.tasks
-            .spawn(perform::conclude(adapter.clone(), of, end, told));
+            .spawn(perform::conclude(adapter.clone(), outputs, of, end, told));
         self.busy.insert(service.clone(), Busy::Removing);
         self.running
             .insert(service.clone(), Running::Acting(CancellationToken::new()));
@@ -411,7 +413,8 @@ impl Driver {
         let version = &intent.workload.version;
         tracing::info!(%service, %version, %body, mends, "converging");
         let cancel = self.stop_tasks.child_token();
-        let (store, told) = (self.parts.store.clone(), self.outlets.events.clone());
+        let told = self.outlets.events.clone();
+        let store = (self.parts.store.clone(), self.parts.outputs.clone());
         let work = perform::converge(adapter.clone(), store, intent, mends, cancel.clone(), told);
         self.tasks.spawn(work);
         self.attempts.begin(service, body, now);

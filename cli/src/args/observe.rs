@@ -170,7 +170,8 @@ pub struct Show {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  holdfast logs web -e production\n  holdfast logs web -e production --target web-3 -f\n  \
-                        holdfast logs web -e staging --since 10m --tail 50"
+                        holdfast logs web -e staging --since 10m --tail 50\n  \
+                        holdfast logs web -e production --deployment 17"
 )]
 pub struct Logs {
     /// The service
@@ -181,6 +182,9 @@ pub struct Logs {
     /// Only of this target
     #[arg(long, value_name = "NAME")]
     pub target: Option<TargetName>,
+    /// What was written during this deployment, also when it is over
+    #[arg(long, value_name = "NUMBER")]
+    pub deployment: Option<u64>,
     /// Go on, and print new lines as they come
     #[arg(short, long)]
     pub follow: bool,

@@ -28,6 +28,7 @@ pub async fn run(session: &mut Session<'_>, args: &observe::Logs) -> Outcome {
         ("target", args.target.as_ref().map(ToString::to_string)),
         ("since", args.since.map(|span| ago(span).to_string())),
         ("tail", args.tail.map(|count| count.to_string())),
+        ("deployment", args.deployment.map(|id| id.to_string())),
         ("follow", args.follow.then(|| "true".to_owned())),
     ];
     let mut lines = session

@@ -6,10 +6,12 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt as _, stream};
 use holdfast_engine::track::TrackName;
+use holdfast_protocol::api::Code;
 use holdfast_protocol::api::log::LogEntry;
 use holdfast_protocol::name::{ServiceName, TargetName};
-use holdfast_protocol::stream::{CoordinatorOpens, LOG_TAIL_MAX_LINES, LogLine};
+use holdfast_protocol::stream::{CoordinatorOpens, KeptRequest, LOG_TAIL_MAX_LINES, LogLine};
 use holdfast_protocol::time::Timestamp;
+use holdfast_protocol::version::KEPT_OUTPUT;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -17,7 +19,9 @@ use utoipa::IntoParams;
 
 use super::problem::{Failed, Query};
 use super::{App, Caller, access};
+use crate::event::Refused;
 use crate::link::logs;
+use crate::world::Target;
 use crate::world::steer::unknown_track;
 
 /// Lines shown of the past unless more are asked for.
@@ -44,6 +48,8 @@ pub struct Which {
     since: Option<String>,
     /// Go on with new lines.
     follow: Option<bool>,
+    /// What was written during this deployment, also when it is over: as far as its targets keep it.
+    deployment: Option<u64>,
 }
 
 /// Output of a service's workloads: one JSON object a line. A target that cannot answer gives one
@@ -69,31 +75,35 @@ pub async fn logs(
         environment,
     };
     let only: Option<TargetName> = super::parse_some(which.target.as_ref())?;
-    let request = CoordinatorOpens::Logs {
-        service: service.clone(),
-        since: super::parse_some::<Timestamp>(which.since.as_ref())?,
-        tail: which.tail.unwrap_or(TAIL_LINES).min(LOG_TAIL_MAX_LINES),
-        follow: which.follow.unwrap_or(false),
-    };
+    let request = request(&app, &which, &track).await?;
+    let past = which.deployment.is_some();
     let places = app.driver.ask(move |world| {
         let here = world
             .tracks
             .get(&track)
             .ok_or_else(|| unknown_track(&track))?;
-        let wanted = here
+        let mut names: Vec<&TargetName> = here
             .placements
             .keys()
-            .filter(|name| only.as_ref().is_none_or(|o| o == *name));
+            .filter(|name| only.as_ref().is_none_or(|o| o == *name))
+            .collect();
+        // A target that no longer runs the service may have kept what it wrote.
+        if past && names.is_empty() {
+            let joined = world.targets.of(&track.environment).map(|(name, _)| name);
+            names.extend(joined.filter(|name| only.as_ref() == Some(*name)));
+        }
         let place = |name: &TargetName| {
+            let up = world.targets.get(name).and_then(Target::up);
             (
                 name.clone(),
-                world
-                    .targets
-                    .get(name)
-                    .and_then(|t| t.connection().cloned()),
+                up.map(|(link, version)| (link.clone(), version)),
             )
         };
-        Ok(wanted.take(TARGETS_MAX).map(place).collect::<Vec<_>>())
+        Ok(names
+            .into_iter()
+            .take(TARGETS_MAX)
+            .map(place)
+            .collect::<Vec<_>>())
     });
     let places: Vec<_> = places.await?.map_err(Failed)?;
     let place = app.limits.stream()?;
@@ -121,6 +131,42 @@ pub async fn logs(
     let lines = lines.take_until(Box::pin(access::ended(app.clone(), user)));
     let body = Body::from_stream(lines.map(Ok::<_, std::convert::Infallible>));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+/// What is asked of each target.
+async fn request(app: &App, which: &Which, track: &TrackName) -> Result<CoordinatorOpens, Failed> {
+    let service = track.service.clone();
+    let since = super::parse_some::<Timestamp>(which.since.as_ref())?;
+    let tail = which.tail.unwrap_or(TAIL_LINES).min(LOG_TAIL_MAX_LINES);
+    let follow = which.follow.unwrap_or(false);
+    let Some(id) = which.deployment else {
+        return Ok(CoordinatorOpens::Logs {
+            service,
+            since,
+            tail,
+            follow,
+        });
+    };
+    let deployment = super::deployment::find(app, id).await?;
+    if deployment.service != track.service || deployment.environment != track.environment {
+        let (service, environment) = (&deployment.service, &deployment.environment);
+        let message = format!("deployment {id} is of {service} in {environment}, not of {track}");
+        let refused = Refused::new(Code::BadRequest, message);
+        let help = format!("holdfast logs {service} -e {environment} --deployment {id}");
+        return Err(Failed(refused.help(help)));
+    }
+    let configuration = deployment.configuration.ok_or_else(|| {
+        let message = format!("deployment {id} was made before output was kept");
+        Failed(Refused::new(Code::NotFound, message))
+    })?;
+    Ok(CoordinatorOpens::Kept(KeptRequest {
+        service,
+        version: deployment.version,
+        configuration,
+        since,
+        tail,
+        follow,
+    }))
 }
 
 /// Where lines come from.
@@ -151,12 +197,16 @@ impl Source {
 
 async fn read(
     source: Source,
-    connection: Option<quinn::Connection>,
+    connection: Option<(quinn::Connection, u16)>,
     request: CoordinatorOpens,
     sender: mpsc::Sender<LogEntry>,
 ) {
+    let is_past = matches!(request, CoordinatorOpens::Kept(_));
     let opened = match connection {
-        Some(connection) => logs::open(&connection, request).await,
+        Some((_, version)) if is_past && version < KEPT_OUTPUT => {
+            Err("its agent is too old to keep output; upgrade it".to_owned())
+        }
+        Some((connection, _)) => logs::open(&connection, request).await,
         None => Err("the target is not connected".to_owned()),
     };
     match opened {

@@ -10,7 +10,7 @@ use holdfast_engine::track::TrackName;
 use holdfast_protocol::name::TargetName;
 use holdfast_protocol::version;
 
-use super::{After, Link, Round, Target, World};
+use super::{After, Round, World};
 use crate::perform::check::Work;
 use crate::perform::{Job, target};
 
@@ -92,7 +92,7 @@ impl World {
             let alive = target.kept.revoked_at.is_none() && target.kept.ahead.is_none();
             alive && selector.is_none_or(|selector| selector.matches(&target.labels))
         });
-        let connected = meant.filter_map(|(name, target)| Some((name, target, up(target)?)));
+        let connected = meant.filter_map(|(name, target)| Some((name, target, target.up()?)));
         let best = connected.min_by_key(|(name, target, (_, version))| {
             let placed = target.placed.get(&track.service);
             let proven = placed.is_some_and(|placed| placed.point.is(&ask.point));
@@ -113,16 +113,5 @@ impl World {
             )),
             None => Err(format!("no target of {track} is connected")),
         }
-    }
-}
-
-fn up(target: &Target) -> Option<(&quinn::Connection, u16)> {
-    match &target.link {
-        Link::Up {
-            connection,
-            version,
-            ..
-        } => Some((connection, *version)),
-        Link::Down => None,
     }
 }
