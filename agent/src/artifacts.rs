@@ -1,30 +1,35 @@
-//! Artifacts on this target: one file each, named by its SHA-256, fetched over the agent's own
-//! connection, resumed where an earlier fetch broke off, and removed when nothing needs it.
+//! Artifacts on this target: one file each, named by its SHA-256, fetched from its own home or over
+//! the agent's connection, resumed where an earlier fetch broke off, and removed when nothing needs it.
 //!
 //! ```text
 //! DATA/artifacts/HEX         whole and verified      DATA/artifacts/HEX.part   on its way
 //! ```
 //! *Guarantees:* a file without ending has been hashed to its name before it got that name; a fetch
 //! takes no more than was announced, and no more than the disk has.
+//!
+//! An artifact with a home is fetched there first. What this target cannot reach, the coordinator
+//! brings: with as many bytes as are here already, and over the connection that there is anyway.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_protocol::digest::{Digest, Hasher};
+use holdfast_homes::download::{self, DownloadError};
+use holdfast_homes::partial::{AppendError, PART, Partial, digest_of_name, hash};
+use holdfast_homes::way::{Homes, WayError};
+use holdfast_protocol::digest::Digest;
 use holdfast_protocol::frame::{self, Decoder, FIRST_FRAME_MAX_BYTES};
+use holdfast_protocol::home::Home;
 use holdfast_protocol::stream::{AgentOpens, ArtifactReply};
 
-use crate::cache::record::sync_directory;
+use crate::plan::Fetch;
 use crate::transport::StreamError;
 
-/// Silence after which a fetch is given up, to be resumed later.
+/// Silence after which a fetch from the coordinator is given up, to be resumed later.
 pub const SILENCE_MAX: Duration = Duration::from_secs(30);
-/// Space that a fetch leaves free, in bytes, so that the cache and the logs can still be written.
-pub const SPACE_LEFT_BYTES: u64 = 64 * 1024;
 const PIECE_BYTES: usize = 64 * 1024;
 
 /// The content store.
@@ -33,45 +38,72 @@ pub struct Store {
     directory: PathBuf,
 }
 
+/// Where artifacts come from.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// The way to homes; none where this target is to fetch through the coordinator alone.
+    pub homes: Option<Arc<Homes>>,
+    /// The coordinator, where there is a connection.
+    pub coordinator: Option<quinn::Connection>,
+}
+
 /// Why an artifact is not here.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
+    /// It could not be brought here; what was wrong is not where it came from.
+    #[error(transparent)]
+    Download(#[from] DownloadError),
+    /// This target cannot reach its home.
+    #[error("from {home}: {why}")]
+    Home {
+        /// Which.
+        home: String,
+        /// Why.
+        why: String,
+    },
+    /// Nor could the coordinator bring it.
+    #[error("{home}; through the coordinator: {relay}")]
+    Both {
+        /// Why this target could not fetch it itself.
+        home: Box<Self>,
+        /// Why the coordinator could not.
+        relay: Box<Self>,
+    },
+    /// There is nobody to ask.
+    #[error("the coordinator is away")]
+    Nobody,
+    /// The way to homes cannot be taken.
+    #[error(transparent)]
+    Way(#[from] WayError),
     /// The coordinator has none for this target.
     #[error("the coordinator does not give it to this target")]
     Unavailable,
-    /// It is of another length than the workload says.
-    #[error("it has {actual} bytes and not {expected}, as the workload says")]
-    Size {
-        /// Announced.
-        actual: u64,
-        /// As in the workload's body.
-        expected: u64,
-    },
-    /// The disk is too full.
-    #[error("{needed} more bytes are needed and {free} are free")]
-    NoSpace {
-        /// Still to be written.
-        needed: u64,
-        /// Free, for this program.
-        free: u64,
-    },
-    /// What came does not hash to its name.
-    #[error("what came is not what was asked for: its digest is {0}")]
-    Digest(Digest),
+    /// The coordinator cannot bring it.
+    #[error("{0}")]
+    Away(String),
     /// Nothing came for a while.
     #[error("nothing came for {} s", SILENCE_MAX.as_secs())]
     Silence,
     /// The connection broke off; what has come is kept.
     #[error("the connection broke off")]
     Stream(#[from] StreamError),
-    /// The file could not be written.
-    #[error("could not write {path}")]
-    Write {
-        /// Which.
-        path: String,
-        /// What the file system said.
-        source: io::Error,
-    },
+}
+
+impl FetchError {
+    /// Whether the coordinator may succeed where a home gave this.
+    const fn is_of_the_way(&self) -> bool {
+        match self {
+            Self::Download(error) => error.is_of_the_way(),
+            Self::Way(_) => true,
+            Self::Home { .. }
+            | Self::Both { .. }
+            | Self::Nobody
+            | Self::Unavailable
+            | Self::Away(_)
+            | Self::Silence
+            | Self::Stream(_) => false,
+        }
+    }
 }
 
 impl Store {
@@ -100,7 +132,10 @@ impl Store {
             .flatten()
             .flatten();
         names
-            .filter_map(|entry| digest_of_name(&entry.file_name().to_string_lossy()))
+            .filter_map(|entry| {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                digest_of_name(&name).filter(|_| !name.ends_with(PART))
+            })
             .collect()
     }
 
@@ -112,7 +147,7 @@ impl Store {
             .flatten()
         {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let digest = digest_of_name(name.trim_end_matches(".part"));
+            let digest = digest_of_name(&name);
             if !digest.is_some_and(|digest| keep.contains(&digest)) {
                 // One that stays is removed the next time.
                 let _ = fs::remove_file(entry.path());
@@ -137,57 +172,66 @@ impl Store {
         ))
     }
 
-    /// Fetches an artifact of `size` bytes.
+    /// Fetches an artifact: from its home, and where this target cannot reach that, or it has none,
+    /// from the coordinator.
     ///
     /// # Errors
     /// [`FetchError`]; what has come is kept unless it is wrong.
-    pub async fn fetch(
-        &self,
-        connection: &quinn::Connection,
-        artifact: Digest,
-        size: u64,
-    ) -> Result<(), FetchError> {
-        let part = self.directory.join(format!("{}.part", artifact.hex()));
-        let failed = |source| FetchError::Write {
-            path: part.display().to_string(),
-            source,
+    pub async fn fetch(&self, sources: &Sources, fetch: &Fetch) -> Result<(), FetchError> {
+        let direct = match (&fetch.home, &sources.homes) {
+            (Some(home), Some(homes)) => self.fetch_from_home(homes, home, fetch).await,
+            (None, _) | (Some(_), None) => return self.fetch_from(sources, fetch).await,
         };
-        let opened = part.clone();
-        let mut partial = blocking(move || Partial::open(&opened, size))
-            .await
-            .map_err(failed)?;
-        let needed = (size - partial.length).saturating_add(SPACE_LEFT_BYTES);
-        let free = free_bytes(&self.directory).map_err(failed)?;
-        if needed > free {
-            return Err(FetchError::NoSpace { needed, free });
+        let Err(error) = direct else {
+            return Ok(());
+        };
+        let relays = error.is_of_the_way() && sources.coordinator.is_some();
+        let at_home = FetchError::Home {
+            home: fetch.home.as_ref().map_or_else(String::new, Home::plain),
+            why: crate::chain(&error),
+        };
+        if !relays {
+            return Err(at_home);
         }
-        if partial.length < size {
-            self.receive(connection, artifact, size, &mut partial)
-                .await
-                .map_err(|error| match error {
-                    Received::Fetch(error) => error,
-                    Received::Write(source) => failed(source),
-                })?;
+        let (artifact, why) = (fetch.artifact, crate::chain(&at_home));
+        tracing::info!(%artifact, why, "fetching through the coordinator");
+        let relayed = self.fetch_from(sources, fetch).await;
+        relayed.map_err(|relay| FetchError::Both {
+            home: Box::new(at_home),
+            relay: Box::new(relay),
+        })
+    }
+
+    async fn fetch_from_home(
+        &self,
+        homes: &Homes,
+        home: &Home,
+        fetch: &Fetch,
+    ) -> Result<(), FetchError> {
+        let way = homes.way()?;
+        let mut partial = download::begin(&self.directory, fetch.artifact, fetch.size).await?;
+        download::receive(&way, home, &mut partial, &|_| {}).await?;
+        Ok(download::finish(&self.directory, partial).await?)
+    }
+
+    async fn fetch_from(&self, sources: &Sources, fetch: &Fetch) -> Result<(), FetchError> {
+        let connection = sources.coordinator.as_ref().ok_or(FetchError::Nobody)?;
+        let mut partial = download::begin(&self.directory, fetch.artifact, fetch.size).await?;
+        if partial.missing() > 0 {
+            self.receive(connection, &mut partial).await?;
         }
-        let (path, directory) = (self.path(artifact), self.directory.clone());
-        let finished = part.clone();
-        blocking(move || partial.finish(artifact, &finished, &path, &directory))
-            .await
-            .map_err(failed)?
-            .map_err(FetchError::Digest)
+        Ok(download::finish(&self.directory, partial).await?)
     }
 
     async fn receive(
         &self,
         connection: &quinn::Connection,
-        artifact: Digest,
-        size: u64,
         partial: &mut Partial,
-    ) -> Result<(), Received> {
+    ) -> Result<(), FetchError> {
         let (mut send, mut receive) = connection.open_bi().await.map_err(StreamError::from)?;
         let header = AgentOpens::Artifact {
-            digest: artifact,
-            offset: partial.length,
+            digest: partial.artifact(),
+            offset: partial.length(),
         };
         let header = frame::encode(&header).map_err(StreamError::from)?;
         send.write_all(&header).await.map_err(StreamError::from)?;
@@ -197,50 +241,38 @@ impl Store {
             .await
             .map_err(|_| FetchError::Silence)??;
         match reply {
-            ArtifactReply::Unavailable => return Err(FetchError::Unavailable.into()),
-            ArtifactReply::Content { size: actual } if actual != size => {
-                return Err(FetchError::Size {
-                    actual,
-                    expected: size,
-                }
-                .into());
+            ArtifactReply::Unavailable => return Err(FetchError::Unavailable),
+            ArtifactReply::Away { message } => return Err(FetchError::Away(message)),
+            ArtifactReply::Content { size } if size != partial.size() => {
+                let (actual, expected) = (size, partial.size());
+                return Err(DownloadError::Size { actual, expected }.into());
             }
             ArtifactReply::Content { .. } => {}
         }
-        partial.append(&rest, size)?;
-        while partial.length < size {
+        self.append(partial, &rest)?;
+        while partial.missing() > 0 {
             let chunk = tokio::time::timeout(SILENCE_MAX, receive.read_chunk(PIECE_BYTES, true));
             let chunk = chunk.await.map_err(|_| FetchError::Silence)?;
             match chunk.map_err(StreamError::from)? {
-                Some(chunk) => partial.append(&chunk.bytes, size)?,
+                Some(chunk) => self.append(partial, &chunk.bytes)?,
                 None => return Err(StreamError::Ended.into()),
             }
         }
         Ok(())
     }
-}
 
-/// What can go wrong while bytes arrive.
-enum Received {
-    Fetch(FetchError),
-    Write(io::Error),
-}
-
-impl From<FetchError> for Received {
-    fn from(error: FetchError) -> Self {
-        Self::Fetch(error)
-    }
-}
-
-impl From<StreamError> for Received {
-    fn from(error: StreamError) -> Self {
-        Self::Fetch(FetchError::Stream(error))
-    }
-}
-
-impl From<io::Error> for Received {
-    fn from(error: io::Error) -> Self {
-        Self::Write(error)
+    fn append(&self, partial: &mut Partial, bytes: &[u8]) -> Result<(), DownloadError> {
+        let expected = partial.size();
+        partial.append(bytes).map_err(|error| match error {
+            AppendError::TooMany(_) => DownloadError::Size {
+                actual: expected.saturating_add(1),
+                expected,
+            },
+            AppendError::Write(source) => DownloadError::Write {
+                path: self.directory.display().to_string(),
+                source,
+            },
+        })
     }
 }
 
@@ -284,130 +316,9 @@ impl ReplyReader {
     }
 }
 
-/// A file on its way, hashed as far as it has come.
-struct Partial {
-    file: File,
-    hasher: Hasher,
-    length: u64,
-}
-
-impl Partial {
-    fn open(path: &Path, size: u64) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600);
-        let mut file = options.open(path)?;
-        if file.metadata()?.len() > size {
-            file.set_len(0)?;
-        }
-        let (hasher, length) = hash(&mut file)?;
-        file.seek(SeekFrom::Start(length))?;
-        Ok(Self {
-            file,
-            hasher,
-            length,
-        })
-    }
-
-    fn append(&mut self, bytes: &[u8], size: u64) -> Result<(), Received> {
-        if bytes.len() as u64 > size - self.length {
-            let actual = self.length + bytes.len() as u64;
-            return Err(FetchError::Size {
-                actual,
-                expected: size,
-            }
-            .into());
-        }
-        self.file.write_all(bytes)?;
-        self.hasher.update(bytes);
-        self.length += bytes.len() as u64;
-        Ok(())
-    }
-
-    /// Gives the file its name, if that is what it is; a wrong one is removed.
-    fn finish(
-        self,
-        artifact: Digest,
-        part: &Path,
-        path: &Path,
-        directory: &Path,
-    ) -> io::Result<Result<(), Digest>> {
-        let digest = self.hasher.finish();
-        if digest != artifact {
-            fs::remove_file(part)?;
-            return Ok(Err(digest));
-        }
-        self.file.sync_all()?;
-        fs::rename(part, path)?;
-        sync_directory(directory)?;
-        Ok(Ok(()))
-    }
-}
-
-fn hash(file: &mut File) -> io::Result<(Hasher, u64)> {
-    let mut hasher = Hasher::default();
-    let mut length = 0;
-    let mut piece = vec![0u8; PIECE_BYTES];
-    loop {
-        let count = file.read(&mut piece)?;
-        if count == 0 {
-            return Ok((hasher, length));
-        }
-        hasher.update(&piece[..count]);
-        length += count as u64;
-    }
-}
-
-/// Space that this program may still use on the file system of `path`, in bytes.
-fn free_bytes(path: &Path) -> io::Result<u64> {
-    let system = rustix::fs::statvfs(path)?;
-    Ok(system.f_bavail.saturating_mul(system.f_frsize))
-}
-
-fn digest_of_name(name: &str) -> Option<Digest> {
-    format!("sha256:{name}").parse().ok()
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(io::Error::other(error)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_partial_file_goes_on_where_it_ended_and_only_the_right_content_gets_the_name() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path()).unwrap();
-        let digest = Digest::of(b"hello world");
-        let part = directory.path().join("x.part");
-        let mut partial = Partial::open(&part, 11).unwrap();
-        assert!(partial.append(b"hello", 11).is_ok());
-        drop(partial);
-        let mut partial = Partial::open(&part, 11).unwrap();
-        assert_eq!(partial.length, 5);
-        assert!(partial.append(b" world and more", 11).is_err());
-        assert!(partial.append(b" world", 11).is_ok());
-        let done = partial.finish(digest, &part, &store.path(digest), directory.path());
-        assert_eq!(done.unwrap(), Ok(()));
-        assert_eq!(store.present(), BTreeSet::from([digest]));
-        assert!(store.verify(digest).is_ok());
-
-        let mut partial = Partial::open(&part, 5).unwrap();
-        assert!(partial.append(b"wrong", 5).is_ok());
-        let done = partial.finish(digest, &part, &store.path(digest), directory.path());
-        assert_eq!(done.unwrap(), Err(Digest::of(b"wrong")));
-        assert!(!part.exists());
-    }
 
     #[test]
     fn a_damaged_artifact_is_removed_and_what_nothing_needs_too() {

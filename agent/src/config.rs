@@ -1,5 +1,7 @@
 //! Flags, environment and `agent.toml` become one [`Config`], by one pure function.
 
+mod artifacts;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +15,7 @@ use holdfast_protocol::observed::Labels;
 use holdfast_protocol::time::parse_span;
 use serde::Deserialize;
 
+pub use self::artifacts::Artifacts;
 use crate::checks::Allowed;
 use crate::transport::Liveness;
 
@@ -155,6 +158,7 @@ pub struct File {
     container: ContainerFile,
     kubernetes: KubernetesFile,
     object_store: ObjectStoreFile,
+    artifacts: artifacts::ArtifactsFile,
     plugin_directory: Option<PathBuf>,
     plugins: BTreeMap<String, PluginFile>,
 }
@@ -248,6 +252,8 @@ pub struct Config {
     pub reconnect_max: Duration,
     /// Which checks may run here, and how.
     pub checks: Allowed,
+    /// Where artifacts come from.
+    pub artifacts: Artifacts,
     /// What its runtimes are told.
     pub runtimes: Settings,
 }
@@ -339,7 +345,9 @@ pub fn config(
         plugins: plugins(file.plugin_directory, file.plugins)?,
         object_store: object_store(file.object_store)?,
     };
+    let credentials = runtimes.container.credentials.as_deref();
     Ok(Config {
+        artifacts: artifacts::artifacts(file.artifacts, credentials)?,
         runtimes,
         data,
         socket,

@@ -21,6 +21,7 @@ use holdfast_adapters::run::Adapter;
 use holdfast_certs::clock::Clock as CertificateClock;
 use holdfast_certs::identity::Identity;
 use holdfast_certs::sign::AssignmentVerifier;
+use holdfast_homes::way::Homes;
 use holdfast_protocol::assignment::Held;
 use holdfast_protocol::name::ServiceName;
 use holdfast_protocol::observed::{Facts, TargetConditionKind};
@@ -84,6 +85,10 @@ pub struct Parts {
     pub cache: Cache,
     /// Artifacts.
     pub store: Store,
+    /// Where those that have a home come from; none where all come through the coordinator.
+    pub homes: Option<Arc<Homes>>,
+    /// Most artifacts that are fetched at once.
+    pub fetches_max: usize,
     /// What happened while nobody listened.
     pub journal: Journal,
     /// What workloads wrote during deployments that are over.
@@ -182,6 +187,8 @@ impl Driver {
         let (probes, probed) = act::Probes::new();
         let artifacts = Artifacts {
             present: parts.store.present(),
+            direct: parts.homes.is_some(),
+            at_once: parts.fetches_max,
             ..Artifacts::default()
         };
         let mut driver = Self {

@@ -14,12 +14,13 @@ use holdfast_protocol::name::ServiceName;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::artifacts::Store;
+use crate::artifacts::{Sources, Store};
 use crate::clock;
 use crate::desired::Intent;
 use crate::diff::Sight;
 use crate::event::Event;
 use crate::output::Outputs;
+use crate::plan::Fetch;
 
 /// Time one converge may take.
 pub const CONVERGE_LIMIT: Duration = Duration::from_secs(10 * 60);
@@ -217,14 +218,9 @@ async fn last_words(adapter: &dyn Adapter, service: &ServiceName) -> String {
 }
 
 /// Fetches one artifact; the end is told as [`Event::Fetched`].
-pub(crate) async fn fetch(
-    store: Store,
-    connection: quinn::Connection,
-    artifact: Digest,
-    size: u64,
-    told: mpsc::Sender<Event>,
-) {
-    let fetched = store.fetch(&connection, artifact, size).await;
+pub(crate) async fn fetch(store: Store, sources: Sources, fetch: Fetch, told: mpsc::Sender<Event>) {
+    let artifact = fetch.artifact;
+    let fetched = store.fetch(&sources, &fetch).await;
     let outcome = fetched.map_err(|error| crate::chain(&error));
     let _ = told.send(Event::Fetched { artifact, outcome }).await;
 }

@@ -28,6 +28,7 @@ use std::time::Duration;
 use holdfast_adapters::restart::{Policy, Restart};
 use holdfast_adapters::run::Exit;
 use holdfast_protocol::digest::Digest;
+use holdfast_protocol::home::Home;
 use holdfast_protocol::name::ServiceName;
 use holdfast_protocol::observed::State;
 
@@ -41,8 +42,8 @@ pub use status::Status;
 
 /// Most actions under way at once.
 pub const ACTIONS_MAX: usize = 4;
-/// Most artifacts fetched at once.
-pub const FETCHES_MAX: usize = 2;
+/// Most artifacts fetched at once, unless `agent.toml` says otherwise.
+pub const FETCHES_MAX: usize = 4;
 
 /// Everything that a plan is made from.
 #[derive(Debug, Clone, Copy)]
@@ -70,14 +71,41 @@ pub struct World<'a> {
 }
 
 /// What is known of artifacts.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artifacts {
     /// Whole and verified, on disk.
     pub present: BTreeSet<Digest>,
     /// Being fetched.
     pub fetching: BTreeSet<Digest>,
-    /// Whether there is anyone to fetch from.
+    /// Whether the coordinator can be asked.
     pub reachable: bool,
+    /// Whether homes are asked from here.
+    pub direct: bool,
+    /// Most that are fetched at once.
+    pub at_once: usize,
+}
+
+impl Default for Artifacts {
+    fn default() -> Self {
+        Self {
+            present: BTreeSet::new(),
+            fetching: BTreeSet::new(),
+            reachable: false,
+            direct: true,
+            at_once: FETCHES_MAX,
+        }
+    }
+}
+
+/// One artifact that is to be fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetch {
+    /// Which.
+    pub artifact: Digest,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Where it stays; none where the coordinator keeps it.
+    pub home: Option<Home>,
 }
 
 /// What is under way for a service.
@@ -119,12 +147,7 @@ pub enum Action {
         runtime: String,
     },
     /// Fetch an artifact.
-    Fetch {
-        /// Which.
-        artifact: Digest,
-        /// Its length in bytes.
-        size: u64,
-    },
+    Fetch(Fetch),
     /// Bring a service to a body.
     Converge {
         /// Which.
@@ -173,7 +196,7 @@ struct Decision {
 enum Step {
     None,
     Record(Standing),
-    Fetch(Vec<(Digest, u64)>),
+    Fetch(Vec<Fetch>),
     Converge { mends: bool },
     Conclude { why: String, stop: bool },
 }
@@ -346,48 +369,46 @@ impl<'a> Subject<'a> {
         }
     }
 
-    fn decide_fetch(&self, missing: Vec<(Digest, u64)>) -> Decision {
+    fn decide_fetch(&self, missing: Vec<Fetch>) -> Decision {
         let now = self.world.now.at;
         let attempts = &self.world.attempts.fetches;
-        let due = |artifact: &Digest| attempts.get(artifact).is_none_or(|a| a.not_before <= now);
-        let failed = missing
-            .iter()
-            .find_map(|(artifact, _)| attempts.get(artifact));
+        let tried = |fetch: &Fetch| attempts.get(&fetch.artifact);
+        let due = |fetch: &Fetch| tried(fetch).is_none_or(|a| a.not_before <= now);
         let state = self.unready(State::Pending);
-        let names = missing
-            .iter()
-            .map(|(d, _)| d.short())
-            .collect::<Vec<_>>()
-            .join(", ");
-        if !self.world.artifacts.reachable {
+        let short: Vec<_> = missing.iter().map(|f| f.artifact.short()).collect();
+        let names = short.join(", ");
+        let artifacts = self.world.artifacts;
+        let reachable =
+            |fetch: &Fetch| artifacts.reachable || (artifacts.direct && fetch.home.is_some());
+        if !missing.iter().any(reachable) {
             let message = format!("artifact {names} is not here and the coordinator is away");
             return self.still(state, message, None);
         }
-        let message = failed.map_or_else(
+        let message = missing.iter().find_map(tried).map_or_else(
             || format!("fetching artifact {names}"),
             |failed| format!("artifact {names} could not be fetched: {}", failed.message),
         );
-        let wake_at = missing
-            .iter()
-            .filter_map(|(artifact, _)| attempts.get(artifact))
-            .map(|attempt| attempt.not_before)
-            .filter(|at| *at > now)
-            .min();
+        let later = missing.iter().filter_map(tried).map(|a| a.not_before);
+        let wake_at = later.filter(|at| *at > now).min();
         let now_due = missing
             .into_iter()
-            .filter(|(artifact, _)| due(artifact))
-            .collect();
+            .filter(|fetch| due(fetch) && reachable(fetch));
         Decision {
             status: self.status(state, message),
-            step: Step::Fetch(now_due),
+            step: Step::Fetch(now_due.collect()),
             wake_at,
         }
     }
 
-    fn missing_artifacts(&self, intent: &Intent) -> Vec<(Digest, u64)> {
+    fn missing_artifacts(&self, intent: &Intent) -> Vec<Fetch> {
         let artifacts = intent.workload.artifacts.iter();
         let absent = artifacts.filter(|a| !self.world.artifacts.present.contains(&a.digest));
-        absent.map(|a| (a.digest, a.size)).collect()
+        let fetch = absent.map(|a| Fetch {
+            artifact: a.digest,
+            size: a.size,
+            home: a.home.clone(),
+        });
+        fetch.collect()
     }
 
     /// The first service that this one waits for, as a message.
@@ -525,12 +546,7 @@ fn push_step(plan: &mut Plan, subject: &Subject<'_>, step: Step, removals_first:
     match step {
         Step::None => {}
         Step::Record(standing) => plan.actions.push(Action::Record { service, standing }),
-        Step::Fetch(artifacts) => {
-            let fetches = artifacts
-                .into_iter()
-                .map(|(artifact, size)| Action::Fetch { artifact, size });
-            plan.actions.extend(fetches);
-        }
+        Step::Fetch(fetches) => plan.actions.extend(fetches.into_iter().map(Action::Fetch)),
         Step::Conclude { why, stop } => plan.actions.push(Action::Conclude {
             service,
             body: subject.body,
@@ -552,12 +568,12 @@ fn push_step(plan: &mut Plan, subject: &Subject<'_>, step: Step, removals_first:
 /// Keeps within the bounds, in the order of the actions; what is left over comes with the next plan.
 fn bound(actions: &mut Vec<Action>, world: &World<'_>) {
     let mut slots = ACTIONS_MAX.saturating_sub(world.busy.len());
-    let mut fetches = FETCHES_MAX.saturating_sub(world.artifacts.fetching.len());
+    let mut fetches = (world.artifacts.at_once).saturating_sub(world.artifacts.fetching.len());
     let mut fetched = world.artifacts.fetching.clone();
     let mut acted = BTreeSet::new();
     actions.retain(|action| match action {
         Action::Record { .. } | Action::Cancel { .. } => true,
-        Action::Fetch { artifact, .. } => fetched.insert(*artifact) && take(&mut fetches),
+        Action::Fetch(fetch) => fetched.insert(fetch.artifact) && take(&mut fetches),
         Action::Remove { service, .. }
         | Action::Converge { service, .. }
         | Action::Conclude { service, .. } => acted.insert(service.clone()) && take(&mut slots),

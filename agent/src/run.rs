@@ -16,6 +16,7 @@ use holdfast_certs::identity::Identity;
 use holdfast_certs::keystore::KeystoreError;
 use holdfast_certs::keystore::agent::{Files, StoredIdentity};
 use holdfast_certs::token::{Token, TokenError};
+use holdfast_homes::way::Homes;
 use holdfast_protocol::name::TargetName;
 use rustix::fs::{FlockOperation, flock};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -404,6 +405,8 @@ fn assemble(
         adapters: Arc::clone(&adapters),
         cache: Cache::open(&data.join("cache"))?,
         store: Store::open(&data.join("artifacts")).map_err(failed)?,
+        homes: config.artifacts.rules.clone().map(Homes::new).map(Arc::new),
+        fetches_max: config.artifacts.parallel,
         journal: Journal::open(&data.join("journal")),
         outputs: outputs.clone(),
         facts: facts.clone(),

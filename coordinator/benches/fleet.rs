@@ -241,11 +241,14 @@ fn release(round: &mut Round<'_>, service: usize, version: &str) {
         version: version.parse().unwrap(),
         artifacts: BTreeMap::new(),
         repositories: BTreeMap::new(),
+        homes: BTreeMap::new(),
         commit: None,
         meta: BTreeMap::new(),
     };
     let service = format!("service-{service}").parse().unwrap();
-    round.create_release(&service, &new, "bench").unwrap();
+    round
+        .create_release(&service, (&new, &BTreeMap::new()), "bench")
+        .unwrap();
 }
 
 /// Targets as they are when they have joined and are connected; all over one connection, since it

@@ -35,11 +35,13 @@ pub mod track;
 pub mod user;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::routing::get;
+use holdfast_homes::way::Homes;
 use holdfast_protocol::api::{Code, Problem};
 use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
@@ -66,6 +68,8 @@ pub struct App {
     pub store: Store,
     /// Where artifacts lie.
     pub artifacts: PathBuf,
+    /// The way to those that stay elsewhere.
+    pub homes: Arc<Homes>,
     /// Counters.
     pub metrics: Metrics,
     /// Keys of the writes that are being answered.
@@ -82,7 +86,7 @@ impl App {
     pub fn new(
         driver: Handle,
         store: Store,
-        artifacts: PathBuf,
+        (artifacts, homes): (PathBuf, Arc<Homes>),
         metrics: Metrics,
         stop: CancellationToken,
     ) -> Self {
@@ -90,6 +94,7 @@ impl App {
             driver,
             store,
             artifacts,
+            homes,
             metrics,
             underway: idempotency::Underway::default(),
             limits: limits::Limits::default(),

@@ -3,11 +3,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use serde::Deserialize;
 
-use crate::perform::egress::Allowed;
+use holdfast_homes::reach::Allowed;
+use holdfast_homes::way::{PATIENCE, Rules};
+use holdfast_protocol::time::parse_span;
 
 /// Where the configuration file is unless told otherwise.
 pub const DEFAULT_FILE: &str = "/etc/holdfast/coordinator.toml";
@@ -107,6 +110,96 @@ pub struct File {
     checks: Checks,
     #[serde(default)]
     notifiers: Notifiers,
+    #[serde(default)]
+    artifacts: Artifacts,
+}
+
+/// The table `[artifacts]`: how long uploads stay, and where files that stay elsewhere are fetched from.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Artifacts {
+    /// How many of the newest releases of each service keep their uploads, besides those that are
+    /// deployed or wanted.
+    pub keep: usize,
+    /// How long an upload stays in any case.
+    pub grace: Span,
+    /// How often is looked.
+    pub every: Span,
+    /// Most bytes that are kept of files fetched for targets.
+    pub relay: Bytes,
+    /// The file with credentials of registries and web servers, as `docker login` writes it.
+    pub credentials: Option<PathBuf>,
+    /// A PEM file with authorities that are believed beside the machine's own.
+    pub certificates: Option<PathBuf>,
+    /// Hosts, `HOST` or `HOST:PORT`, that are asked by plain `http`.
+    pub insecure: Vec<String>,
+    /// Hosts and networks that would be refused for their address.
+    pub allow: Vec<Allowed>,
+}
+
+impl Default for Artifacts {
+    fn default() -> Self {
+        Self {
+            keep: 20,
+            grace: Span(Duration::from_secs(24 * 60 * 60)),
+            every: Span(Duration::from_secs(60 * 60)),
+            relay: Bytes(10 << 30),
+            credentials: None,
+            certificates: None,
+            insecure: Vec::new(),
+            allow: Vec::new(),
+        }
+    }
+}
+
+impl Artifacts {
+    /// Where files are fetched from.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        Rules {
+            insecure: self.insecure.clone(),
+            allow: self.allow.clone(),
+            credentials: self.credentials.clone(),
+            certificates: self.certificates.clone(),
+            file: "coordinator.toml",
+            patience: PATIENCE,
+        }
+    }
+}
+
+/// A span of time: `24h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Span(pub Duration);
+
+impl TryFrom<String> for Span {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        parse_span(&text).map(Self)
+    }
+}
+
+/// A number of bytes: `10GiB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Bytes(pub u64);
+
+impl TryFrom<String> for Bytes {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
+        let unit = units
+            .into_iter()
+            .find_map(|(name, bits)| Some((text.strip_suffix(name)?, bits)));
+        let (number, bits) = unit.unwrap_or((&text, 0));
+        let bytes = number.trim().parse::<u64>().ok();
+        let bytes = bytes.and_then(|bytes| bytes.checked_mul(1 << bits));
+        bytes
+            .map(Self)
+            .ok_or_else(|| format!("{text:?} is no number of bytes; write 500MiB or 10GiB"))
+    }
 }
 
 /// The table `[checks]`: what checks may do on this machine. For the file alone to say.
@@ -147,6 +240,8 @@ pub struct Config {
     pub checks: Checks,
     /// Where messages may go.
     pub notifiers: Notifiers,
+    /// Where artifacts come from, and how long they stay.
+    pub artifacts: Artifacts,
 }
 
 /// Why there is no usable configuration.
@@ -224,6 +319,7 @@ pub fn serve(arguments: &ServeArguments, file: &File) -> Result<Config, ConfigEr
         hosts,
         checks: file.checks.clone(),
         notifiers: file.notifiers.clone(),
+        artifacts: file.artifacts.clone(),
     })
 }
 

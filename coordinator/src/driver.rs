@@ -367,10 +367,11 @@ fn take(round: &mut Round<'_>, event: Event) {
         Event::Release {
             service,
             new,
+            found,
             by,
             reply,
         } => {
-            let answer = round.create_release(&service, &new, &by);
+            let answer = round.create_release(&service, (&new, &found), &by);
             round.answer(reply, answer);
         }
         Event::ArtifactStored {
@@ -378,9 +379,14 @@ fn take(round: &mut Round<'_>, event: Event) {
             size,
             reply,
         } => {
-            round.artifact_stored(digest, size);
-            round.answer(reply, Ok(()));
+            let answer = round.artifact_stored(digest, size);
+            round.answer(reply, answer);
         }
+        Event::ForgetArtifacts { old, keep, reply } => {
+            let unneeded = round.forget_artifacts(&old, keep);
+            round.answer(reply, Ok(unneeded));
+        }
+        Event::ArtifactsRemoved(digests) => round.artifacts_removed(&digests),
         Event::Checked { track, answer } => round.checked(&track, &answer),
         Event::Told {
             notifier,

@@ -1,10 +1,12 @@
 //! Everything that can happen to the driver: a closed list.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use holdfast_certs::verify::Peer;
 use holdfast_engine::check::Answer;
 use holdfast_engine::track::TrackName;
+use holdfast_homes::resolve::Found;
 use holdfast_protocol::api::apply::{Applied, ApplyRequest, Plan};
 use holdfast_protocol::api::deployment::Deployment;
 use holdfast_protocol::api::freeze::NewFreeze;
@@ -17,7 +19,7 @@ use holdfast_protocol::digest::Digest;
 use holdfast_protocol::join::{JoinRequest, Joined, RenewRequest};
 use holdfast_protocol::message::{Hello, Refusal};
 use holdfast_protocol::name::{
-    EnvironmentName, LabelKey, LabelValue, NotifierName, ServiceName, TargetName,
+    ArtifactName, EnvironmentName, LabelKey, LabelValue, NotifierName, ServiceName, TargetName,
 };
 use holdfast_protocol::observed::{Hold, Report};
 use tokio::sync::{oneshot, watch};
@@ -175,6 +177,8 @@ pub enum Event {
         service: ServiceName,
         /// The release.
         new: Box<NewRelease>,
+        /// What its homes lead to.
+        found: BTreeMap<ArtifactName, Found>,
         /// Who.
         by: String,
         /// The answer.
@@ -189,6 +193,17 @@ pub enum Event {
         /// The answer.
         reply: Reply<()>,
     },
+    /// Files that have been there for a while; those that nothing needs are forgotten.
+    ForgetArtifacts {
+        /// Which.
+        old: BTreeSet<Digest>,
+        /// How many of the newest releases of each service keep theirs.
+        keep: usize,
+        /// Which may be removed now.
+        reply: Reply<Vec<Digest>>,
+    },
+    /// They are removed.
+    ArtifactsRemoved(Vec<Digest>),
     /// A check was performed, or could not be.
     Checked {
         /// For which track.

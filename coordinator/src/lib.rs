@@ -8,6 +8,7 @@
 pub mod access;
 pub mod advice;
 pub mod api;
+pub mod cleaner;
 pub mod clock;
 pub mod config;
 pub mod driver;
@@ -18,6 +19,7 @@ pub mod link;
 pub mod maintenance;
 pub mod metrics;
 pub mod perform;
+pub mod relay;
 pub mod serve;
 pub mod store;
 pub mod world;

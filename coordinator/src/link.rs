@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::driver::Handle;
 use crate::event::Event;
 use crate::metrics::Metrics;
+use crate::relay::Relay;
 use crate::world::SessionId;
 
 /// Most handshakes under way at once. More leave clients that believe they are connected and are
@@ -103,6 +104,8 @@ pub struct Context {
     pub registry: SharedRegistry,
     /// Where artifacts lie.
     pub artifacts: PathBuf,
+    /// What fetches those that do not.
+    pub relay: Relay,
     /// Counters.
     pub metrics: Metrics,
     sessions: Arc<AtomicU64>,
@@ -115,13 +118,14 @@ impl Context {
     pub fn new(
         driver: Handle,
         registry: SharedRegistry,
-        artifacts: PathBuf,
+        (artifacts, relay): (PathBuf, Relay),
         metrics: Metrics,
     ) -> Self {
         Self {
             driver,
             registry,
             artifacts,
+            relay,
             metrics,
             sessions: Arc::new(AtomicU64::new(1)),
             joins: Arc::new(Semaphore::new(JOINS_MAX)),

@@ -23,6 +23,9 @@ pub struct Metrics {
     pub commits: Counter,
     /// Commits that failed and were tried again.
     pub commit_failures: Counter,
+    /// Bytes of files that were fetched for targets.
+    pub relayed: Gauge,
+    stored: Gauge,
     targets: Gauge,
     connected: Gauge,
     events: Gauge,
@@ -34,6 +37,7 @@ pub struct Metrics {
 /// What the gauges show of the world.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
+    stored: u64,
     targets: usize,
     connected: usize,
     events: u64,
@@ -54,6 +58,8 @@ impl Default for Metrics {
             refusals: Counter::default(),
             commits: Counter::default(),
             commit_failures: Counter::default(),
+            relayed: Gauge::default(),
+            stored: Gauge::default(),
             targets: Gauge::default(),
             connected: Gauge::default(),
             events: Gauge::default(),
@@ -87,6 +93,16 @@ impl Metrics {
             "Commits that failed",
             self.commit_failures.clone(),
         );
+        registry.register(
+            "artifact_bytes",
+            "Bytes of uploaded files",
+            self.stored.clone(),
+        );
+        registry.register(
+            "relay_bytes",
+            "Bytes of files that were fetched for targets",
+            self.relayed.clone(),
+        );
         registry.register("targets", "Targets that joined", self.targets.clone());
         registry.register(
             "targets_connected",
@@ -110,6 +126,7 @@ impl Metrics {
     pub fn observe(&self, seen: &Seen) {
         let signed = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.targets.set(signed(seen.targets));
+        self.stored.set(crate::store::integer(seen.stored));
         self.connected.set(signed(seen.connected));
         self.events.set(crate::store::integer(seen.events));
         self.revision.set(crate::store::integer(seen.revision));
@@ -145,6 +162,7 @@ impl Seen {
             *tracks.entry(phase).or_default() += 1;
         }
         Self {
+            stored: world.artifacts.values().sum(),
             targets: world.targets.len(),
             connected: world
                 .targets

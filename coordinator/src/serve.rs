@@ -9,13 +9,15 @@ use anyhow::{Context as _, bail};
 use holdfast_certs::authority::Root;
 use holdfast_certs::clock::Clock;
 use holdfast_certs::tls::{self, CurrentLeaf};
+use holdfast_homes::way::Homes;
 use holdfast_protocol::digest::Digest;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::token;
+use crate::cleaner::Cleaner;
 use crate::config::Config;
 use crate::driver::{self, Driver};
 use crate::history::Entry;
@@ -30,12 +32,14 @@ use crate::store::write::Write;
 use crate::store::{Store, StoreError, row};
 use crate::world::access::user::ADMINISTRATOR;
 use crate::world::{Round, Trust, World};
-use crate::{api, clock, link};
+use crate::{api, clock, link, relay};
 
 /// The database's file in the data directory.
 pub const DATABASE: &str = "holdfast.db";
 /// Where artifacts lie in the data directory.
 pub const ARTIFACTS: &str = "artifacts";
+/// Where files lie that were fetched for targets, in the data directory.
+pub const RELAY: &str = "relay";
 /// The files that notifiers name, in the data directory.
 pub const NOTIFIERS: &str = "notifiers";
 /// The first administrator's API token in the data directory.
@@ -84,17 +88,28 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let deliverer = deliverer(&config, &root, handle.clone(), outside);
     let (stop_edges, stop_driver) = (CancellationToken::new(), CancellationToken::new());
     let mut driver = tokio::spawn(driver.run(stop_driver.clone()));
-    let context = link::Context::new(handle.clone(), registry, artifacts.clone(), metrics.clone());
+    let homes = Arc::new(Homes::new(config.artifacts.rules()));
+    let (relay, relayer) = relay::relay(
+        config.data.join(RELAY),
+        Arc::clone(&homes),
+        config.artifacts.relay.0,
+        metrics.relayed.clone(),
+    );
+    let cleaner = Cleaner::new(handle.clone(), artifacts.clone(), config.artifacts.clone());
+    let lying = (artifacts.clone(), relay);
+    let context = link::Context::new(handle.clone(), registry, lying, metrics.clone());
     let app = api::App::new(
         handle,
         store.clone(),
-        artifacts,
+        (artifacts, homes),
         metrics,
         stop_edges.clone(),
     );
     let mut edges = JoinSet::new();
     edges.spawn(performer.run(stop_edges.clone()));
     edges.spawn(deliverer.run(stop_edges.clone()));
+    edges.spawn(relayer.run(stop_edges.clone()));
+    edges.spawn(cleaner.run(stop_edges.clone()));
     edges.spawn(link::serve(endpoint, context, stop_edges.clone()));
     edges.spawn(api::serve::run(listener, https, app, stop_edges.clone()));
     edges.spawn(renew_leaf(leaf, root, config.clone(), stop_edges.clone()));
@@ -114,21 +129,35 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     notify(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("stopping");
     stop_edges.cancel();
+    fault = drain(edges, driver, &stop_driver, fault).await;
+    // A disk that hangs must not keep the process.
+    drop(tokio::time::timeout(CLOSE, store.close()).await);
+    fault.map_or(Ok(()), Err)
+}
+
+/// Lets the edges end, then the driver; whatever is wrong by then.
+async fn drain(
+    mut edges: JoinSet<()>,
+    mut driver: JoinHandle<Result<(), StoreError>>,
+    stop_driver: &CancellationToken,
+    fault: Option<anyhow::Error>,
+) -> Option<anyhow::Error> {
     let drained = tokio::time::timeout(DRAIN, async { while edges.join_next().await.is_some() {} });
     if drained.await.is_err() {
         tracing::warn!("some connections did not end in time");
     }
     stop_driver.cancel();
-    if !driver.is_finished() {
-        match tokio::time::timeout(DRAIN, &mut driver).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(ended) => fault = fault.or_else(|| Some(driver_fault(ended))),
-            Err(_) => tracing::warn!("the driver did not end in time"),
+    if driver.is_finished() {
+        return fault;
+    }
+    match tokio::time::timeout(DRAIN, &mut driver).await {
+        Ok(Ok(Ok(()))) => fault,
+        Ok(ended) => fault.or_else(|| Some(driver_fault(ended))),
+        Err(_) => {
+            tracing::warn!("the driver did not end in time");
+            fault
         }
     }
-    // A disk that hangs must not keep the process.
-    drop(tokio::time::timeout(CLOSE, store.close()).await);
-    fault.map_or(Ok(()), Err)
 }
 
 /// What checks are performed with.
@@ -195,6 +224,7 @@ fn make_private(directory: &Path) -> anyhow::Result<()> {
 /// Opens what is there, or makes a new installation.
 async fn open(data: &Path) -> anyhow::Result<(World, Store)> {
     make_private(&data.join(ARTIFACTS))?;
+    make_private(&data.join(RELAY))?;
     api::artifact::remove_unfinished(&data.join(ARTIFACTS)).context("cannot tidy the artifacts")?;
     let now = clock::now();
     let trust = Trust::open(data, now)?;

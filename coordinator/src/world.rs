@@ -5,7 +5,8 @@
 
 pub mod access;
 pub mod apply;
-pub mod assign;
+pub mod artifact;
+mod assign;
 pub mod certificate;
 pub mod check;
 pub mod enrol;
@@ -93,6 +94,8 @@ pub struct World {
     pub bodies: HashMap<Digest, Arc<Vec<u8>>>,
     /// Complete artifacts and their lengths.
     pub artifacts: BTreeMap<Digest, u64>,
+    /// Files that are being removed; the same cannot be taken before that is done.
+    pub removing: BTreeSet<Digest>,
     /// Join tokens.
     pub tokens: BTreeMap<String, row::Token>,
     /// Whom tokens let in, by token and public key.
@@ -300,7 +303,7 @@ impl<'w> Round<'w> {
 }
 
 impl World {
-    /// The releases of a service that give every artifact that `configuration` uses, ascending.
+    /// The releases of a service that can be deployed with `configuration`, ascending.
     #[must_use]
     pub fn usable_releases(&self, configuration: &Configuration) -> Vec<ReleaseRef> {
         let all = self
@@ -308,12 +311,7 @@ impl World {
             .get(&configuration.service)
             .map_or(&[][..], Vec::as_slice);
         all.iter()
-            .filter(|release| {
-                configuration.each().all(|one| {
-                    let mut names = one.artifacts.keys().chain(one.images.keys());
-                    names.all(|name| release.artifacts.contains_key(name))
-                })
-            })
+            .filter(|release| self.is_usable(release, configuration))
             .map(|release| ReleaseRef {
                 version: release.version.clone(),
                 sequence: release.sequence,

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::digest::Digest;
 
 /// Where images of one kind are kept, without saying which of them.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Repository {
     /// The registry's host, with its port if it has one: `registry.example.com:5000`.
     pub registry: String,

@@ -23,6 +23,7 @@ pub mod assignment;
 pub mod codec;
 pub mod digest;
 pub mod frame;
+pub mod home;
 pub mod image;
 pub mod join;
 pub mod message;

@@ -42,6 +42,12 @@ pub enum ArtifactReply {
     /// The artifact is not for this target, or is not there. One answer for both, so that a target
     /// cannot learn what exists.
     Unavailable,
+    /// The artifact is for this target, and the coordinator cannot give it now. Since
+    /// [`crate::version::HOMES`].
+    Away {
+        /// Why, for people.
+        message: String,
+    },
 }
 
 /// The first frame of a stream that the coordinator opens.

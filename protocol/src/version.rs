@@ -12,7 +12,7 @@ pub const COORDINATOR_NAME: &str = "coordinator.holdfast.internal";
 /// The minor versions that this build speaks.
 pub const SUPPORTED: Range = Range {
     lowest: 0,
-    highest: 3,
+    highest: 4,
 };
 
 /// The first minor version in which the coordinator may ask a target for a check.
@@ -21,6 +21,8 @@ pub const CHECKS: u16 = 1;
 pub const HOLDS: u16 = 2;
 /// The first minor version in which a target is asked for the output of a deployment that is over.
 pub const KEPT_OUTPUT: u16 = 3;
+/// The first minor version in which artifacts may stay in homes of their own.
+pub const HOMES: u16 = 4;
 
 /// An inclusive range of minor protocol versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]

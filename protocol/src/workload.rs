@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::{self, CodecError};
 use crate::digest::Digest;
+use crate::home::Home;
 use crate::name::{ArtifactName, EnvironmentName, ServiceName, Version};
 use crate::time::Timestamp;
 
@@ -27,6 +28,8 @@ pub enum Body {
     V1(Workload),
     /// What runs to completion: the first shape, and how.
     V2(Workload, JobTerms),
+    /// Either, and for each of its artifacts, in their order, where it stays if it was not uploaded.
+    V3(Workload, Option<JobTerms>, Vec<Option<Home>>),
 }
 
 /// What one target shall run of one service.
@@ -84,7 +87,7 @@ pub enum Rollback {
 }
 
 /// One immutable thing that a workload needs.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Artifact {
     /// The name that templates use: `artifacts.NAME.path`.
     pub name: ArtifactName,
@@ -96,6 +99,8 @@ pub struct Artifact {
     pub file: String,
     /// How it is laid down on the target.
     pub form: Form,
+    /// Where it stays; none where the coordinator keeps it. Not one of the first shape's fields.
+    pub home: Option<Home>,
 }
 
 /// How an artifact is laid down on a target.
@@ -227,6 +232,29 @@ impl<Context> Decode<Context> for Workload {
 
 bincode::impl_borrow_decode!(Workload);
 
+/// The first shape, field by field: homes are beside it in the body.
+impl Encode for Artifact {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        let content = (&self.name, &self.digest, &self.size);
+        (content, &self.file, &self.form).encode(encoder)
+    }
+}
+
+impl<Context> Decode<Context> for Artifact {
+    fn decode<D: Decoder<Context = Context>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        Ok(Self {
+            name: Decode::decode(decoder)?,
+            digest: Decode::decode(decoder)?,
+            size: Decode::decode(decoder)?,
+            file: Decode::decode(decoder)?,
+            form: Decode::decode(decoder)?,
+            home: None,
+        })
+    }
+}
+
+bincode::impl_borrow_decode!(Artifact);
+
 impl Workload {
     /// How long it may take to become ready before it counts as failed.
     #[must_use]
@@ -237,7 +265,9 @@ impl Workload {
     /// The canonical bytes of the body and their digest, which is the body's name.
     #[must_use]
     pub fn seal(self) -> (Digest, Vec<u8>) {
+        let homes: Vec<_> = self.artifacts.iter().map(|a| a.home.clone()).collect();
         let bytes = codec::encode(&match self.job {
+            job if homes.iter().any(Option::is_some) => Body::V3(self, job, homes),
             None => Body::V1(self),
             Some(terms) => Body::V2(self, terms),
         });
@@ -247,7 +277,8 @@ impl Workload {
     /// Reads a body.
     ///
     /// # Errors
-    /// [`CodecError`] where the bytes are not one canonical body of at most [`BODY_MAX_BYTES`].
+    /// [`CodecError`] where the bytes are not one canonical body of at most [`BODY_MAX_BYTES`], or
+    /// hold more or fewer homes than artifacts.
     pub fn open(bytes: &[u8]) -> Result<Self, CodecError> {
         Ok(match codec::decode::<Body>(bytes, BODY_MAX_BYTES)? {
             Body::V1(workload) => workload,
@@ -255,8 +286,26 @@ impl Workload {
                 job: Some(terms),
                 ..workload
             },
+            Body::V3(workload, job, homes) => Self {
+                artifacts: at_home(workload.artifacts, homes)?,
+                job,
+                ..workload
+            },
         })
     }
+}
+
+fn at_home(
+    artifacts: Vec<Artifact>,
+    homes: Vec<Option<Home>>,
+) -> Result<Vec<Artifact>, CodecError> {
+    if artifacts.len() != homes.len() || homes.iter().all(Option::is_none) {
+        return Err(CodecError::NotCanonical);
+    }
+    let both = artifacts.into_iter().zip(homes);
+    Ok(both
+        .map(|(artifact, home)| Artifact { home, ..artifact })
+        .collect())
 }
 
 /// Something only the target knows, standing in a rendered template.

@@ -130,6 +130,7 @@ fn workload() -> Workload {
             size: 70_000,
             file: "web.tar.gz".to_owned(),
             form: Form::TarGz,
+            home: None,
         }],
         health: Some(Health {
             check: Check::Http {
@@ -366,6 +367,10 @@ fn recorded_messages_are_read_and_written_as_ever() {
 fn recorded_bodies_assignments_and_streams_are_read_and_written_as_ever() {
     one(Body::V1(workload()), "body-v1");
     one(Body::V2(workload(), terms()), "body-v2");
+    let home = "oci://registry.example.com/team/web@sha256:\
+                1342c597424d4ba07a33a79300fa90a77891a96fdf47b4638056411ff2530407";
+    let homes = vec![Some(home.parse().unwrap())];
+    one(Body::V3(workload(), None, homes), "body-v3");
     let tcp = Check::Tcp {
         address: "127.0.0.1:6379".to_owned(),
     };
@@ -397,6 +402,8 @@ fn recorded_bodies_assignments_and_streams_are_read_and_written_as_ever() {
     );
     one(ArtifactReply::Content { size: 70_000 }, "artifact-content");
     one(ArtifactReply::Unavailable, "artifact-unavailable");
+    let message = "registry.example.com does not answer".to_owned();
+    one(ArtifactReply::Away { message }, "artifact-away");
     let logs = CoordinatorOpens::Logs {
         service: service(),
         since: Some(at(4)),

@@ -81,12 +81,21 @@ impl Fleet {
     /// Starts a coordinator on an empty directory, and waits until it is ready.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// [`Self::start`] with the content of its `coordinator.toml`.
+    #[must_use]
+    pub fn start_with(settings: &str) -> Self {
         let directory = TempDir::with_prefix("holdfast-fleet-").unwrap();
         let port = Port::free();
         let address = format!("127.0.0.1:{}", port.number());
         let data = directory.path().join("coordinator");
+        let config = directory.path().join("coordinator.toml");
+        std::fs::write(&config, settings).unwrap();
         let arguments = ["serve", "--listen", &address, "--api", &address, "--data"];
         let arguments = arguments.iter().map(PathBuf::from).chain([data.clone()]);
+        let arguments = arguments.chain([PathBuf::from("--config"), config]);
         let coordinator = Program::new(
             "coordinator",
             built("holdfast-coordinator"),
@@ -274,6 +283,7 @@ impl Fleet {
             version: version.parse().unwrap(),
             artifacts: artifacts.iter().map(upload).collect(),
             repositories: BTreeMap::new(),
+            homes: BTreeMap::new(),
             commit: None,
             meta: BTreeMap::new(),
         };

@@ -20,6 +20,7 @@
 //! | [`process`] | the kernel's table: which workloads run, since when |
 //! | [`wait`] | a condition with a deadline |
 //! | [`prometheus`] | a real Prometheus server |
+//! | [`home`] | a web server, a registry, and what can be wrong on the way to them |
 //! | [`faults`] | a network that can be cut, chance that can be repeated |
 //! | [`port`], [`archive`], [`manifest`], [`visitor`], [`skip`] | what tests deploy, and how they look at it |
 #![allow(
@@ -37,6 +38,7 @@ pub mod api;
 pub mod archive;
 pub mod faults;
 pub mod fleet;
+pub mod home;
 pub mod manifest;
 pub mod operator;
 pub mod port;

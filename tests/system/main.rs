@@ -20,6 +20,7 @@ mod demo;
 mod examples;
 mod explained;
 mod held;
+mod homes;
 mod identity;
 mod offline;
 mod plugins;

@@ -12,7 +12,6 @@ mod body;
 #[cfg(feature = "run")]
 mod converge;
 #[cfg(feature = "run")]
-mod credentials;
 #[cfg(feature = "run")]
 mod engine;
 #[cfg(feature = "run")]

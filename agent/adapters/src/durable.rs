@@ -43,28 +43,6 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-/// Reads a file of secrets, which nobody but its owner may read; why not, for people.
-pub(crate) fn read_private(path: &Path, max_bytes: u64) -> Result<String, String> {
-    use std::io::Read as _;
-    use std::os::unix::fs::MetadataExt as _;
-    let failed = |why: String| format!("cannot read credentials in {}: {why}", path.display());
-    let file = File::open(path).map_err(|error| failed(error.to_string()))?;
-    let mode = file
-        .metadata()
-        .map_err(|error| failed(error.to_string()))?
-        .mode();
-    if mode & 0o077 != 0 {
-        return Err(failed(format!(
-            "others may read it (mode {:04o}); make it the agent's alone: chmod 600",
-            mode & 0o7777
-        )));
-    }
-    let mut text = String::new();
-    let read = file.take(max_bytes).read_to_string(&mut text);
-    read.map_err(|error| failed(error.to_string()))?;
-    Ok(text)
-}
-
 /// Makes a directory and those above it, with permission bits `mode` where it is new.
 pub(crate) fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
     fs::DirBuilder::new()

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use holdfast_adapters::adapter_of;
 use holdfast_adapters::failure::Failure;
 use holdfast_protocol::digest::Digest;
+use holdfast_protocol::home::Home;
 use holdfast_protocol::name::ServiceName;
 use holdfast_protocol::observed::TargetConditionKind;
 use holdfast_protocol::time::Timestamp;
@@ -14,13 +15,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Adapters, Driver, OBSERVE_INTERVAL, OBSERVE_RETRY};
+use crate::artifacts::Sources;
 use crate::clock::{Moment, Now};
 use crate::desired::Bodies;
 use crate::diff::Sight;
 use crate::event::Event;
 use crate::health::{self, Probe, Probed};
 use crate::perform;
-use crate::plan::{Action, Busy, Plan};
+use crate::plan::{Action, Busy, Fetch, Plan};
 
 /// Verdicts that may wait.
 const PROBED_MAX: usize = 64;
@@ -344,7 +346,7 @@ impl Driver {
                     why,
                     stop,
                 } => self.start_conclusion(service, *body, (why, *stop)),
-                Action::Fetch { artifact, size } => self.start_fetch(*artifact, *size),
+                Action::Fetch(fetch) => self.start_fetch(fetch.clone()),
                 Action::Converge {
                     service,
                     body,
@@ -391,14 +393,17 @@ impl Driver {
             .insert(service.clone(), Running::Acting(CancellationToken::new()));
     }
 
-    fn start_fetch(&mut self, artifact: Digest, size: u64) {
-        let Some(connection) = self.reporter.connection() else {
-            return;
+    fn start_fetch(&mut self, fetch: Fetch) {
+        let (artifact, size) = (fetch.artifact, fetch.size);
+        let home = fetch.home.as_ref().map(Home::plain);
+        tracing::info!(%artifact, size, home, "fetching");
+        let sources = Sources {
+            homes: self.parts.homes.clone(),
+            coordinator: self.reporter.connection(),
         };
-        tracing::info!(%artifact, size, "fetching");
         let (store, told) = (self.parts.store.clone(), self.outlets.events.clone());
         self.tasks
-            .spawn(perform::fetch(store, connection, artifact, size, told));
+            .spawn(perform::fetch(store, sources, fetch, told));
         self.artifacts.fetching.insert(artifact);
     }
 

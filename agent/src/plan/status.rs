@@ -293,7 +293,7 @@ impl Action {
             | Self::Remove { service, .. }
             | Self::Converge { service, .. }
             | Self::Conclude { service, .. } => service.to_string(),
-            Self::Fetch { artifact, .. } => artifact.to_string(),
+            Self::Fetch(fetch) => fetch.artifact.to_string(),
         }
     }
 }

@@ -109,8 +109,8 @@ impl Rig {
                 Action::Remove { service, .. } => {
                     self.seen.remove(service);
                 }
-                Action::Fetch { artifact, .. } => {
-                    self.artifacts.present.insert(*artifact);
+                Action::Fetch(fetch) => {
+                    self.artifacts.present.insert(fetch.artifact);
                 }
                 Action::Conclude {
                     service,
@@ -185,7 +185,7 @@ impl Rig {
                 }
                 Action::Cancel { service } => format!("cancel {service}"),
                 Action::Remove { service, .. } => format!("remove {service}"),
-                Action::Fetch { artifact, .. } => format!("fetch {}", artifact.short()),
+                Action::Fetch(fetch) => format!("fetch {}", fetch.artifact.short()),
                 Action::Conclude {
                     service,
                     stop: true,
@@ -443,7 +443,7 @@ proptest! {
             match action {
                 Action::Remove { .. } | Action::Cancel { .. } => prop_assert!(false, "{action:?}"),
                 Action::Converge { service, .. } => prop_assert!(!runs(&rig, &service)),
-                Action::Record { .. } | Action::Fetch { .. } | Action::Conclude { .. } => {}
+                Action::Record { .. } | Action::Fetch(_) | Action::Conclude { .. } => {}
             }
         }
     }

@@ -298,6 +298,7 @@ fn an_artifact_is_fetched_and_the_fetch_resumes_where_it_broke_off() {
             size: content.len() as u64,
             file: "app".to_owned(),
             form: Form::File,
+            home: None,
         }];
         coordinator.assign(1, vec![web]);
         agent.run();

@@ -9,6 +9,7 @@ use holdfast_protocol::api::release::{NewRelease, Release};
 use holdfast_protocol::api::service::Service;
 use holdfast_protocol::api::status::Status;
 use holdfast_protocol::digest::{Digest, Hasher};
+use holdfast_protocol::home::Named;
 use holdfast_protocol::image::Reference;
 use holdfast_protocol::name::{ArtifactName, EnvironmentName, ServiceName, Version};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -28,10 +29,17 @@ use crate::error::{Exit, Failure};
 pub async fn run(session: &mut Session<'_>, args: &Create) -> Outcome {
     let mut artifacts = BTreeMap::new();
     let mut repositories = BTreeMap::new();
+    let mut homes = BTreeMap::new();
     for (name, reference) in &args.artifact {
-        let (repository, digest) = referred(name, reference)?;
-        put(&mut artifacts, name, digest)?;
-        repositories.extend(repository.map(|repository| (name.clone(), repository)));
+        match referred(name, reference)? {
+            Referred::Digest(digest) => put(&mut artifacts, name, digest)?,
+            Referred::Image(image) => {
+                put(&mut artifacts, name, image.digest)?;
+                repositories.insert(name.clone(), image.repository.to_string());
+            }
+            // What it leads to is found out by the coordinator.
+            Referred::Home => put(&mut homes, name, reference.clone())?,
+        }
     }
     for (name, path) in &args.file {
         let digest = uploaded(session, name, path).await?;
@@ -41,6 +49,7 @@ pub async fn run(session: &mut Session<'_>, args: &Create) -> Outcome {
         version: args.version.clone(),
         artifacts,
         repositories,
+        homes,
         commit: args.commit.clone(),
         meta: args.meta.iter().cloned().collect(),
     };
@@ -66,29 +75,52 @@ pub async fn run(session: &mut Session<'_>, args: &Create) -> Outcome {
     Ok(Exit::Done)
 }
 
-fn put(
-    artifacts: &mut BTreeMap<ArtifactName, Digest>,
+fn put<T>(
+    artifacts: &mut BTreeMap<ArtifactName, T>,
     name: &ArtifactName,
-    digest: Digest,
+    content: T,
 ) -> Result<(), Failure> {
-    match artifacts.insert(name.clone(), digest) {
+    match artifacts.insert(name.clone(), content) {
         None => Ok(()),
         Some(_) => Err(Failure::usage(format!("artifact {name} is given twice"))),
     }
 }
 
-/// What `--artifact NAME=REF` names: an image with its repository, or something that was uploaded.
-fn referred(name: &ArtifactName, reference: &str) -> Result<(Option<String>, Digest), Failure> {
+/// What `--artifact NAME=REF` names.
+#[derive(Debug)]
+enum Referred {
+    /// Something that was uploaded.
+    Digest(Digest),
+    /// An image, with its repository.
+    Image(Reference),
+    /// A file that stays where it is.
+    Home,
+}
+
+fn referred(name: &ArtifactName, reference: &str) -> Result<Referred, Failure> {
+    let refused = |why: String, help: &str| {
+        Failure::usage(format!("artifact {name}: {why}")).help(help.to_owned())
+    };
     if let Ok(digest) = reference.parse() {
-        return Ok((None, digest));
+        return Ok(Referred::Digest(digest));
     }
-    match Reference::parse(reference) {
-        Ok(image) => Ok((Some(image.repository.to_string()), image.digest)),
-        Err(why) => Err(Failure::usage(format!("artifact {name}: {why}")).help(
-            "an image is named by REPOSITORY@sha256:…, what was uploaded before by sha256:…, and \
-             a file is uploaded with --file NAME=PATH",
-        )),
+    if Named::is_meant(reference) {
+        let named = reference.parse::<Named>();
+        let help = "a file stays where it is as oci://REGISTRY/REPOSITORY@sha256:… or as \
+                    https://HOST/PATH#sha256=…";
+        return named
+            .map(|_| Referred::Home)
+            .map_err(|why| refused(why, help));
     }
+    Reference::parse(reference)
+        .map(Referred::Image)
+        .map_err(|why| {
+            let help = "an image is named by REPOSITORY@sha256:…, a file in a registry by \
+                        oci://REGISTRY/REPOSITORY@sha256:…, one of a web server by \
+                        https://HOST/PATH#sha256=…, what was uploaded before by sha256:…, and a file \
+                        is uploaded with --file NAME=PATH";
+            refused(why, help)
+        })
 }
 
 /// Sees to it that the coordinator has a file, and says so; tells its digest.

@@ -193,6 +193,7 @@ fn release() -> RenderRelease {
         version: "1.0.0".parse().expect("a version"),
         sequence: 1,
         artifacts: BTreeMap::from([("app".parse().expect("a name"), (digest, 7))]),
+        homes: BTreeMap::new(),
         run: None,
     }
 }

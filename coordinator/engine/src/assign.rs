@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use holdfast_protocol::digest::Digest;
+use holdfast_protocol::home::Home;
 use holdfast_protocol::name::{ArtifactName, EnvironmentName, TargetName, Version};
 use holdfast_protocol::observed::Labels;
 use holdfast_protocol::time::Timestamp;
@@ -31,6 +32,8 @@ pub struct RenderRelease {
     pub sequence: u64,
     /// Digest and length in bytes of each artifact.
     pub artifacts: BTreeMap<ArtifactName, (Digest, u64)>,
+    /// Where those stay that were not uploaded.
+    pub homes: BTreeMap<ArtifactName, Home>,
     /// Which run of a job it is for, as in [`crate::track::Point`].
     pub run: Option<Timestamp>,
 }
@@ -176,6 +179,7 @@ impl Renderer {
                 size: *size,
                 file: file.clone(),
                 form: Form::of_file(file),
+                home: release.homes.get(name).cloned(),
             })
         };
         self.configuration.artifacts.iter().map(artifact).collect()
@@ -441,7 +445,7 @@ fn bounded(workload: Workload) -> Result<Workload, RenderError> {
     let artifacts: usize = workload
         .artifacts
         .iter()
-        .map(|a| a.file.len() + NAMED_BYTES)
+        .map(|a| a.file.len() + NAMED_BYTES + a.home.as_ref().map_or(0, home_bytes))
         .sum();
     let size = workload.template.len()
         + health
@@ -458,6 +462,10 @@ fn bounded(workload: Workload) -> Result<Workload, RenderError> {
         ),
         help: Some("put large files into an artifact".to_owned()),
     })
+}
+
+fn home_bytes(home: &Home) -> usize {
+    home.to_string().len() + LENGTH_BYTES
 }
 
 /// Most bytes that the length of a text takes.

@@ -1,20 +1,23 @@
 //! Releases.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use holdfast_protocol::api::Items;
+use holdfast_homes::resolve::{Found, resolve};
 use holdfast_protocol::api::release::{NewRelease, Release};
-use holdfast_protocol::name::ServiceName;
+use holdfast_protocol::api::{Code, Items};
+use holdfast_protocol::home::Named;
+use holdfast_protocol::name::{ArtifactName, ServiceName};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::problem::{Answer, Body, Path, Query};
+use super::problem::{Answer, Body, Failed, Path, Query};
 use super::{App, Caller, page};
-use crate::event::Event;
+use crate::event::{Event, Refused};
 
 /// Which releases.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -62,18 +65,57 @@ pub async fn create(
     Body(new): Body<NewRelease>,
 ) -> Answer<Release> {
     let service: ServiceName = super::parse(&name)?;
+    let found = found(&app, &service, &new).await?;
     let (new, by) = (Box::new(new), user.name);
     Ok(Json(
         app.driver
             .request(|reply| Event::Release {
                 service,
                 new,
+                found,
                 by,
                 reply,
             })
             .await?,
     ))
 }
+
+/// What the homes of a new release lead to. Found out here and once, so that whoever asks needs neither
+/// a way there nor credentials, and a tag that moves later changes nothing.
+async fn found(
+    app: &App,
+    service: &ServiceName,
+    new: &NewRelease,
+) -> Result<BTreeMap<ArtifactName, Found>, Failed> {
+    if new.homes.len() > HOMES_MAX {
+        let detail = format!("a release has at most {HOMES_MAX} artifacts");
+        return Err(Failed(Refused::new(Code::TooLarge, detail)));
+    }
+    let of = service.clone();
+    let files = app.driver.ask(move |world| {
+        let declared = world.compiled.services.get(&of);
+        declared.map(|declared| declared.artifacts.clone())
+    });
+    // What is not declared is refused with everything else that is wrong.
+    let files = files.await?.unwrap_or_default();
+    let mut found = BTreeMap::new();
+    for (name, text) in &new.homes {
+        let refused =
+            |code, why: String| Failed(Refused::new(code, format!("artifact {name}: {why}")));
+        let named: Named = text.parse().map_err(|why| refused(Code::BadRequest, why))?;
+        let file = files.get(name).map_or("", String::as_str);
+        let way = app.homes.way();
+        let way = way.map_err(|e| refused(Code::Unavailable, crate::chain(&e)))?;
+        let _place = app.limits.upload()?;
+        let resolved = resolve(&way, &named, file).await;
+        let resolved = resolved.map_err(|e| refused(Code::BadRequest, crate::chain(&e)))?;
+        found.insert(name.clone(), resolved);
+    }
+    Ok(found)
+}
+
+/// Most artifacts of one release that stay in homes.
+const HOMES_MAX: usize = 64;
 
 /// The releases, by service and in order.
 #[utoipa::path(
@@ -100,7 +142,7 @@ pub async fn list(
             })
         };
         page::rows_after(all, limit, place)
-            .map(|release| Release::clone(release))
+            .map(|release| world.shown(release))
             .collect::<Vec<_>>()
     });
     let key = |last: &Release| format!("{}/{}", last.service, last.sequence);

@@ -7,15 +7,14 @@
 //! allows more. No proxy, no cookie, no credential of the coordinator. Redirects are followed by
 //! checks within one origin alone, and by messages not at all.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::str::FromStr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_homes::reach::{self, Allowed, Reach};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::{Action, Attempt, Policy};
 use reqwest::{Client, Response, Url};
-use serde::Deserialize;
 
 /// Redirects that a check follows.
 const REDIRECTS_MAX: usize = 5;
@@ -31,17 +30,6 @@ pub enum Purpose {
     Check,
     /// A message of a notifier.
     Notice,
-}
-
-/// A host or network that messages may go to though it is not public: `hooks.internal`,
-/// `10.0.0.0/8`, `127.0.0.1`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum Allowed {
-    /// A host by its name.
-    Host(String),
-    /// Addresses that begin alike.
-    Network(IpAddr, u8),
 }
 
 /// The way out.
@@ -133,7 +121,7 @@ impl Egress {
                 ));
             }
         }
-        let literal = host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+        let literal = reach::address(&host);
         if let Some(address) = literal {
             self.rules.judge(purpose, &host, address)?;
         }
@@ -169,18 +157,12 @@ impl Egress {
 impl Rules {
     /// Whether a host is allowed by its name or, as an address, by its network.
     fn names(&self, host: &str) -> bool {
-        let address = host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
-        self.allowed.iter().any(|allowed| match allowed {
-            Allowed::Host(name) => name.eq_ignore_ascii_case(host),
-            Allowed::Network(network, length) => {
-                address.is_some_and(|address| is_in(address, *network, *length))
-            }
-        })
+        self.allowed.iter().any(|allowed| allowed.names(host))
     }
 
     fn judge(&self, purpose: Purpose, host: &str, address: IpAddr) -> Result<(), String> {
         let address = address.to_canonical();
-        let reach = reach(address);
+        let reach = reach::reach(address);
         let allowed = self.names(host) || self.names(&address.to_string());
         match (reach, purpose) {
             (Reach::Nobody, _) => Err(format!("{host} is {address}, which nothing is sent to")),
@@ -192,76 +174,6 @@ impl Rules {
             )),
         }
     }
-}
-
-/// Who can be reached by an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reach {
-    /// The machines of this link, everybody at once, no one: never meant.
-    Nobody,
-    /// This machine or site.
-    Private,
-    /// Anybody.
-    Public,
-}
-
-fn reach(address: IpAddr) -> Reach {
-    let address = translated(address);
-    if METADATA.contains(&address) {
-        return Reach::Nobody;
-    }
-    let (nobody, private) = match address {
-        IpAddr::V4(v4) => (
-            v4.is_link_local() || v4.is_multicast() || v4.is_broadcast() || v4.octets()[0] == 0,
-            v4.is_private() || v4.is_loopback() || is_in(address, SHARED, 10),
-        ),
-        IpAddr::V6(v6) => (
-            v6.is_unicast_link_local() || v6.is_multicast() || v6.is_unspecified(),
-            v6.is_unique_local() || v6.is_loopback(),
-        ),
-    };
-    match (nobody, private) {
-        (true, _) => Reach::Nobody,
-        (false, true) => Reach::Private,
-        (false, false) => Reach::Public,
-    }
-}
-
-/// Where clouds keep what a machine is and may do, besides link-local addresses: credentials for
-/// whoever asks from the machine itself.
-const METADATA: [IpAddr; 5] = [
-    // Amazon and Google, over IPv6.
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
-    // Alibaba, Oracle, Azure.
-    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
-    IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
-    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
-];
-
-/// The address that a translator of the network sends to in place of this one (NAT64, RFC 6052).
-fn translated(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V6(v6) if v6.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0] => {
-            let [.., high, low] = v6.segments();
-            let bits = u32::from(high) << 16 | u32::from(low);
-            IpAddr::V4(Ipv4Addr::from_bits(bits))
-        }
-        IpAddr::V4(_) | IpAddr::V6(_) => address.to_canonical(),
-    }
-}
-
-/// Addresses that providers share among customers (RFC 6598), with length 10.
-const SHARED: IpAddr = IpAddr::V4(Ipv4Addr::new(100, 64, 0, 0));
-
-fn is_in(address: IpAddr, network: IpAddr, length: u8) -> bool {
-    let bits = |address| match address {
-        IpAddr::V4(v4) => (u128::from(v4.to_bits()) << 96, 32),
-        IpAddr::V6(v6) => (v6.to_bits(), 128),
-    };
-    let ((one, width), (other, same)) = (bits(address.to_canonical()), bits(network));
-    let ignored = 128 - u32::from(length.min(width));
-    width == same && one.checked_shr(ignored) == other.checked_shr(ignored)
 }
 
 /// An address can be bound where it is this machine's.
@@ -320,41 +232,6 @@ pub async fn read(mut response: Response, most: usize) -> Vec<u8> {
         }
     }
     body
-}
-
-impl FromStr for Allowed {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let refused = || format!("{text:?} is no host and no network; write 10.0.0.0/8 or a name");
-        let (address, length) = match text.split_once('/') {
-            Some((address, length)) => (address, Some(length)),
-            None => (text, None),
-        };
-        let parsed = address.parse::<IpAddr>();
-        let most = match parsed {
-            Ok(IpAddr::V4(_)) => 32,
-            Ok(IpAddr::V6(_)) => 128,
-            Err(_) if length.is_none() && !text.is_empty() => {
-                return Ok(Self::Host(text.to_ascii_lowercase()));
-            }
-            Err(_) => return Err(refused()),
-        };
-        let length = length.map_or(Ok(most), str::parse).map_err(|_| refused())?;
-        let address = parsed.map_err(|_| refused())?;
-        if length > most {
-            return Err(refused());
-        }
-        Ok(Self::Network(address, length))
-    }
-}
-
-impl TryFrom<String> for Allowed {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
 }
 
 #[cfg(test)]
@@ -433,15 +310,5 @@ mod tests {
                 .await
                 .is_ok()
         );
-    }
-
-    #[test]
-    fn a_network_that_is_none_is_refused() {
-        for bad in ["10.0.0.0/33", "10.0.0/8", "/8", "", "::/129"] {
-            assert!(bad.parse::<Allowed>().is_err(), "{bad}");
-        }
-        let v6 = IpAddr::V6(Ipv6Addr::LOCALHOST);
-        assert!(is_in(v6, "::".parse().unwrap(), 0));
-        assert!(!is_in(v6, "0.0.0.0".parse().unwrap(), 0));
     }
 }

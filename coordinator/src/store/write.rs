@@ -105,6 +105,8 @@ pub enum Write {
         /// Its length in bytes.
         size: u64,
     },
+    /// An artifact whose content is removed.
+    DropArtifact(Digest),
     /// An entry of the history.
     Event(Box<Event>),
     /// Somebody who may use the API.
@@ -322,6 +324,9 @@ pub(super) async fn execute(db: &mut SqliteConnection, write: &Write) -> Result<
         )
         .bind(digest.to_string())
         .bind(integer(*size)),
+        Write::DropArtifact(digest) => {
+            sqlx::query("DELETE FROM artifacts WHERE digest = $1").bind(digest.to_string())
+        }
         Write::Event(event) => sqlx::query(
             "INSERT INTO events (sequence, body, hash) VALUES ($1, $2, $3) \
              ON CONFLICT (sequence) DO NOTHING",

@@ -124,10 +124,13 @@ impl World {
             .iter()
             .map(|(name, artifact)| (name.clone(), (artifact.digest, artifact.size)))
             .collect();
+        let homes = release.artifacts.iter();
+        let homes = homes.filter_map(|(name, artifact)| Some((name.clone(), artifact.home()?)));
         let release = RenderRelease {
             version: release.version.clone(),
             sequence: release.sequence,
             artifacts,
+            homes: homes.collect(),
             run: point.run,
         };
         let target = RenderTarget {

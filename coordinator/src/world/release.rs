@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use holdfast_engine::compiled::Service;
+use holdfast_homes::resolve::Found;
 use holdfast_protocol::api::Code;
-use holdfast_protocol::api::release::{NewRelease, Release, ReleaseArtifact};
+use holdfast_protocol::api::release::{NewRelease, Release, ReleaseArtifact, UPLOAD};
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::image::Repository;
 use holdfast_protocol::name::{ArtifactName, ServiceName};
@@ -21,7 +22,8 @@ const META_MAX: usize = 64;
 const META_VALUE_MAX_BYTES: usize = 1_024;
 
 impl Round<'_> {
-    /// Registers a release. The same again is answered with the one that is there.
+    /// Registers a release; `found` is what its homes lead to. The same again is answered with the one
+    /// that is there.
     ///
     /// # Errors
     /// [`Refused`] when the service is not declared, an artifact was not uploaded, or the version is
@@ -29,10 +31,10 @@ impl Round<'_> {
     pub fn create_release(
         &mut self,
         service: &ServiceName,
-        new: &NewRelease,
+        (new, found): (&NewRelease, &BTreeMap<ArtifactName, Found>),
         by: &str,
     ) -> Result<Release, Refused> {
-        let artifacts = self.world.check_release(service, new)?;
+        let artifacts = self.world.check_release(service, new, found)?;
         let there = self.world.releases.entry(service.clone()).or_default();
         if let Some(same) = there.iter().find(|release| release.version == new.version) {
             return answer_repetition(same, new, &artifacts);
@@ -67,13 +69,6 @@ impl Round<'_> {
         self.moved.extend(tracks.cloned());
         Ok(release)
     }
-
-    /// Notes that the content of an artifact is complete and on disk.
-    pub fn artifact_stored(&mut self, digest: Digest, size: u64) {
-        if self.world.artifacts.insert(digest, size).is_none() {
-            self.writes.push(Write::Artifact { digest, size });
-        }
-    }
 }
 
 fn answer_repetition(
@@ -99,6 +94,7 @@ impl World {
         &self,
         service: &ServiceName,
         new: &NewRelease,
+        found: &BTreeMap<ArtifactName, Found>,
     ) -> Result<BTreeMap<ArtifactName, ReleaseArtifact>, Refused> {
         let declared = self.compiled.services.get(service).ok_or_else(|| {
             Refused::new(Code::NotFound, format!("no service {service} is declared"))
@@ -119,6 +115,15 @@ impl World {
             ));
         }
         check_names(declared, new)?;
+        let homes = found.iter().map(|(name, found)| {
+            let artifact = ReleaseArtifact {
+                reference: found.home.to_string(),
+                digest: found.digest,
+                size: found.size,
+                gone: false,
+            };
+            Ok((name.clone(), artifact))
+        });
         let artifact = |(name, digest): (&ArtifactName, &Digest)| {
             let artifact = match declared.images.get(name) {
                 Some(repository) => image(name, repository, *digest, new)?,
@@ -126,7 +131,7 @@ impl World {
             };
             Ok((name.clone(), artifact))
         };
-        new.artifacts.iter().map(artifact).collect()
+        new.artifacts.iter().map(artifact).chain(homes).collect()
     }
 
     fn uploaded(&self, name: &ArtifactName, digest: Digest) -> Result<ReleaseArtifact, Refused> {
@@ -138,9 +143,10 @@ impl World {
             .help("upload it first: PUT /v1/artifacts/DIGEST")
         })?;
         Ok(ReleaseArtifact {
-            reference: "upload".to_owned(),
+            reference: UPLOAD.to_owned(),
             digest,
             size,
+            gone: false,
         })
     }
 }
@@ -150,18 +156,31 @@ fn check_names(declared: &Service, new: &NewRelease) -> Result<(), Refused> {
     let declares = |name: &&ArtifactName| {
         declared.artifacts.contains_key(*name) || declared.images.contains_key(*name)
     };
-    if let Some(stray) = new.artifacts.keys().find(|name| !declares(name)) {
+    let mut given = new.artifacts.keys().chain(new.homes.keys());
+    if let Some(twice) = new.homes.keys().find(|n| new.artifacts.contains_key(*n)) {
+        let message = format!("artifact {twice} is given twice: by digest and by its home");
+        return Err(Refused::new(Code::BadRequest, message));
+    }
+    let image = |name: &&ArtifactName| declared.images.contains_key(*name);
+    if let Some(image) = new.homes.keys().find(image) {
+        let message = format!("artifact {image} is an image, which its engine pulls by itself");
+        return Err(Refused::new(Code::BadRequest, message).help(format!(
+            "name it without oci://: --artifact {image}=REPOSITORY@sha256:DIGEST"
+        )));
+    }
+    if let Some(stray) = given.find(|name| !declares(name)) {
         let message = format!("{} declares no artifact {stray}", declared.name);
         return Err(Refused::new(Code::BadRequest, message)
             .help("name it under spec.artifacts of the service, or leave it out"));
     }
-    let missing = |name: &&ArtifactName| !new.artifacts.contains_key(*name);
+    let missing =
+        |name: &&ArtifactName| !new.artifacts.contains_key(*name) && !new.homes.contains_key(*name);
     let refused = |name: &ArtifactName, what: &str, help: String| {
         let message = format!("release {} gives no {what} {name}", new.version);
         Refused::new(Code::BadRequest, message).help(help)
     };
     if let Some(file) = declared.artifacts.keys().find(missing) {
-        let help = format!("add --file {file}=PATH");
+        let help = format!("add --file {file}=PATH, or --artifact {file}=oci://… or https://…");
         return Err(refused(file, "content for the artifact", help));
     }
     match declared.images.iter().find(|(name, _)| missing(name)) {
@@ -191,5 +210,6 @@ fn image(
         reference: format!("{repository}@{digest}"),
         digest,
         size: 0,
+        gone: false,
     })
 }

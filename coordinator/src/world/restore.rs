@@ -120,6 +120,7 @@ impl World {
             targets,
             bodies: share(loaded.bodies),
             artifacts: loaded.artifacts,
+            removing: std::collections::BTreeSet::new(),
             tokens: keyed(loaded.tokens, |token| token.about.id.clone()),
             joins: keyed(loaded.joins, |join| (join.token.clone(), join.public_key)),
             certificates,

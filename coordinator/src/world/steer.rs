@@ -28,6 +28,9 @@ impl Round<'_> {
             .tracks
             .get(name)
             .ok_or_else(|| unknown_track(name))?;
+        if let Some(version) = &wish.version {
+            self.world.check_complete(&name.service, version)?;
+        }
         let reason = wish.reason.unwrap_or_default();
         let wish = match verb {
             Verb::Deploy => Wish::Deploy {

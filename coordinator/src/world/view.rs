@@ -400,45 +400,6 @@ impl World {
             .collect()
     }
 
-    /// Length of an artifact, if a target's own assignment needs it.
-    #[must_use]
-    pub fn artifact_for(&self, target: &TargetName, digest: &Digest) -> Option<u64> {
-        let bodies = self
-            .targets
-            .get(target)?
-            .entitled()
-            .filter_map(|body| self.bodies.get(body));
-        let needs = |body: &std::sync::Arc<Vec<u8>>| {
-            holdfast_protocol::workload::Workload::open(body)
-                .is_ok_and(|workload| workload.artifacts.iter().any(|a| a.digest == *digest))
-        };
-        bodies
-            .into_iter()
-            .any(needs)
-            .then(|| self.artifacts.get(digest).copied())
-            .flatten()
-    }
-
-    /// Whether an artifact is of a release that the target's environment runs, has run or may run: a
-    /// target that was away may still look for one that it does not need any more.
-    #[must_use]
-    pub fn is_artifact_nearby(&self, target: &TargetName, digest: &Digest) -> bool {
-        let Some(there) = self.targets.get(target) else {
-            return false;
-        };
-        let here = |service: &ServiceName| {
-            self.tracks.contains_key(&TrackName {
-                service: service.clone(),
-                environment: there.kept.environment.clone(),
-            })
-        };
-        self.releases
-            .values()
-            .flatten()
-            .filter(|release| release.artifacts.values().any(|a| a.digest == *digest))
-            .any(|release| here(&release.service))
-    }
-
     /// The state of the certificates.
     #[must_use]
     pub fn ca_status(&self, now: Timestamp) -> CaStatus {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::digest::Digest;
+use crate::home::Home;
 use crate::name::{ArtifactName, ServiceName, Version};
 use crate::time::Timestamp;
 
@@ -37,13 +38,34 @@ pub struct Release {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReleaseArtifact {
-    /// Where it comes from: `upload`, or an image's reference.
+    /// Where it comes from: `upload`, its home (`oci://…@sha256:…`, `https://…`), or an image's
+    /// reference.
     #[serde(rename = "ref")]
     pub reference: String,
     /// SHA-256 of its content; of its manifest where it is an image.
     pub digest: Digest,
     /// Length in bytes; 0 of an image, which the coordinator does not keep.
     pub size: u64,
+    /// Whether an uploaded file was removed since: the release cannot be deployed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gone: bool,
+}
+
+/// What [`ReleaseArtifact::reference`] says of an uploaded file.
+pub const UPLOAD: &str = "upload";
+
+impl ReleaseArtifact {
+    /// Where it stays, where it is neither uploaded nor an image.
+    #[must_use]
+    pub fn home(&self) -> Option<Home> {
+        self.reference.parse().ok()
+    }
+
+    /// Whether the coordinator keeps the file.
+    #[must_use]
+    pub fn is_uploaded(&self) -> bool {
+        self.reference == UPLOAD
+    }
 }
 
 /// A release to be registered. Registering the same again changes nothing; the same version with
@@ -60,6 +82,10 @@ pub struct NewRelease {
     /// service declares.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub repositories: BTreeMap<ArtifactName, String>,
+    /// Files that stay where they are: `oci://REGISTRY/REPOSITORY@sha256:…` (or `:TAG`, which is
+    /// resolved once), `https://HOST/PATH#sha256=…`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub homes: BTreeMap<ArtifactName, String>,
     /// The commit it was built from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,

@@ -1,15 +1,17 @@
 //! Images: pulled by digest, verified, and removed when no release needs them.
 
+use bollard::auth::DockerCredentials;
 use bollard::errors::Error as ApiError;
 use bollard::models::CreateImageInfo;
 use bollard::query_parameters::{CreateImageOptionsBuilder, RemoveImageOptionsBuilder};
 use futures_util::{Stream, StreamExt as _};
+use holdfast_homes::credentials;
 use holdfast_protocol::image::Reference;
 use tokio_util::sync::CancellationToken;
 
+use super::Settings;
 use super::engine::{ANSWER_MAX, Engine, EngineError, WORK_MAX, within};
 use super::spec::{Pull, PullPolicy};
-use super::{Settings, credentials};
 use crate::failure::Failure;
 
 /// Whether the engine has an image, under the digest that it is wanted by.
@@ -32,6 +34,21 @@ pub(super) async fn is_here(engine: &Engine, image: &Reference) -> Result<bool, 
     }
 }
 
+/// What the registry is to be told; the file may be mended, so trying again may help.
+fn secret(settings: &Settings, registry: &str) -> Result<Option<DockerCredentials>, Failure> {
+    let Some(path) = &settings.credentials else {
+        return Ok(None);
+    };
+    let known = credentials::of(path, registry).map_err(|e| Failure::Retryable(e.to_string()))?;
+    Ok(known.map(|known| DockerCredentials {
+        username: known.username,
+        password: known.password,
+        identitytoken: known.identity_token,
+        serveraddress: Some(registry.to_owned()),
+        ..DockerCredentials::default()
+    }))
+}
+
 /// Pulls an image that is not here.
 pub(super) async fn pull(
     engine: &Engine,
@@ -49,10 +66,7 @@ pub(super) async fn pull(
             )));
         }
     }
-    let secret = match &settings.credentials {
-        Some(path) => credentials::of(path, &image.repository.registry)?,
-        None => None,
-    };
+    let secret = secret(settings, &image.repository.registry)?;
     say(format!("pulling image {image}"));
     let options = CreateImageOptionsBuilder::default()
         .from_image(&image.to_string())

@@ -214,6 +214,7 @@ impl Tested {
             size: content.len() as u64,
             file: file.clone(),
             form: Form::of_file(file),
+            home: None,
         };
         let workload = body::Workload {
             service: service.clone(),

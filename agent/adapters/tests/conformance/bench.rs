@@ -61,6 +61,7 @@ impl Home {
             size: content.len() as u64,
             file: file.to_owned(),
             form: Form::of_file(file),
+            home: None,
         };
         (artifact, path)
     }

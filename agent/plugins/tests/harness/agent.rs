@@ -122,6 +122,7 @@ impl Agent {
             size: content.len() as u64,
             file: file.to_owned(),
             form: Form::of_file(file),
+            home: None,
         };
         let workload = Workload {
             service: ServiceName::parse("web").unwrap(),

@@ -32,6 +32,7 @@ pub(super) async fn release(
         version: version.parse().map_err(wrong)?,
         artifacts: [(artifact.parse().map_err(wrong)?, upload.digest)].into(),
         repositories: std::collections::BTreeMap::new(),
+        homes: std::collections::BTreeMap::new(),
         commit: None,
         meta: std::collections::BTreeMap::new(),
     };

@@ -27,10 +27,10 @@ impl Row for Release {
     }
 
     fn cells(&self, now: Timestamp) -> Vec<Cell> {
-        let artifacts = self
-            .artifacts
-            .iter()
-            .map(|(name, artifact)| format!("{name}={}", artifact.digest.short()));
+        let artifacts = self.artifacts.iter().map(|(name, artifact)| {
+            let gone = if artifact.gone { " (gone)" } else { "" };
+            format!("{name}={}{gone}", artifact.digest.short())
+        });
         vec![
             Cell::from(&self.service),
             Cell::from(&self.version),

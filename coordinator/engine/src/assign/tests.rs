@@ -27,6 +27,7 @@ fn release(artifacts: &[&str]) -> RenderRelease {
         version: "1.4.0".parse().unwrap(),
         sequence: 3,
         artifacts: artifacts.iter().map(of).collect(),
+        homes: BTreeMap::new(),
         run: None,
     }
 }

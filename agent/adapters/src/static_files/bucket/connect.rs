@@ -230,7 +230,8 @@ fn options(settings: &Settings, destination: &Destination) -> Result<Options, Fa
 
 /// The file's entry for a bucket, or for all buckets of its kind.
 fn credentials(path: &Path, destination: &Destination) -> Result<Options, Failure> {
-    let text = durable::read_private(path, CREDENTIALS_MAX_BYTES).map_err(Failure::Retryable)?;
+    let text = holdfast_homes::credentials::read(path, CREDENTIALS_MAX_BYTES)
+        .map_err(|error| Failure::Retryable(error.to_string()))?;
     let mut all: BTreeMap<String, Options> = serde_json::from_str(&text).map_err(|error| {
         // The reader's own message would show what stands there.
         let (path, line) = (path.display(), error.line());

@@ -108,6 +108,7 @@ fn a_body_is_rendered_as_the_target_s_variant_says_and_knows_the_whole_configura
         version: "1".parse().unwrap(),
         sequence: 1,
         artifacts: [artifact("app"), artifact("image")].into(),
+        homes: BTreeMap::new(),
         run: None,
     };
     let body = |kind: &str| {

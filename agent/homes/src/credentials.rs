@@ -1,21 +1,59 @@
-//! Credentials of registries, from a file that the agent alone can read.
+//! Credentials of registries and web servers, from a file that its program's user alone can read.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bollard::auth::DockerCredentials;
 use holdfast_protocol::image::DEFAULT_REGISTRY;
 use serde::Deserialize;
-
-use crate::durable;
-use crate::failure::Failure;
 
 /// Largest file of credentials, in bytes.
 const FILE_MAX: u64 = 1 << 20;
 /// The key under which `docker login` keeps the default registry.
 const DEFAULT_KEY: &str = "index.docker.io";
+
+/// What one host is to be told. Never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user, unless the token stands for one.
+    pub username: Option<String>,
+    /// The password.
+    pub password: Option<String>,
+    /// A token that a registry gave in place of a password.
+    pub identity_token: Option<String>,
+}
+
+/// Why there are no credentials to be had. Shows nothing of what stands in the file.
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialsError {
+    /// The file cannot be read, or by too many.
+    #[error("cannot read credentials in {path}: {why}")]
+    Unreadable {
+        /// Which.
+        path: String,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// The file is not what it should be.
+    #[error("credentials in {path} are unusable: {why}")]
+    Unusable {
+        /// Which.
+        path: String,
+        /// Why.
+        why: String,
+    },
+}
+
+/// Nothing of it belongs into a log.
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Credentials")
+    }
+}
 
 /// `config.json` of the Docker command line, as far as it matters here.
 #[derive(Deserialize)]
@@ -37,25 +75,49 @@ struct Entry {
     identity_token: String,
 }
 
-/// What `registry` is to be told; nothing where the file does not name it.
-pub(super) fn of(path: &Path, registry: &str) -> Result<Option<DockerCredentials>, Failure> {
-    let text = durable::read_private(path, FILE_MAX).map_err(Failure::Retryable)?;
-    let broken = |why: String| {
-        Failure::Retryable(format!(
-            "credentials in {} are unusable: {why}",
-            path.display()
-        ))
+/// What `host`, with its port where it has one, is to be told; nothing where the file does not name it.
+///
+/// # Errors
+/// [`CredentialsError`].
+pub fn of(path: &Path, host: &str) -> Result<Option<Credentials>, CredentialsError> {
+    let text = read(path, FILE_MAX)?;
+    let broken = |why: String| CredentialsError::Unusable {
+        path: path.display().to_string(),
+        why,
     };
     // The reader's own message would show what stands there.
     let place = |e: serde_json::Error| broken(format!("line {} is no valid JSON", e.line()));
     let config: Config = serde_json::from_str(&text).map_err(place)?;
-    let entry = config
-        .auths
-        .into_iter()
-        .find(|(key, _)| names(key, registry));
+    let entry = config.auths.into_iter().find(|(key, _)| names(key, host));
     entry
-        .map(|(_, entry)| credentials(entry, registry).map_err(broken))
+        .map(|(_, entry)| credentials(entry, host).map_err(broken))
         .transpose()
+}
+
+/// Reads a file of secrets, which nobody but its owner may read.
+///
+/// # Errors
+/// [`CredentialsError::Unreadable`].
+pub fn read(path: &Path, max_bytes: u64) -> Result<String, CredentialsError> {
+    let failed = |why: String| CredentialsError::Unreadable {
+        path: path.display().to_string(),
+        why,
+    };
+    let mut file = File::open(path).map_err(|error| failed(error.to_string()))?;
+    let mode = file
+        .metadata()
+        .map_err(|error| failed(error.to_string()))?
+        .mode();
+    if mode & 0o077 != 0 {
+        return Err(failed(format!(
+            "others may read it (mode {:04o}); make it its owner's alone: chmod 600",
+            mode & 0o7777
+        )));
+    }
+    let mut text = String::new();
+    let read = file.by_ref().take(max_bytes).read_to_string(&mut text);
+    read.map_err(|error| failed(error.to_string()))?;
+    Ok(text)
 }
 
 /// Keys are hosts, or addresses from older versions.
@@ -67,7 +129,7 @@ fn names(key: &str, registry: &str) -> bool {
     host == registry || (host == DEFAULT_KEY && registry == DEFAULT_REGISTRY)
 }
 
-fn credentials(entry: Entry, registry: &str) -> Result<DockerCredentials, String> {
+fn credentials(entry: Entry, registry: &str) -> Result<Credentials, String> {
     let (username, password) = if entry.auth.is_empty() {
         (entry.username, entry.password)
     } else {
@@ -85,12 +147,10 @@ fn credentials(entry: Entry, registry: &str) -> Result<DockerCredentials, String
         ));
     }
     let filled = |text: String| Some(text).filter(|text| !text.is_empty());
-    Ok(DockerCredentials {
+    Ok(Credentials {
         username: filled(username),
         password: filled(password),
-        identitytoken: filled(entry.identity_token),
-        serveraddress: Some(registry.to_owned()),
-        ..DockerCredentials::default()
+        identity_token: filled(entry.identity_token),
     })
 }
 
