@@ -41,12 +41,18 @@ spec:
 
 /// Manifests as a build renders them: a deployment and, where there is one, a map beside it.
 fn rendered(version: &str, extra: bool) -> Vec<u8> {
-    let container = json!({"name": "main", "image": "web",
+    rendered_with("web", version, extra)
+}
+
+/// The same with an image of this name: of `bad` ones there is none.
+fn rendered_with(image: &str, version: &str, extra: bool) -> Vec<u8> {
+    let container = json!({"name": "main", "image": image,
         "command": ["/bin/sh", "-c", format!("echo version {version}; exec sleep 86400")]});
     let pod = json!({"metadata": {"labels": {"app": "web", "version": version}},
         "spec": {"containers": [container], "terminationGracePeriodSeconds": 0}});
     let web = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
-        "spec": {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": pod}});
+        "spec": {"replicas": 2, "progressDeadlineSeconds": 5, "template": pod,
+            "selector": {"matchLabels": {"app": "web"}}}});
     let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "extra"}});
     let (web, map) = (web.to_string(), map.to_string());
     let mut files = vec![("deploy/web.json", 0o644, web.as_bytes())];
@@ -122,6 +128,19 @@ fn a_service_comes_to_a_cluster_stays_there_and_goes() {
     });
     assert!(said.contains("web-"), "each line is some pod's: {said}");
 
+    // What never becomes ready is put back, in the cluster's own words.
+    let bad = rendered_with("bad", "3.0", true);
+    let _ = fleet.release("web", "3.0", &[("app", &bad)]);
+    let failed = fleet.wait_phase(("web", "staging"), "3.0", Phase::RolledBack);
+    let why = &failed.reason;
+    assert!(why.contains("ProgressDeadlineExceeded"), "{why}");
+    wait_for("the release before is back", PATIENCE, || {
+        let old = pods(&cluster, "shop", "2.0");
+        let new = pods(&cluster, "shop", "3.0");
+        expect((old, new) == (2, 0), (old, new))?;
+        expect(map(&cluster, "extra").is_none(), "the new map is there")
+    });
+
     fleet.apply(ENVIRONMENTS);
     wait_for("the set is gone", PATIENCE, || {
         let web = cluster.get("/apis/apps/v1/namespaces/shop/deployments/web");
@@ -130,6 +149,83 @@ fn a_service_comes_to_a_cluster_stays_there_and_goes() {
     });
     let log = agent.log();
     assert!(!log.contains(AGENT), "no credentials are logged");
+}
+
+/// A job that fails in its first attempt of each release; its pods know that by a file.
+fn job(marks: &str) -> String {
+    format!(
+        "\
+apiVersion: holdfast/v1
+kind: Service
+metadata: {{name: migrate, owner: team-web}}
+spec:
+  kind: job
+  attempts: 2
+  runtime: kubernetes
+  template:
+    namespace: shop
+    objects:
+      - apiVersion: batch/v1
+        kind: Job
+        metadata: {{name: migrate}}
+        spec:
+          template:
+            spec:
+              containers:
+                - name: main
+                  image: migrate
+                  command:
+                    - /bin/sh
+                    - -c
+                    - \"echo moving {{{{ release.version }}}}; echo run >>{marks}/{{{{ release.version }}}}; \
+                      test {{{{ release.version }}}} = 2.0 && exit 3; \
+                      test $(wc -l <{marks}/{{{{ release.version }}}}) -ge 2 || exit 4\"
+"
+    )
+}
+
+#[test]
+fn a_job_in_a_cluster_is_tried_again_and_its_end_is_the_release_s() {
+    if !available("a_job_in_a_cluster_is_tried_again_and_its_end_is_the_release_s") {
+        return;
+    }
+    let cluster = Cluster::start();
+    cluster.namespace("shop");
+    let mut fleet = Fleet::start();
+    let kubeconfig = cluster.kubeconfig(AGENT, None);
+    fleet.configure_agents(&format!("[kubernetes]\nkubeconfig = {kubeconfig:?}\n"));
+    let marks = fleet.directory().join("marks");
+    std::fs::create_dir(&marks).unwrap();
+    fleet.apply(&[ENVIRONMENTS, &job(marks.to_str().unwrap())].join("---\n"));
+    let _ = fleet.join("cluster-1", "staging", &[]);
+    let _ = fleet.release("migrate", "1.0", &[]);
+    fleet.wait_stable("migrate", "staging", "1.0");
+    let runs = |version: &str| {
+        let noted = std::fs::read_to_string(marks.join(version)).unwrap_or_default();
+        noted.lines().count()
+    };
+    assert_eq!(runs("1.0"), 2, "the second attempt succeeded");
+    let said = fleet.operator(&["logs", "migrate", "-e", "staging"]);
+    assert!(said.stdout.contains("moving 1.0"), "{}", said.stdout);
+
+    // An agent that comes back does not run it again.
+    let agent = &fleet.agent("cluster-1").program;
+    agent.restart();
+    fleet.wait_converged("cluster-1");
+    fleet.wait_stable("migrate", "staging", "1.0");
+    assert_eq!(runs("1.0"), 2);
+
+    let _ = fleet.release("migrate", "2.0", &[]);
+    let failed = wait_for("it has failed", PATIENCE, || {
+        let all = fleet.history("migrate", "staging")?;
+        let newest = all.into_iter().rfind(|one| one.version.as_str() == "2.0");
+        let newest = newest.ok_or("no such deployment")?;
+        expect(newest.phase.is_final(), &newest)?;
+        Ok(newest)
+    });
+    assert!(failed.phase != Phase::Stable, "{failed:?}");
+    assert!(failed.reason.contains("code 3"), "{}", failed.reason);
+    assert_eq!(runs("2.0"), 2, "two attempts");
 }
 
 /// Memory that a program holds, by the kernel's word.
