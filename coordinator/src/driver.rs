@@ -17,16 +17,18 @@ use holdfast_engine::track::TrackName;
 use holdfast_protocol::api::Code;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::event::{Event, Question, Refused, Reply, TargetVerb};
 use crate::history::Entry;
+use crate::link::logs;
 use crate::metrics::Metrics;
 use crate::perform::{self, Job};
 use crate::store::write::Write;
 use crate::store::{Outlook, Store, StoreError};
-use crate::world::{After, Link, OrderChange, Round, World};
+use crate::world::{After, Link, OrderChange, Round, World, last};
 
 /// Most events that one round takes.
 const ROUND_MAX_EVENTS: usize = 512;
@@ -39,6 +41,8 @@ const QUESTIONS_WAITING_MAX: usize = 256;
 const COMMIT_PATIENCE: Duration = Duration::from_secs(1);
 /// Pause before a failed commit is tried again.
 const COMMIT_RETRY: Duration = Duration::from_millis(500);
+/// Targets that are asked for last lines at once; no more are asked before one has answered.
+const ASKED_AT_ONCE_MAX: usize = 64;
 /// Longest sleep, so that a clock that was set is noticed.
 const SLEEP_MAX: Duration = Duration::from_secs(5);
 
@@ -65,6 +69,8 @@ pub struct Driver {
     jobs: mpsc::Sender<Job>,
     /// Answers to checks that there was no room for.
     unasked: Vec<Event>,
+    /// Targets that are being asked for last lines.
+    asking: JoinSet<Option<Event>>,
     /// The revision under which what is outstanding was asked last; none before the first round.
     asked_under: Option<u64>,
 }
@@ -99,6 +105,7 @@ impl Driver {
                 healthy,
                 jobs,
                 unasked: Vec::new(),
+                asking: JoinSet::new(),
                 asked_under: None,
             },
             handle,
@@ -127,6 +134,7 @@ impl Driver {
                     question(&self.world);
                     continue;
                 }
+                Some(Ok(answered)) = self.asking.join_next() => batch.extend(answered),
                 () = tokio::time::sleep(sleep) => {}
             }
             batch.append(&mut self.unasked);
@@ -247,6 +255,12 @@ impl Driver {
         }
     }
 
+    fn ask_last_lines(&mut self, ask: last::Ask) {
+        if self.asking.len() < ASKED_AT_ONCE_MAX {
+            self.asking.spawn(last_lines(ask));
+        }
+    }
+
     fn perform(&mut self, after: After) {
         match after {
             After::Order { target, change } => {
@@ -262,7 +276,24 @@ impl Driver {
             }
             After::Close { connection, reason } => reason.close(&connection),
             After::Check { track, ask } => self.ask(track, ask),
+            After::LastLines(ask) => self.ask_last_lines(*ask),
             After::Answer(answer) => answer(),
+        }
+    }
+}
+
+/// What a target answers; nothing where it has none, or cannot.
+async fn last_lines(ask: last::Ask) -> Option<Event> {
+    match logs::last(&ask.connection, ask.request).await {
+        Ok(lines) if lines.is_empty() => None,
+        Ok(lines) => Some(Event::LastLines {
+            deployment: ask.deployment,
+            target: ask.target,
+            lines,
+        }),
+        Err(why) => {
+            tracing::debug!(target = %ask.target, why, "no last lines");
+            None
         }
     }
 }
@@ -388,6 +419,11 @@ fn take(round: &mut Round<'_>, event: Event) {
         }
         Event::ArtifactsRemoved(digests) => round.artifacts_removed(&digests),
         Event::Checked { track, answer } => round.checked(&track, &answer),
+        Event::LastLines {
+            deployment,
+            target,
+            lines,
+        } => round.last_lines(deployment, target, &lines),
         Event::Told {
             notifier,
             sequence,

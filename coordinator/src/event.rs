@@ -211,6 +211,15 @@ pub enum Event {
         /// What came of it.
         answer: Answer,
     },
+    /// A target answered with the end of the output of what failed there.
+    LastLines {
+        /// In which deployment.
+        deployment: u64,
+        /// Which target.
+        target: TargetName,
+        /// The lines, oldest first.
+        lines: Vec<String>,
+    },
     /// A notifier has told an event, or gave up on it.
     Told {
         /// Which notifier.

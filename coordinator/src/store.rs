@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use holdfast_protocol::api::apply::ManifestFile;
-use holdfast_protocol::api::deployment::Deployment;
+use holdfast_protocol::api::deployment::{Deployment, LastLines};
 use holdfast_protocol::api::event::Event;
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::{EnvironmentName, InputSetName, ServiceName};
@@ -222,6 +222,25 @@ impl Store {
             })?;
         row.map(|row| load::parse("deployments", &row.get::<i64, _>(0), row.get(1)))
             .transpose()
+    }
+
+    /// The last lines that are kept of a deployment, by target.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database fails or a row is damaged.
+    pub async fn last_lines(&self, deployment: u64) -> Result<Vec<LastLines>, StoreError> {
+        let sql = "SELECT deployment, body FROM last_lines WHERE deployment = $1 ORDER BY target";
+        let rows = sqlx::query(sql)
+            .bind(integer(deployment))
+            .fetch_all(&self.read)
+            .await
+            .map_err(|source| StoreError::Database {
+                attempt: "read last lines",
+                source,
+            })?;
+        rows.iter()
+            .map(|row| load::parse("last_lines", &row.get::<i64, _>(0), row.get(1)))
+            .collect()
     }
 
     /// Entries of the history after `after`, oldest first.

@@ -16,6 +16,7 @@ pub mod guardrail;
 pub mod hold;
 pub mod inputs;
 pub mod judge;
+pub mod last;
 pub mod link;
 pub mod member;
 pub mod notice;
@@ -116,6 +117,8 @@ pub struct World {
     pub forget_at: Timestamp,
     /// How often peers did what they may not.
     pub offences: link::Offences,
+    /// Who was asked for the last lines of what failed.
+    pub asked: last::Asked,
 }
 
 /// The authorities and what verifiers are told.
@@ -230,6 +233,8 @@ pub enum After {
         /// What.
         ask: Ask,
     },
+    /// Ask a target for the end of an output.
+    LastLines(Box<last::Ask>),
     /// Answer a caller.
     Answer(Box<dyn FnOnce() + Send>),
 }
@@ -240,6 +245,7 @@ impl std::fmt::Debug for After {
             Self::Order { target, change } => write!(f, "Order({target}, {change:?})"),
             Self::Close { reason, .. } => write!(f, "Close({reason:?})"),
             Self::Check { track, ask } => write!(f, "Check({track}, {})", ask.guard),
+            Self::LastLines(ask) => write!(f, "LastLines({}, {})", ask.target, ask.deployment),
             Self::Answer(_) => f.write_str("Answer"),
         }
     }

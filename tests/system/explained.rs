@@ -10,7 +10,7 @@ use holdfast_tests::archive;
 use holdfast_tests::fleet::Fleet;
 use holdfast_tests::manifest::{ENVIRONMENTS, sleeper};
 use holdfast_tests::operator::Said;
-use holdfast_tests::wait::{PATIENCE, expect, wait_for};
+use holdfast_tests::wait::{PATIENCE, expect, until, wait_for};
 use serde_json::Value;
 
 /// Fields with their owner, layer and file, and what is in the line that they come from.
@@ -411,4 +411,37 @@ fn what_a_workload_said_is_kept_when_its_deployment_is_over() {
     let _ = fleet
         .operator(&["logs", "web", "-e", "staging", "--deployment", "4711"])
         .ends_with(3);
+}
+
+#[test]
+fn the_last_lines_of_what_failed_are_read_while_its_target_is_away() {
+    let mut fleet = Fleet::start();
+    let hasty = ENVIRONMENTS.replace("progressDeadline: 20s", "progressDeadline: 2s");
+    let broken = sleeper("web").replace(
+        "exec /bin/sleep",
+        "[ $RELEASE = 1.0.0 ] || { echo the till is broken; exit 1; }; exec /bin/sleep",
+    );
+    fleet.apply(&[hasty, broken].join("---\n"));
+    fleet.join("staging-1", "staging", &[]);
+    fleet.release("web", "1.0.0", &[]);
+    fleet.wait_stable("web", "staging", "1.0.0");
+    fleet.release("web", "1.1.0", &[]);
+    let failed = until("its last lines are kept", || {
+        let line = ["history", "web", "-e", "staging", "-o", "json"];
+        let id = fleet.operator(&line).json()["items"][1]["id"].to_string();
+        let shown = fleet.operator(&["show", &id, "-o", "json"]);
+        let shown: Value = serde_json::from_str(&shown.stdout).ok()?;
+        let last = &shown["lastLines"][0];
+        let says = last["lines"].to_string().contains("the till is broken");
+        (says && last["target"] == "staging-1").then_some(id)
+    });
+    let shown = fleet.operator(&["show", &failed]).succeeds();
+    assert!(shown.contains("last lines of web on staging-1"), "{shown}");
+    fleet.agent("staging-1").program.kill9();
+    until("they are read while the target is away", || {
+        let line = ["logs", "web", "-e", "staging", "--deployment", &failed];
+        let read = fleet.operator(&line);
+        let away = read.code == Some(0) && read.stderr.contains("not connected");
+        (away && read.stdout.contains("the till is broken")).then_some(())
+    });
 }

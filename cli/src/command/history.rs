@@ -10,7 +10,7 @@ use crate::client::{Client, Lines};
 use crate::clock;
 use crate::error::{Exit, Failure};
 use crate::output::row::record::trigger;
-use crate::output::text;
+use crate::output::{clean, text};
 
 /// `history [SERVICE]`.
 ///
@@ -113,6 +113,14 @@ fn told(deployment: &Deployment) -> String {
     }
     for wait in &deployment.waits {
         told.push_str(&text::wait_at(wait, now, 2));
+    }
+    for last in &deployment.last_lines {
+        told.push_str(&format!(
+            "\nlast lines of {} on {}\n",
+            deployment.service, last.target
+        ));
+        let lines = last.lines.iter().rev().take(SHOWN_LINES).rev();
+        told.extend(lines.map(|line| format!("  {}\n", clean(line))));
     }
     told
 }
@@ -246,5 +254,7 @@ pub async fn audit(session: &mut Session<'_>, args: &observe::Audit) -> Outcome 
     .help("somebody changed the record: compare it with a backup"))
 }
 
+/// Last lines that are shown of one target; `-o json` has all.
+const SHOWN_LINES: usize = 20;
 /// Pause before an event stream is asked for again.
 const RECONNECT_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);

@@ -101,6 +101,7 @@ pub fn deployment(id: u64, phase: Phase) -> Deployment {
         hotfix: false,
         shown: None,
         configuration: None,
+        last_lines: Vec::new(),
     }
 }
 

@@ -69,7 +69,9 @@ pub async fn history(
     responses((status = 200, body = Deployment), (status = 404, description = "no such deployment"))
 )]
 pub async fn one(State(app): State<App>, _: Caller, Path(id): Path<String>) -> Answer<Deployment> {
-    find(&app, super::parse(&id)?).await.map(Json)
+    let mut found = find(&app, super::parse(&id)?).await?;
+    found.last_lines = app.store.last_lines(found.id).await?;
+    Ok(Json(found))
 }
 
 /// A deployment as it stands now, or as it ended.

@@ -164,6 +164,7 @@ mod tests {
             hotfix: false,
             shown: None,
             configuration: None,
+            last_lines: Vec::new(),
         }
     }
 

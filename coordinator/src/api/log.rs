@@ -1,5 +1,7 @@
 //! Output of workloads, from the targets themselves.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header;
@@ -7,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt as _, stream};
 use holdfast_engine::track::TrackName;
 use holdfast_protocol::api::Code;
+use holdfast_protocol::api::deployment::LastLines;
 use holdfast_protocol::api::log::LogEntry;
 use holdfast_protocol::name::{ServiceName, TargetName};
 use holdfast_protocol::stream::{CoordinatorOpens, KeptRequest, LOG_TAIL_MAX_LINES, LogLine};
@@ -21,8 +24,8 @@ use super::problem::{Failed, Query};
 use super::{App, Caller, access};
 use crate::event::Refused;
 use crate::link::logs;
-use crate::world::Target;
 use crate::world::steer::unknown_track;
+use crate::world::{Target, World};
 
 /// Lines shown of the past unless more are asked for.
 const TAIL_LINES: u32 = 100;
@@ -76,46 +79,20 @@ pub async fn logs(
     };
     let only: Option<TargetName> = super::parse_some(which.target.as_ref())?;
     let request = request(&app, &which, &track).await?;
-    let past = which.deployment.is_some();
-    let places = app.driver.ask(move |world| {
-        let here = world
-            .tracks
-            .get(&track)
-            .ok_or_else(|| unknown_track(&track))?;
-        let mut names: Vec<&TargetName> = here
-            .placements
-            .keys()
-            .filter(|name| only.as_ref().is_none_or(|o| o == *name))
-            .collect();
-        // A target that no longer runs the service may have kept what it wrote.
-        if past && names.is_empty() {
-            let joined = world.targets.of(&track.environment).map(|(name, _)| name);
-            names.extend(joined.filter(|name| only.as_ref() == Some(*name)));
-        }
-        let place = |name: &TargetName| {
-            let up = world.targets.get(name).and_then(Target::up);
-            (
-                name.clone(),
-                up.map(|(link, version)| (link.clone(), version)),
-            )
-        };
-        Ok(names
-            .into_iter()
-            .take(TARGETS_MAX)
-            .map(place)
-            .collect::<Vec<_>>())
-    });
+    let last = match which.deployment {
+        Some(id) => Some(app.store.last_lines(id).await?),
+        None => None,
+    };
+    let places = app
+        .driver
+        .ask(move |world| places(world, &track, only.as_ref(), last));
     let places: Vec<_> = places.await?.map_err(Failed)?;
     let place = app.limits.stream()?;
     let (sender, receiver) = mpsc::channel(ENTRIES_WAITING_MAX);
     let tasks: Vec<_> = places
         .into_iter()
-        .map(|(target, connection)| {
-            let entry = Source {
-                target,
-                service: service.clone(),
-            };
-            let reading = read(entry, connection, request.clone(), sender.clone());
+        .map(|place| {
+            let reading = read(service.clone(), place, request.clone(), sender.clone());
             AbortOnDropHandle::new(tokio::spawn(reading))
         })
         .collect();
@@ -131,6 +108,51 @@ pub async fn logs(
     let lines = lines.take_until(Box::pin(access::ended(app.clone(), user)));
     let body = Body::from_stream(lines.map(Ok::<_, std::convert::Infallible>));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+/// A target that lines may come from.
+struct Place {
+    target: TargetName,
+    /// Its connection, and the minor version that is spoken on it.
+    up: Option<(quinn::Connection, u16)>,
+    /// What is kept here of what it wrote, for when it cannot be asked.
+    last: Vec<String>,
+}
+
+/// The targets that a track runs on; for a deployment that is over, whose `last` lines are given, also
+/// those where it failed and the one that is asked for by name.
+fn places(
+    world: &World,
+    track: &TrackName,
+    only: Option<&TargetName>,
+    last: Option<Vec<LastLines>>,
+) -> Result<Vec<Place>, Refused> {
+    let here = world
+        .tracks
+        .get(track)
+        .ok_or_else(|| unknown_track(track))?;
+    let mut names: BTreeSet<TargetName> = here.placements.keys().cloned().collect();
+    if let Some(last) = &last {
+        names.extend(last.iter().map(|lines| lines.target.clone()));
+        let joined = world.targets.of(&track.environment);
+        let named = joined.filter(|(name, _)| only == Some(*name));
+        names.extend(named.map(|(name, _)| name.clone()));
+    }
+    names.retain(|name| only.is_none_or(|only| only == name));
+    let mut last: BTreeMap<TargetName, Vec<String>> = last
+        .into_iter()
+        .flatten()
+        .map(|lines| (lines.target, lines.lines))
+        .collect();
+    let place = |target: TargetName| {
+        let up = world.targets.get(&target).and_then(Target::up);
+        Place {
+            up: up.map(|(link, version)| (link.clone(), version)),
+            last: last.remove(&target).unwrap_or_default(),
+            target,
+        }
+    };
+    Ok(names.into_iter().take(TARGETS_MAX).map(place).collect())
 }
 
 /// What is asked of each target.
@@ -196,13 +218,15 @@ impl Source {
 }
 
 async fn read(
-    source: Source,
-    connection: Option<(quinn::Connection, u16)>,
+    service: ServiceName,
+    place: Place,
     request: CoordinatorOpens,
     sender: mpsc::Sender<LogEntry>,
 ) {
+    let Place { target, up, last } = place;
+    let source = Source { target, service };
     let is_past = matches!(request, CoordinatorOpens::Kept(_));
-    let opened = match connection {
+    let opened = match up {
         Some((_, version)) if is_past && version < KEPT_OUTPUT => {
             Err("its agent is too old to keep output; upgrade it".to_owned())
         }
@@ -217,7 +241,22 @@ async fn read(
                 }
             }
         }
-        // A reader that has gone needs no reason.
-        Err(why) => drop(sender.send(source.silence(&why)).await),
+        Err(why) => tell_last(&source, &why, last, &sender).await,
+    }
+}
+
+/// Tells why a target gives no lines, and those that are kept here. A reader that has gone needs neither.
+async fn tell_last(source: &Source, why: &str, last: Vec<String>, sender: &mpsc::Sender<LogEntry>) {
+    let why = match last.as_slice() {
+        [] => why.to_owned(),
+        [..] => format!("{why}; these are the last lines from when it failed"),
+    };
+    let lines = last
+        .into_iter()
+        .map(|text| source.entry(LogLine { at: None, text }));
+    for entry in [source.silence(&why)].into_iter().chain(lines) {
+        if sender.send(entry).await.is_err() {
+            return;
+        }
     }
 }

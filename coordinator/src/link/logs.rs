@@ -1,5 +1,7 @@
-//! Log streams: asked for by the API, answered by a target over its own connection.
+//! Log streams: asked for by the API and for deployments that failed, answered by a target over its own
+//! connection.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use holdfast_protocol::frame::{self, Decoder, FIRST_FRAME_MAX_BYTES};
@@ -10,6 +12,10 @@ use tokio::sync::mpsc;
 const LINES_WAITING_MAX: usize = 256;
 /// Time for a target to answer at all.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for a target to give the end of an output.
+const LAST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most of the end of an output, in bytes.
+const LAST_MAX_BYTES: usize = 16 * 1024;
 /// Bytes read at a time.
 const READ_BYTES: usize = 16 * 1024;
 
@@ -55,6 +61,32 @@ pub async fn open(
         drop(send.finish());
     });
     Ok(receiver)
+}
+
+/// The end of an output, of which a target is asked for the past alone: at most [`LAST_MAX_BYTES`].
+///
+/// # Errors
+/// As [`open`], or that it took too long.
+pub async fn last(
+    connection: &quinn::Connection,
+    request: CoordinatorOpens,
+) -> Result<Vec<String>, String> {
+    let reading = async {
+        let mut lines = open(connection, request).await?;
+        let (mut kept, mut bytes) = (VecDeque::new(), 0);
+        while let Some(line) = lines.recv().await {
+            bytes += line.text.len() + 1;
+            kept.push_back(line.text);
+            while bytes > LAST_MAX_BYTES
+                && let Some(oldest) = kept.pop_front()
+            {
+                bytes -= oldest.len() + 1;
+            }
+        }
+        Ok(kept.into())
+    };
+    let read = tokio::time::timeout(LAST_TIMEOUT, reading).await;
+    read.unwrap_or_else(|_| Err("the target took too long".to_owned()))
 }
 
 struct Lines {

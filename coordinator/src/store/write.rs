@@ -1,7 +1,7 @@
 //! What can be kept: one kind of write, one statement.
 
 use holdfast_engine::track::{Track, TrackName};
-use holdfast_protocol::api::deployment::Deployment;
+use holdfast_protocol::api::deployment::{Deployment, LastLines};
 use holdfast_protocol::api::event::Event;
 use holdfast_protocol::api::freeze::Freeze;
 use holdfast_protocol::api::release::Release;
@@ -13,6 +13,9 @@ use serde::Serialize;
 use sqlx::sqlite::SqliteConnection;
 
 use super::{integer, row};
+
+/// Newest deployments of which last lines are kept; of those that failed, 128 KiB each.
+const LAST_LINES_DEPLOYMENTS_MAX: u64 = 1_000;
 
 /// One change to be kept.
 #[derive(Debug, Clone)]
@@ -52,6 +55,13 @@ pub enum Write {
     },
     /// A deployment, new or changed.
     Deployment(Box<Deployment>),
+    /// The last lines of a service on a target where a deployment failed.
+    LastLines {
+        /// The deployment.
+        deployment: u64,
+        /// The target and what was written there.
+        lines: LastLines,
+    },
     /// A target, new or changed.
     Target(Box<row::Target>),
     /// A target that has left.
@@ -234,6 +244,21 @@ pub(super) async fn execute(db: &mut SqliteConnection, write: &Write) -> Result<
         .bind(deployment.service.to_string())
         .bind(deployment.environment.to_string())
         .bind(json(deployment)),
+        Write::LastLines { deployment, lines } => {
+            sqlx::query("DELETE FROM last_lines WHERE deployment <= $1")
+                .bind(integer(
+                    deployment.saturating_sub(LAST_LINES_DEPLOYMENTS_MAX),
+                ))
+                .execute(&mut *db)
+                .await?;
+            sqlx::query(
+                "INSERT INTO last_lines (deployment, target, body) VALUES ($1, $2, $3) \
+                 ON CONFLICT (deployment, target) DO UPDATE SET body = excluded.body",
+            )
+            .bind(integer(*deployment))
+            .bind(lines.target.to_string())
+            .bind(json(lines))
+        }
         Write::Target(target) => sqlx::query(
             "INSERT INTO targets (name, environment, body) VALUES ($1, $2, $3) \
              ON CONFLICT (name) DO UPDATE SET environment = excluded.environment, \

@@ -215,6 +215,7 @@ impl Round<'_> {
             self.keep_target(name);
             self.relabel(name);
         }
+        self.ask_failed(name);
         self.transitions(name, &environment, report.transitions);
         if let Some(stranger) = strangers.first() {
             let what = format!("{name} reported on {stranger}, which is none of its services");

@@ -135,6 +135,7 @@ impl World {
             trust,
             forget_at: Timestamp::default(),
             offences: super::link::Offences::default(),
+            asked: super::last::Asked::default(),
         })
     }
 }

@@ -11,7 +11,7 @@ use holdfast_protocol::api;
 use holdfast_protocol::name::{ServiceName, TargetName};
 
 use super::view::Progress;
-use super::{After, Round, forget};
+use super::{After, Round, forget, last};
 use crate::history::Entry;
 use crate::store::row;
 use crate::store::write::Write;
@@ -101,6 +101,9 @@ impl Round<'_> {
         // A deployment that gives way to the next one at once is remembered as it stood.
         let left = newest(before).filter(|_| newest(before) != newest(&track));
         let left = left.map(|id| (id, self.world.progress(before)));
+        if last::turns_bad(before, &track) {
+            self.ask_unready(name);
+        }
         self.world.tracks.insert(name.clone(), track);
         for effect in effects {
             self.take_effect(name, effect, left);
@@ -209,6 +212,7 @@ impl Round<'_> {
         }
         self.world.tracks.remove(name);
         self.world.removals.remove(name);
+        self.world.asked.forget(name);
         self.world.wakes.remove(name);
         self.writes.push(Write::DropTrack(name.clone()));
         self.writes.push(Write::Removal(name.clone(), None));

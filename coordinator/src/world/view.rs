@@ -186,6 +186,7 @@ impl World {
             hotfix: deployment.hotfix,
             shown: ongoing.map(|track| holdfast_engine::check::shown(track, deployment)),
             configuration: Some(deployment.point.configuration),
+            last_lines: Vec::new(),
         }
     }
 

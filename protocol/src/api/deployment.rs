@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::api::wait::Wait;
 use crate::digest::Digest;
-use crate::name::{EnvironmentName, RoleName, ServiceName, Version};
+use crate::name::{EnvironmentName, RoleName, ServiceName, TargetName, Version};
 use crate::time::Timestamp;
 
 /// One attempt, as recorded.
@@ -58,6 +58,22 @@ pub struct Deployment {
     /// Digest of the configuration that it brings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub configuration: Option<Digest>,
+    /// The end of what the service wrote on targets where it failed, by target. Told of one deployment
+    /// that is asked for by its number, not in lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last_lines: Vec<LastLines>,
+}
+
+/// The end of what a service wrote on a target where a deployment failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastLines {
+    /// The target.
+    pub target: TargetName,
+    /// When they were read.
+    pub at: Timestamp,
+    /// The lines, oldest first; at most 16 KiB.
+    pub lines: Vec<String>,
 }
 
 /// A person's yes.
