@@ -14,6 +14,7 @@ use self::credentials::Source;
 use self::plan::{Wanted, mine, sight};
 use self::template::Place;
 pub use self::template::Template;
+use crate::hidden::hidden;
 use crate::wait::wait_for;
 use crate::{About, Call, Failure, Plugin, Sighting, Wrong, memory};
 
@@ -106,7 +107,8 @@ impl Plugin for Services {
             let run = &Run::open(&self.own, mine, call.left()).await?;
             let wanted = &wanted;
             let converge = Converge { call, wanted, run };
-            in_time(call, converge.to_the_end()).await?;
+            let made = in_time(call, converge.to_the_end()).await;
+            made.map_err(|failure| hidden(failure, wanted.service.settings.values()))?;
             let others: Vec<&Place> = all.iter().filter(|other| *other != mine).collect();
             for other in &others {
                 in_time(call, delete(call, &self.own, other)).await?;

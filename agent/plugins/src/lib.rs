@@ -70,6 +70,7 @@ pub mod cloud_run;
 pub mod command;
 pub mod environment;
 pub mod helm;
+pub mod hidden;
 pub mod image;
 pub mod journal;
 pub mod memory;

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
+use holdfast_plugins::hidden::hidden;
+use holdfast_plugins::wait::wait_for;
 use holdfast_plugins::{About, Call, Failure, Plugin, Sighting, State, Wrong, memory};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 use self::api::Ecs;
-use self::plan::{Life, Sight, Step, Wanted, sight, step};
+use self::plan::{Life, Sight, Started, Step, Wanted, sight, step};
 use crate::connection::connect;
 use crate::place::Place;
-use holdfast_plugins::wait::wait_for;
 
 mod api;
 mod plan;
@@ -88,7 +89,8 @@ impl Plugin for Services {
         }
         wait_for(async {
             let ecs = open(&mine, call).await?;
-            in_time(call, run(call, &wanted, &ecs)).await?;
+            let made = in_time(call, run(call, &wanted, &ecs)).await;
+            made.map_err(|failure| hidden(failure, wanted.service.task.values()))?;
             let others: Vec<Made> = all.into_iter().filter(|other| *other != mine).collect();
             for other in &others {
                 in_time(call, delete(call, &open(other, call).await?)).await?;
@@ -101,7 +103,10 @@ impl Plugin for Services {
     }
 
     fn remove(&self, call: &Call<'_, Value>) -> Result<(), Failure> {
-        let all: Vec<Made> = memory::recall(call.directory(), MADE_FILE).unwrap_or_default();
+        let mut all: Vec<Made> = memory::recall(call.directory(), MADE_FILE).unwrap_or_default();
+        // What was made before a memory that was lost.
+        let asked = wanted(call).map(|wanted| made(&wanted)).ok();
+        all.extend(asked.filter(|asked| !all.contains(asked)));
         wait_for(async {
             for one in &all {
                 let ecs = open(one, call).await?;
@@ -154,11 +159,14 @@ async fn in_time(
 /// Makes it so, one planned step at a time.
 async fn run(call: &Call<'_, Value>, wanted: &Wanted, ecs: &Ecs) -> Result<(), Failure> {
     let family = family(&call.id);
-    let (mut started, mut pause, mut told) = (false, PAUSES.0, String::new());
+    let (mut started, mut pause, mut told) = (None::<Started>, PAUSES.0, String::new());
     let mut definitions = ecs.definitions(&family, &wanted.owner).await?;
     for _ in 0..STEPS_MAX {
         let seen = ecs.look().await?;
-        let next = step(wanted, seen.as_ref(), &definitions, started);
+        if let (Some(started), Some(seen)) = (&mut started, &seen) {
+            started.was_listed |= seen.rollouts.iter().any(|one| one.id == started.id);
+        }
+        let next = step(wanted, seen.as_ref(), &definitions, started.as_ref());
         match next.map_err(|refused| Failure::Permanent(refused.0))? {
             Step::Done => return Ok(()),
             Step::Wait { at } => {
@@ -177,8 +185,7 @@ async fn run(call: &Call<'_, Value>, wanted: &Wanted, ecs: &Ecs) -> Result<(), F
             }
             Step::Create { definition } => {
                 call.output(&format!("release {}: creating {definition}", call.version));
-                ecs.create(wanted, &definition).await?;
-                started = true;
+                started = Some(ecs.create(wanted, &definition).await?);
             }
             Step::Update { definition, what } => {
                 let why = if what.is_empty() {
@@ -190,8 +197,7 @@ async fn run(call: &Call<'_, Value>, wanted: &Wanted, ecs: &Ecs) -> Result<(), F
                     "release {}: deploying {definition}, as {why}",
                     call.version
                 ));
-                ecs.update(wanted, &definition, what.is_empty()).await?;
-                started = true;
+                started = Some(ecs.update(wanted, &definition, what.is_empty()).await?);
             }
             Step::Mark { arn } => {
                 ecs.mark(&arn, wanted.body).await?;
@@ -211,6 +217,9 @@ async fn run(call: &Call<'_, Value>, wanted: &Wanted, ecs: &Ecs) -> Result<(), F
 
 /// Deletes the service if it is ours, and waits until it is gone.
 async fn delete(call: &Call<'_, Value>, ecs: &Ecs) -> Result<(), Failure> {
+    if !ecs.has_cluster().await? {
+        return Ok(());
+    }
     let mut asked = false;
     let mut pause = PAUSES.0;
     loop {

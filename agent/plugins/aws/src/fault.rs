@@ -37,7 +37,7 @@ pub(crate) fn is_missing<E: ProvideErrorMetadata>(error: &SdkError<E, HttpRespon
         .and_then(ProvideErrorMetadata::code);
     matches!(
         code,
-        Some("ResourceNotFoundException" | "ServiceNotFoundException")
+        Some("ResourceNotFoundException" | "ServiceNotFoundException" | "ClusterNotFoundException")
     )
 }
 
@@ -78,6 +78,7 @@ fn taught(code: &str, message: &str, status: u16) -> (bool, &'static str) {
         | "SignatureDoesNotMatch"
         | "IncompleteSignatureException"
         | "ExpiredTokenException"
+        | "ExpiredToken"
         | "MissingAuthenticationTokenException" => (
             true,
             "; the plugin's credentials are not accepted: renew them, or name their profile",
@@ -91,6 +92,8 @@ fn taught(code: &str, message: &str, status: u16) -> (bool, &'static str) {
         "ResourceConflictException" | "ResourceInUseException" | "UpdateInProgressException" => {
             (true, "; something else is at it")
         }
+        "ServiceNotActiveException" => (true, "; it is being deleted"),
+        "ClientException" if message.contains("Too many concurrent") => (true, ""),
         "CodeStorageExceededException" => (false, "; keep fewer versions, or ask for more storage"),
         "ClusterNotFoundException" => (false, "; make the cluster, or correct cluster or region"),
         "InvalidParameterValueException" if message.contains("cannot be assumed") => (

@@ -1,7 +1,10 @@
 //! The plugin `aws-lambda`: functions as immutable versions behind an alias.
 
+use std::path::Component;
 use std::time::Duration;
 
+use holdfast_plugins::hidden::hidden;
+use holdfast_plugins::wait::wait_for;
 use holdfast_plugins::{About, Call, Failure, Plugin, Sighting, State, Wrong, image, memory};
 use holdfast_protocol::digest::Digest;
 use serde::{Deserialize, Serialize};
@@ -14,7 +17,6 @@ use self::sight::{Sight, sight};
 use self::template::{Code, Function};
 use crate::connection::connect;
 use crate::place::Place;
-use holdfast_plugins::wait::wait_for;
 
 mod api;
 mod change;
@@ -60,12 +62,18 @@ impl Plugin for Functions {
     }
 
     fn problems(&self, call: &Call<'_, Value>) -> Vec<Wrong> {
-        let problems = template::read(&call.template).err().unwrap_or_default();
-        problems.wrong()
+        let outside = |function: &Function| {
+            let outside = outside(call, function);
+            outside.map(|why| Wrong::at("code.path", &why))
+        };
+        match template::read(&call.template) {
+            Ok(function) => outside(&function).into_iter().collect(),
+            Err(problems) => problems.wrong(),
+        }
     }
 
     fn observe(&self, call: &Call<'_, Value>) -> Result<Sighting, Failure> {
-        let wanted = wanted(call)?;
+        let wanted = wanted(call, code)?;
         let (sight, body) = wait_for(async {
             let config = connect(&wanted.function.place, call.left()).await?;
             let seen = Lambda::new(&config, &wanted.function.name).look().await?;
@@ -75,7 +83,8 @@ impl Plugin for Functions {
     }
 
     fn converge(&self, call: &Call<'_, Value>) -> Result<(), Failure> {
-        let wanted = wanted(call)?;
+        // Packed now: what is sent is what is compared.
+        let wanted = wanted(call, packed_code)?;
         let mine = Made {
             name: wanted.function.name.clone(),
             place: wanted.function.place.clone(),
@@ -86,7 +95,9 @@ impl Plugin for Functions {
             memory::remember(call.directory(), MADE_FILE, &made)?;
         }
         wait_for(async {
-            change::converge(call, &wanted).await?;
+            let converged = change::converge(call, &wanted).await;
+            let values = wanted.function.settings.environment.values();
+            converged.map_err(|failure| hidden(failure, values))?;
             let others: Vec<Made> = made.into_iter().filter(|other| *other != mine).collect();
             delete(call, &others).await?;
             if others.is_empty() {
@@ -97,7 +108,11 @@ impl Plugin for Functions {
     }
 
     fn remove(&self, call: &Call<'_, Value>) -> Result<(), Failure> {
-        let made: Vec<Made> = memory::recall(call.directory(), MADE_FILE).unwrap_or_default();
+        let mut made: Vec<Made> = memory::recall(call.directory(), MADE_FILE).unwrap_or_default();
+        // What was made before a memory that was lost.
+        let asked =
+            template::read(&call.template).map(|Function { name, place, .. }| Made { name, place });
+        made.extend(asked.ok().filter(|asked| !made.contains(asked)));
         wait_for(delete(call, &made))
     }
 }
@@ -111,9 +126,30 @@ async fn delete(call: &Call<'_, Value>, made: &[Made]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Why code is not taken from a path: what a manifest names may be no more than what it brings, for the
+/// plugin may read more, such as its own credentials.
+fn outside(call: &Call<'_, Value>, function: &Function) -> Option<String> {
+    let Code::Path(path) = &function.code else {
+        return None;
+    };
+    let plain = path.components().all(|part| part != Component::ParentDir);
+    let below = call
+        .artifacts
+        .values()
+        .any(|one| path.starts_with(&one.path));
+    let help = "lies in no artifact of the service; expected \"{{ artifacts.NAME.path }}\"";
+    (!plain || !below).then(|| format!("{} {help}", path.display()))
+}
+
 /// What is wanted, with the digest of its code.
-fn wanted(call: &Call<'_, Value>) -> Result<Wanted, Failure> {
+fn wanted(
+    call: &Call<'_, Value>,
+    code: fn(&Call<'_, Value>, &Function) -> Result<Sha, Failure>,
+) -> Result<Wanted, Failure> {
     let function = template::read(&call.template).map_err(|problems| problems.failure())?;
+    if let Some(why) = outside(call, &function) {
+        return Err(Failure::Permanent(format!("code.path: {why}")));
+    }
     Ok(Wanted {
         owner: call.id.clone(),
         body: call.body,
@@ -122,8 +158,17 @@ fn wanted(call: &Call<'_, Value>) -> Result<Wanted, Failure> {
     })
 }
 
-/// The digest of the code; an archive is packed once for each body.
+/// The digest of the code; an archive that was packed for this body before is as it was.
 fn code(call: &Call<'_, Value>, function: &Function) -> Result<Sha, Failure> {
+    let before: Option<PackedBefore> = memory::recall(call.directory(), PACKED_FILE);
+    match before.filter(|before| before.body == call.body) {
+        Some(before) if matches!(function.code, Code::Path(_)) => Ok(Sha::Zip(before.digest)),
+        Some(_) | None => packed_code(call, function),
+    }
+}
+
+/// The digest of the code; an archive is packed for it.
+fn packed_code(call: &Call<'_, Value>, function: &Function) -> Result<Sha, Failure> {
     let path = match &function.code {
         Code::Image(image) => {
             return image::digest(image)
@@ -132,17 +177,10 @@ fn code(call: &Call<'_, Value>, function: &Function) -> Result<Sha, Failure> {
         }
         Code::Path(path) => path,
     };
-    let before: Option<PackedBefore> = memory::recall(call.directory(), PACKED_FILE);
-    if let Some(before) = before.filter(|before| before.body == call.body) {
-        return Ok(Sha::Zip(before.digest));
-    }
     let digest = packed(path)?.digest;
     let body = call.body;
-    memory::remember(
-        call.directory(),
-        PACKED_FILE,
-        &PackedBefore { body, digest },
-    )?;
+    let packed = PackedBefore { body, digest };
+    memory::remember(call.directory(), PACKED_FILE, &packed)?;
     Ok(Sha::Zip(digest))
 }
 

@@ -137,12 +137,15 @@ pub(super) fn mine(wanted: &Wanted, seen: &Seen) -> Result<(), String> {
     }
 }
 
-/// The newest revision that is ready and made of what is wanted.
+/// A revision that is ready and made of what is wanted: the one that calls go to already, or the
+/// newest.
 fn good<'a>(wanted: &Wanted, seen: &'a Seen) -> Option<&'a Revision> {
     let good = |one: &&Revision| {
         one.ready == Ready::Yes && wanted.names(&one.name) && wanted.differences(one).is_empty()
     };
-    seen.revisions.iter().rev().find(good)
+    let leads = |one: &&Revision| good(one) && elsewhere(seen, &one.name).is_empty();
+    let mut newest = seen.revisions.iter().rev();
+    newest.clone().find(leads).or_else(|| newest.find(good))
 }
 
 /// Whether the next revision is what is wanted.
@@ -197,7 +200,8 @@ fn switch(wanted: &Wanted, seen: &Seen, to: &Revision, tried: &Tried) -> Result<
     if !leads || seen.body != Some(wanted.body) || seen.ingress != wanted.service.ingress {
         return Ok(Step::Lead { revision, traffic });
     }
-    if !fits(wanted, seen) {
+    // Also where another of the same content failed after it.
+    if !fits(wanted, seen) || seen.latest.name != revision {
         return Ok(Step::Offer { revision, traffic });
     }
     settled(seen, &revision)

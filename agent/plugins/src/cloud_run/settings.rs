@@ -42,6 +42,16 @@ pub(super) enum Variable {
 }
 
 impl Settings {
+    /// Values of the environment, which may be secrets.
+    pub(super) fn values(&self) -> impl Iterator<Item = &String> {
+        self.environment
+            .values()
+            .filter_map(|variable| match variable {
+                Variable::Value(value) => Some(value),
+                Variable::Secret { .. } => None,
+            })
+    }
+
     /// What names a revision of these settings besides its service: another one is another revision.
     pub(super) fn mark(&self) -> String {
         let bytes = serde_json::to_vec(self).expect("it is plain data");

@@ -159,6 +159,21 @@ fn a_revision_that_failed_is_news_once_and_is_made_again_under_another_name() {
 }
 
 #[test]
+fn of_two_that_are_ready_the_one_that_serves_goes_on() {
+    let second = format!("{}-2", name());
+    let both = |status| [revision(&name(), "True"), revision(&second, status)];
+    let led = service(&name(), &name(), "True");
+    assert_eq!(next(&led, &both("True"), &Tried::default()), Ok(Step::Done));
+    let failed = service(&second, &name(), "False");
+    let offer = Step::Offer {
+        revision: name(),
+        traffic: vec![to(&name(), 100)],
+    };
+    let mended = next(&failed, &both("False"), &Tried::default());
+    assert_eq!(mended, Ok(offer));
+}
+
+#[test]
 fn calls_that_would_follow_the_newest_are_held_where_they_are() {
     let mut now = service("web-old", "web-old", "True");
     now["spec"]["traffic"] = json!([{"latestRevision": true, "percent": 100}]);

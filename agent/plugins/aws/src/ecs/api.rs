@@ -5,16 +5,16 @@ use aws_sdk_ecs::Client;
 use aws_sdk_ecs::types::{
     AssignPublicIp, AwsVpcConfiguration, Compatibility, ContainerDefinition, CpuArchitecture,
     Deployment as ApiDeployment, DeploymentCircuitBreaker, DeploymentConfiguration,
-    DeploymentRolloutState, HealthCheck, KeyValuePair, LaunchType, LoadBalancer as ApiBalancer,
-    LogConfiguration, LogDriver, NetworkConfiguration, NetworkMode, PortMapping, RuntimePlatform,
-    Secret, Service as ApiService, ServiceField, SortOrder, Tag, TaskDefinitionField,
-    TaskDefinitionStatus,
+    DeploymentRolloutState, Failure as ApiFailure, HealthCheck, KeyValuePair, LaunchType,
+    LoadBalancer as ApiBalancer, LogConfiguration, LogDriver, NetworkConfiguration, NetworkMode,
+    PortMapping, RuntimePlatform, Secret, Service as ApiService, ServiceField, SortOrder, Tag,
+    TaskDefinitionField, TaskDefinitionStatus,
 };
 use aws_smithy_types::error::operation::BuildError;
 use holdfast_plugins::Failure;
 use holdfast_protocol::digest::Digest;
 
-use super::plan::{Definition, Life, Rollout, RolloutState, Seen, Wanted};
+use super::plan::{Definition, Life, Rollout, RolloutState, Seen, Started, Wanted};
 use super::template::{Container, Deployment, Launch, Network, Service};
 use crate::fault::{fault, is_missing};
 use crate::owner::OWNER_TAG;
@@ -56,7 +56,7 @@ impl Ecs {
         let found = asked.include(ServiceField::Tags).send().await;
         let found = found.map_err(|error| fault(&self.doing("look at"), &error))?;
         let Some(service) = found.services().first() else {
-            return Ok(None);
+            return self.absent(found.failures()).map(|()| None);
         };
         let definition = service.task_definition().unwrap_or_default();
         let content = match life(service) {
@@ -64,6 +64,27 @@ impl Ecs {
             Life::Active | Life::Draining => self.definition(definition).await?.content,
         };
         Ok(Some(seen(service, content)))
+    }
+
+    /// Whether a service that is not shown is not there.
+    fn absent(&self, failures: &[ApiFailure]) -> Result<(), Failure> {
+        let other = failures.iter().find(|one| one.reason() != Some("MISSING"));
+        let Some(other) = other else { return Ok(()) };
+        let (doing, reason) = (self.doing("look at"), other.reason().unwrap_or("no reason"));
+        let more = other.detail().unwrap_or_default();
+        Err(Failure::Retryable(format!(
+            "cannot {doing}: {reason} {more}"
+        )))
+    }
+
+    /// Whether the service's cluster is there.
+    pub(crate) async fn has_cluster(&self) -> Result<bool, Failure> {
+        let asked = self.client.describe_services().cluster(&self.cluster);
+        match asked.services(&self.name).send().await {
+            Ok(_) => Ok(true),
+            Err(error) if is_missing(&error) => Ok(false),
+            Err(error) => Err(fault(&self.doing("look at"), &error)),
+        }
     }
 
     /// Task definitions of a family that are of `owner`, newest first.
@@ -148,7 +169,12 @@ impl Ecs {
             .map_err(|error| fault(&self.doing("register a task definition for"), &error))
     }
 
-    pub(crate) async fn create(&self, wanted: &Wanted, definition: &str) -> Result<(), Failure> {
+    /// Makes the service; its first deployment.
+    pub(crate) async fn create(
+        &self,
+        wanted: &Wanted,
+        definition: &str,
+    ) -> Result<Started, Failure> {
         let service = &wanted.service;
         let launch = match service.launch {
             Launch::Fargate => LaunchType::Fargate,
@@ -174,17 +200,17 @@ impl Ecs {
             .deployment_configuration(limits(service))
             .tags(tagged(OWNER_TAG, &wanted.owner));
         let made = asked.send().await;
-        made.map(drop)
-            .map_err(|error| fault(&self.doing("create"), &error))
+        let made = made.map_err(|error| fault(&self.doing("create"), &error))?;
+        Ok(started(made.service()))
     }
 
-    /// Begins a new deployment.
+    /// Changes the service; the deployment that ECS now works for.
     pub(crate) async fn update(
         &self,
         wanted: &Wanted,
         definition: &str,
         again: bool,
-    ) -> Result<(), Failure> {
+    ) -> Result<Started, Failure> {
         let asked = self
             .client
             .update_service()
@@ -196,8 +222,8 @@ impl Ecs {
             .deployment_configuration(limits(&wanted.service))
             .force_new_deployment(again);
         let made = asked.send().await;
-        made.map(drop)
-            .map_err(|error| fault(&self.doing("change"), &error))
+        let made = made.map_err(|error| fault(&self.doing("change"), &error))?;
+        Ok(started(made.service()))
     }
 
     /// Notes of which body the service is.
@@ -346,6 +372,8 @@ fn seen(service: &ApiService, content: Option<Digest>) -> Seen {
         minimum_healthy: limits.minimum_healthy_percent().unwrap_or(100),
         maximum: limits.maximum_percent().unwrap_or(200),
     });
+    let breaker = service.deployment_configuration();
+    let breaker = breaker.and_then(DeploymentConfiguration::deployment_circuit_breaker);
     let (primary, others): (Vec<_>, Vec<_>) = service
         .deployments()
         .iter()
@@ -361,12 +389,27 @@ fn seen(service: &ApiService, content: Option<Digest>) -> Seen {
         definition: text(service.task_definition()),
         network,
         deployment,
+        has_breaker: breaker.is_some_and(|breaker| breaker.enable() && breaker.rollback()),
         rollouts: primary.into_iter().chain(others).map(rollout).collect(),
         event: service
             .events()
             .first()
             .and_then(|event| event.message())
             .map(str::to_owned),
+    }
+}
+
+fn started(service: Option<&ApiService>) -> Started {
+    let deployments = service.map(ApiService::deployments).unwrap_or_default();
+    let primary = deployments
+        .iter()
+        .find(|one| one.status() == Some("PRIMARY"));
+    Started {
+        id: primary
+            .and_then(|one| one.id())
+            .unwrap_or_default()
+            .to_owned(),
+        was_listed: false,
     }
 }
 
@@ -378,6 +421,7 @@ fn rollout(found: &ApiDeployment) -> Rollout {
         Some(_) | None => RolloutState::Completed,
     };
     Rollout {
+        id: found.id().unwrap_or_default().to_owned(),
         definition: found.task_definition().unwrap_or_default().to_owned(),
         state,
         reason: found

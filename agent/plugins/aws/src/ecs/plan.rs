@@ -36,6 +36,8 @@ pub(crate) struct Seen {
     pub(crate) definition: String,
     pub(crate) network: Option<Network>,
     pub(crate) deployment: Option<Deployment>,
+    /// Whether ECS ends a deployment that fails, and goes back.
+    pub(crate) has_breaker: bool,
     /// Newest first; the first one is what ECS now works for.
     pub(crate) rollouts: Vec<Rollout>,
     /// What ECS last said of it.
@@ -53,6 +55,7 @@ pub(crate) enum Life {
 /// One deployment, in ECS's sense.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rollout {
+    pub(crate) id: String,
     pub(crate) definition: String,
     pub(crate) state: RolloutState,
     pub(crate) reason: String,
@@ -63,6 +66,14 @@ pub(crate) enum RolloutState {
     InProgress,
     Completed,
     Failed,
+}
+
+/// The deployment that a converge has begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Started {
+    pub(crate) id: String,
+    /// Whether ECS has shown it since, so that its absence says something.
+    pub(crate) was_listed: bool,
 }
 
 /// A task definition of ours.
@@ -95,8 +106,8 @@ pub(crate) enum Step {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refused(pub(crate) String);
 
-/// The next step. `definitions` are ours, newest first; `started` says whether this converge has
-/// already begun a deployment, so that one that failed before is tried again.
+/// The next step. `definitions` are ours, newest first; `started` is the deployment that this converge
+/// has begun, so that one that failed before is tried again.
 ///
 /// # Errors
 /// Why there is none.
@@ -104,7 +115,7 @@ pub(crate) fn step(
     wanted: &Wanted,
     seen: Option<&Seen>,
     definitions: &[Definition],
-    started: bool,
+    started: Option<&Started>,
 ) -> Result<Step, Refused> {
     let fits = definitions
         .iter()
@@ -122,7 +133,7 @@ pub(crate) fn step(
     let Some(fits) = fits else {
         return Ok(Step::Register);
     };
-    if started && let Some(reason) = failed(seen, &fits.arn) {
+    if let Some(reason) = started.and_then(|started| failed(seen, started)) {
         return Err(Refused(format!(
             "ECS gave up deploying {}: {reason}",
             fits.arn
@@ -167,11 +178,15 @@ fn own(wanted: &Wanted, seen: &Seen) -> Result<(), Refused> {
     mine(&what, seen.owner.as_deref(), &wanted.owner).map_err(Refused)
 }
 
-/// Why ECS gave up a deployment of that task definition, if it did.
-fn failed<'a>(seen: &'a Seen, definition: &str) -> Option<&'a str> {
-    let of = |rollout: &&Rollout| rollout.definition == definition;
-    let newest = seen.rollouts.iter().find(of)?;
-    (newest.state == RolloutState::Failed).then_some(newest.reason.as_str())
+/// Why ECS gave up a deployment, if it did.
+fn failed<'a>(seen: &'a Seen, started: &Started) -> Option<&'a str> {
+    let of = |rollout: &&Rollout| rollout.id == started.id;
+    match seen.rollouts.iter().find(of) {
+        Some(one) => (one.state == RolloutState::Failed).then_some(one.reason.as_str()),
+        // It went back, and has cleared away what it began.
+        None if started.was_listed => seen.rollouts.first().map(|now| now.reason.as_str()),
+        None => None,
+    }
 }
 
 /// What ECS is still at.
@@ -208,6 +223,9 @@ fn differences(wanted: &Wanted, seen: &Seen) -> Vec<String> {
     }
     if seen.deployment != Some(service.deployment) {
         all.push("the limits of its deployments are others".to_owned());
+    }
+    if !seen.has_breaker {
+        all.push("its circuit breaker is off".to_owned());
     }
     all
 }

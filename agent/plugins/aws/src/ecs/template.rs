@@ -229,6 +229,13 @@ fn needed_by_fargate(written: &Written, problems: &mut Problems) {
 }
 
 impl Task {
+    /// Values of the environment, which may be secrets.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &String> {
+        self.containers
+            .iter()
+            .flat_map(|one| one.environment.values())
+    }
+
     /// Another one is another task definition.
     pub(crate) fn content(&self) -> Digest {
         Digest::of(&serde_json::to_vec(self).expect("it is plain data"))

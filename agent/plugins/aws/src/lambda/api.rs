@@ -58,6 +58,14 @@ impl Lambda {
                 self.name
             )));
         };
+        if let Some(error) = found.tags_error() {
+            let why = error.message();
+            return Err(Failure::Permanent(format!(
+                "cannot read the tags of function {}: {why}; allow lambda:ListTags in the policy of \
+                 the plugin's credentials",
+                self.name
+            )));
+        }
         let latest = version(configuration, found.code());
         let versions = self.versions().await?;
         let aliases = self.aliases().await?;

@@ -49,14 +49,18 @@ struct Change<'a> {
 
 impl Change<'_> {
     async fn run(&self) -> Result<(), Failure> {
-        let (mut tried, mut pause) = (Tried::default(), PAUSES.0);
+        let (mut tried, mut pause, mut told) = (Tried::default(), PAUSES.0, String::new());
         for _ in 0..STEPS_MAX {
             let seen = self.lambda.look().await?;
             let next = step(self.wanted, seen.as_ref(), &tried);
             let next = next.map_err(|refused| Failure::Permanent(refused.0))?;
             match next {
                 Step::Done => return Ok(()),
-                Step::Wait { .. } => {
+                Step::Wait { at } => {
+                    if told != at {
+                        self.call.progress(&at);
+                        told = at;
+                    }
                     sleep(pause).await;
                     pause = (pause * 2).min(PAUSES.1);
                     continue;
@@ -65,7 +69,10 @@ impl Change<'_> {
                 Step::Soak { version, alias } => {
                     tried.soak = Some(self.soak(version, &alias).await?)
                 }
-                other => self.make(other).await?,
+                other => {
+                    tried.changed = true;
+                    self.make(other).await?;
+                }
             }
             pause = PAUSES.0;
         }

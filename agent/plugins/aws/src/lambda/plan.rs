@@ -32,6 +32,8 @@ pub(crate) struct Wanted {
 /// What a converge has found out by itself and no look at Lambda shows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Tried {
+    /// `$LATEST` was changed, so that its failure is news.
+    pub(crate) changed: bool,
     /// The version that took its trial.
     pub(crate) trial: Option<String>,
     /// The version that has soaked.
@@ -108,7 +110,7 @@ pub(crate) fn step(wanted: &Wanted, seen: Option<&Seen>, tried: &Tried) -> Resul
     own(wanted, seen)?;
     match fitting(wanted, seen) {
         Some(version) => switch(wanted, seen, version, tried),
-        None => prepare(wanted, seen),
+        None => prepare(wanted, seen, tried),
     }
 }
 
@@ -131,12 +133,17 @@ fn fitting<'a>(wanted: &Wanted, seen: &'a Seen) -> Option<&'a Version> {
 }
 
 /// `$LATEST` becomes what is wanted, and is published.
-fn prepare(wanted: &Wanted, seen: &Seen) -> Result<Step, Refused> {
+fn prepare(wanted: &Wanted, seen: &Seen, tried: &Tried) -> Result<Step, Refused> {
     if let Some(step) = mend(wanted, seen)? {
         return Ok(step);
     }
     let latest = &seen.latest;
     if let State::Failed { code, why } = &latest.state {
+        // What was in the way may have been put right since.
+        if !tried.changed {
+            let revision = latest.revision.clone();
+            return Ok(Step::Recode { revision });
+        }
         let name = &wanted.function.name;
         return Err(Refused(format!(
             "Lambda refuses function {name}: {why} ({code})"

@@ -150,6 +150,10 @@ pub(crate) fn read(template: &Value) -> Result<Function, Problems> {
             "a name of digits alone stands for a version; add a letter",
         );
     }
+    if written.trial.is_some() && settings.timeout_seconds > TRIAL_MAX_SECONDS {
+        let most = format!("a function that takes a trial has at most {TRIAL_MAX_SECONDS}s");
+        problems.add("timeout", most);
+    }
     let canary = written
         .canary
         .and_then(|canary| read_canary(&canary, &mut problems));
@@ -322,6 +326,9 @@ const KEEP: usize = 3;
 const KEEP_MAX: usize = 50;
 /// Longest time that a call of a function may take, in seconds.
 const TIMEOUT_MAX_SECONDS: i32 = 900;
+/// Longest time that a call may take of a function that takes a trial, in seconds: it is one call of
+/// the API.
+const TRIAL_MAX_SECONDS: i32 = 100;
 /// Longest soak: it happens within one converge, which has 9 minutes.
 const SOAK_MAX: Duration = Duration::from_secs(6 * 60);
 const SOAK_HELP: &str = "for longer ones let an environment of its own come first";

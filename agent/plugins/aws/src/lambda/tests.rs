@@ -215,7 +215,16 @@ fn what_lambda_refuses_is_told_in_its_own_words() {
         code: "InvalidImage".to_owned(),
         why: "The image is not there.".to_owned(),
     };
-    let Refused(why) = next(&seen(latest, vec![], vec![])).unwrap_err();
+    let failed = seen(latest, vec![], vec![]);
+    assert!(
+        matches!(next(&failed), Ok(Step::Recode { .. })),
+        "it is tried once more"
+    );
+    let tried = Tried {
+        changed: true,
+        ..Tried::default()
+    };
+    let Refused(why) = step(&wanted(), Some(&failed), &tried).unwrap_err();
     assert_eq!(
         why,
         "Lambda refuses function web: The image is not there. (InvalidImage)"

@@ -30,7 +30,7 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 /// Sleeps until it is told to end, and ends at once then.
-const SLEEP: &str = "trap exit TERM; while :; do /bin/busybox sleep 1 & wait $!; done";
+pub(crate) const SLEEP: &str = "trap exit TERM; while :; do /bin/busybox sleep 1 & wait $!; done";
 
 /// Whoever may call ECS, without the plugin.
 fn client(endpoint: &str) -> Client {
@@ -170,16 +170,16 @@ fn aws_ecs_conforms() {
 }
 
 /// One agent, one server, one engine.
-struct Bench {
+pub(crate) struct Bench {
     // Dropped in this order: the server ends its tasks first.
-    server: Server,
+    pub(crate) server: Server,
     engine: Engine,
-    agent: Agent,
+    pub(crate) agent: Agent,
     ecs: Client,
 }
 
 impl Bench {
-    fn new(test: &str) -> Option<Self> {
+    pub(crate) fn new(test: &str) -> Option<Self> {
         let program = program(test).filter(|_| available(test))?;
         let engine = Engine::start();
         let server = Server::start(&program, &[("DOCKER_HOST", engine.socket())]);
@@ -196,12 +196,11 @@ impl Bench {
     }
 
     fn wanted(&self, release: u32, script: &str) -> Wanted {
-        let template = template(
-            &self.server.endpoint(),
-            &self.engine.image,
-            &release.to_string(),
-            script,
-        );
+        self.wanted_by(&self.server.endpoint(), release, script)
+    }
+
+    pub(crate) fn wanted_by(&self, endpoint: &str, release: u32, script: &str) -> Wanted {
+        let template = template(endpoint, &self.engine.image, &release.to_string(), script);
         let template: Value =
             serde_json::from_str(&template.to_string().replace("{{service}}", "web")).unwrap();
         self.agent
@@ -217,7 +216,7 @@ impl Bench {
         self.agent.block_on(asked.send()).unwrap().services()[0].clone()
     }
 
-    fn alive(&self) -> BTreeSet<String> {
+    pub(crate) fn alive(&self) -> BTreeSet<String> {
         self.agent
             .block_on(alive(&self.ecs, "s-web"))
             .into_iter()

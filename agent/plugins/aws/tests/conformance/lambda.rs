@@ -140,14 +140,14 @@ fn aws_lambda_conforms() {
 }
 
 /// One agent, one server, one function.
-struct Bench {
-    server: Server,
-    agent: Agent,
+pub(crate) struct Bench {
+    pub(crate) server: Server,
+    pub(crate) agent: Agent,
     lambda: Client,
 }
 
 impl Bench {
-    fn new(test: &str) -> Option<Self> {
+    pub(crate) fn new(test: &str) -> Option<Self> {
         let server = Server::start(&program(test)?, &[]);
         let lambda = client(&server.endpoint());
         let agent = plugins();
@@ -159,7 +159,7 @@ impl Bench {
     }
 
     /// A release whose code answers its number, with fields of its own.
-    fn wanted(&self, release: u32, more: &Value) -> Wanted {
+    pub(crate) fn wanted(&self, release: u32, more: &Value) -> Wanted {
         let answer = format!("    return \"{release}\"");
         self.wanted_that(release, &answer, more)
     }
@@ -176,7 +176,7 @@ impl Bench {
             .wanted("aws-lambda", &template, ("app.py", &code), release)
     }
 
-    fn answer(&self) -> Option<String> {
+    pub(crate) fn answer(&self) -> Option<String> {
         self.agent.block_on(invoke(&self.lambda, "web"))
     }
 
@@ -405,6 +405,11 @@ fn what_is_missing_around_a_function_is_said_and_secrets_are_not() {
 
     let failed =
         |bench: &Bench, more: &Value| bench.agent.converge(&bench.wanted(2, more)).unwrap_err();
+    let outside = failed(&bench, &json!({"code": {"path": "/etc/passwd"}}));
+    assert!(
+        !outside.is_retryable() && outside.to_string().contains("lies in no artifact"),
+        "{outside}"
+    );
     let role = failed(&bench, &json!({"role": "web"}));
     assert!(
         role.to_string().contains("role: expected the whole name"),

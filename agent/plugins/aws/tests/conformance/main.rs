@@ -24,6 +24,10 @@ mod cache;
 mod cases;
 mod ecs;
 mod engine;
+mod faults;
+#[allow(dead_code, reason = "tests of other clouds use the rest")]
+#[path = "../../../tests/harness/front.rs"]
+mod front;
 mod lambda;
 mod server;
 #[allow(
@@ -36,7 +40,7 @@ mod skip;
 mod table;
 
 fn tests() -> Vec<cases::Test> {
-    [lambda::TESTS, ecs::TESTS].concat()
+    [lambda::TESTS, faults::TESTS, ecs::TESTS].concat()
 }
 
 fn main() -> ExitCode {

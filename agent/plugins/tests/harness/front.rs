@@ -12,6 +12,8 @@ use serde_json::Value;
 
 /// What was asked.
 pub(crate) struct Request {
+    /// As it came, but for its body.
+    head: Vec<String>,
     pub(crate) method: String,
     pub(crate) path: String,
     /// Names in lower case.
@@ -22,6 +24,8 @@ pub(crate) struct Request {
 /// What is answered.
 pub(crate) enum Answer {
     Json(u16, Value),
+    /// What the server at this port of this machine answers.
+    Of(u16),
     /// Nothing, while the server is there.
     Nothing,
 }
@@ -95,6 +99,9 @@ fn serve(stream: &TcpStream, answer: &dyn Fn(&Request) -> Answer, over: &AtomicB
             let mut stream = stream;
             drop(stream.write_all((head + &text).as_bytes()));
         }
+        Answer::Of(port) => {
+            drop(pass(&request, stream, port));
+        }
         Answer::Nothing => {
             while !over.load(Ordering::Relaxed) {
                 std::thread::sleep(Duration::from_millis(50));
@@ -103,13 +110,27 @@ fn serve(stream: &TcpStream, answer: &dyn Fn(&Request) -> Answer, over: &AtomicB
     }
 }
 
+/// Asks another server the same, once.
+fn pass(request: &Request, mut stream: &TcpStream, port: u16) -> std::io::Result<u64> {
+    let mut other = TcpStream::connect(("127.0.0.1", port))?;
+    let single = |line: &&String| !line.to_lowercase().starts_with("connection:");
+    let head: String = request
+        .head
+        .iter()
+        .filter(single)
+        .map(String::as_str)
+        .collect();
+    other.write_all(format!("{head}connection: close\r\n\r\n{}", request.body).as_bytes())?;
+    std::io::copy(&mut other, &mut stream)
+}
+
 fn read(stream: &TcpStream) -> Option<Request> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
     let mut words = line.split(' ').map(str::to_owned);
     let (method, path) = (words.next()?, words.next()?);
-    let mut headers = Vec::new();
+    let (mut head, mut headers) = (vec![line.clone()], Vec::new());
     loop {
         let mut line = String::new();
         reader.read_line(&mut line).ok()?;
@@ -117,8 +138,10 @@ fn read(stream: &TcpStream) -> Option<Request> {
             break;
         };
         headers.push((name.to_lowercase(), value.trim().to_owned()));
+        head.push(line);
     }
     let mut request = Request {
+        head,
         method,
         path,
         headers,
