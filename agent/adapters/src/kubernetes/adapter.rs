@@ -160,6 +160,7 @@ impl Inner {
     pub(super) async fn cluster(&self) -> Result<Cluster, ClusterError> {
         let known = self.known_cluster().clone();
         if let Some(cluster) = known {
+            cluster.renew(&self.settings).await?;
             return Ok(cluster);
         }
         let cluster = Cluster::open(&self.settings).await?;

@@ -93,7 +93,7 @@ async fn all_kinds(cluster: &Cluster) -> Result<Vec<Kind>, ClusterError> {
     let request = Request::new("").get("apis", &GetParams::default());
     let request = request.map_err(super::cluster::unbuilt(attempt))?;
     let groups: Groups = cluster
-        .ask(attempt, cluster.client.request_text(request))
+        .ask(attempt, cluster.client().request_text(request))
         .await?;
     let mut kinds = cluster.kinds_of("v1").await?.unwrap_or_default();
     for group in groups.groups {

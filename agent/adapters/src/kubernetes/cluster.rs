@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
@@ -22,12 +24,19 @@ use super::{POD_TOKEN, Settings};
 /// A cluster.
 #[derive(Clone)]
 pub(super) struct Cluster {
-    pub(super) client: Client,
+    line: Arc<Line>,
     /// Where it is.
     pub(super) url: String,
     /// The namespace of the agent's own records.
     pub(super) home: String,
-    pub(super) kinds: std::sync::Arc<Kinds>,
+    pub(super) kinds: Arc<Kinds>,
+}
+
+/// How the cluster is spoken to, by everybody who does.
+struct Line {
+    client: Mutex<Client>,
+    /// Whether it said that it does not know this agent: credentials may have been renewed since.
+    unknown: AtomicBool,
 }
 
 /// One object's place.
@@ -52,6 +61,10 @@ pub(super) enum Manner {
 
 /// Longest time that an answer may take.
 pub(super) const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// Longest time that a watch may take to connect; requests are given up sooner.
+const CONNECT_MAX: Duration = Duration::from_secs(20);
+/// The answer to whom the cluster does not know.
+const UNAUTHORIZED: u16 = 401;
 /// Objects in one answer.
 const PAGE: u32 = 500;
 
@@ -70,7 +83,7 @@ impl Cluster {
         };
         // The agent's driver tries again, with pauses of its own.
         config.default_retry = false;
-        config.connect_timeout = Some(ANSWER_MAX);
+        config.connect_timeout = Some(CONNECT_MAX);
         let url = config.cluster_url.to_string();
         let url = url.trim_end_matches('/').to_owned();
         let home = settings
@@ -82,11 +95,31 @@ impl Cluster {
             why: root(&error),
         })?;
         Ok(Self {
-            client,
+            line: Arc::new(Line {
+                client: Mutex::new(client),
+                unknown: AtomicBool::new(false),
+            }),
             url,
             home,
-            kinds: std::sync::Arc::default(),
+            kinds: Arc::default(),
         })
+    }
+
+    /// What requests are sent by.
+    pub(super) fn client(&self) -> Client {
+        let client = self.line.client.lock();
+        client.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads the credentials anew where the cluster refused them: who renews them writes the file
+    /// again.
+    pub(super) async fn renew(&self, settings: &Settings) -> Result<(), ClusterError> {
+        if self.line.unknown.swap(false, Ordering::SeqCst) {
+            let fresh = Self::open(settings).await?.client();
+            let client = self.line.client.lock();
+            *client.unwrap_or_else(PoisonError::into_inner) = fresh;
+        }
+        Ok(())
     }
 
     pub(super) async fn get(&self, place: &Place) -> Result<Option<Value>, ClusterError> {
@@ -95,7 +128,10 @@ impl Cluster {
             .request()
             .get(&place.name.name, &GetParams::default())
             .map_err(unbuilt(&attempt))?;
-        match self.ask(&attempt, self.client.request_text(request)).await {
+        match self
+            .ask(&attempt, self.client().request_text(request))
+            .await
+        {
             Ok(found) => Ok(Some(found)),
             Err(error) if error.is_absent() => Ok(None),
             Err(error) => Err(error),
@@ -121,7 +157,8 @@ impl Cluster {
             .request()
             .patch(&place.name.name, &params, &patch)
             .map_err(unbuilt(&attempt))?;
-        self.ask(&attempt, self.client.request_text(request)).await
+        self.ask(&attempt, self.client().request_text(request))
+            .await
     }
 
     /// Deletes one object, where it is still the one with this id. Nothing to delete is no error.
@@ -143,7 +180,9 @@ impl Cluster {
             .request()
             .delete(&place.name.name, &params)
             .map_err(unbuilt(&attempt))?;
-        let answer: Result<Value, _> = self.ask(&attempt, self.client.request_text(request)).await;
+        let answer: Result<Value, _> = self
+            .ask(&attempt, self.client().request_text(request))
+            .await;
         match answer {
             Ok(_) => Ok(()),
             Err(error) if error.is_absent() => Ok(()),
@@ -166,7 +205,7 @@ impl Cluster {
                 .list(&params)
                 .map_err(unbuilt(&attempt))?;
             let mut page: Value = self
-                .ask(&attempt, self.client.request_text(request))
+                .ask(&attempt, self.client().request_text(request))
                 .await?;
             if let Some(items) = page.get_mut("items").and_then(Value::as_array_mut) {
                 all.append(items);
@@ -187,7 +226,7 @@ impl Cluster {
             .list_metadata(&params)
             .map_err(unbuilt(&attempt))?;
         let answer: Value = self
-            .ask(&attempt, self.client.request_text(request))
+            .ask(&attempt, self.client().request_text(request))
             .await?;
         drop(answer);
         Ok(())
@@ -212,8 +251,10 @@ impl Cluster {
         };
         let request = Request::new(parent).get(last, &GetParams::default());
         let request = request.map_err(unbuilt(&attempt))?;
-        let call = self.client.request_text(request);
-        let listing: Listing = match self.ask(&attempt, call).await {
+        let listing: Listing = match self
+            .ask(&attempt, self.client().request_text(request))
+            .await
+        {
             Ok(listing) => listing,
             Err(error) if error.is_absent() => return Ok(None),
             Err(error) => return Err(error),
@@ -248,10 +289,15 @@ impl Cluster {
     /// What a failed call means.
     pub(super) fn failed(&self, attempt: &str, error: ApiError) -> ClusterError {
         match error {
-            ApiError::Api(status) => ClusterError::Refused {
-                attempt: attempt.to_owned(),
-                status,
-            },
+            ApiError::Api(status) => {
+                if status.code == UNAUTHORIZED {
+                    self.line.unknown.store(true, Ordering::SeqCst);
+                }
+                ClusterError::Refused {
+                    attempt: attempt.to_owned(),
+                    status,
+                }
+            }
             other => ClusterError::Away {
                 attempt: attempt.to_owned(),
                 url: self.url.clone(),

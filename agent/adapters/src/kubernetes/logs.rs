@@ -202,7 +202,8 @@ async fn past_of(
     let path = Kind::pod().path(Some(&container.namespace));
     let asked = Request::new(path).logs(&container.pod, &params);
     let asked = asked.map_err(unbuilt(&attempt))?;
-    let call = cluster.client.request_text(asked);
+    let client = cluster.client();
+    let call = client.request_text(asked);
     let text = match tokio::time::timeout(ANSWER_MAX, call).await {
         Ok(Ok(text)) => text,
         // A pod that goes, or has only come, has nothing to say.
@@ -234,7 +235,7 @@ async fn follow_one(
     };
     let path = Kind::pod().path(Some(&container.namespace));
     let request = Request::new(path).logs(&container.pod, &params).ok()?;
-    let output = cluster.client.request_stream(request).await.ok()?;
+    let output = cluster.client().request_stream(request).await.ok()?;
     let mut output = std::pin::pin!(output.lines());
     while let Ok(Some(text)) = output.try_next().await {
         let Some(timed) = Timed::parse(&text, container) else {

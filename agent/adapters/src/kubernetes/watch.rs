@@ -208,7 +208,7 @@ impl Watch {
             kind: kind.kind.clone(),
             plural: kind.plural.clone(),
         };
-        let client = cluster.client.clone();
+        let client = cluster.client();
         let api: Api<DynamicObject> = match &scope.namespace {
             Some(namespace) => Api::namespaced_with(client, namespace, &resource),
             None => Api::all_with(client, &resource),

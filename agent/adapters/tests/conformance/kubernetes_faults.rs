@@ -30,6 +30,14 @@ pub(crate) const TESTS: &[crate::Test] = &[
         what_the_agent_may_not_do_is_named,
     ),
     (
+        "credentials_that_are_renewed_are_read_again",
+        credentials_that_are_renewed_are_read_again,
+    ),
+    (
+        "a_cluster_that_goes_away_in_the_middle_is_brought_to_its_end_later",
+        a_cluster_that_goes_away_in_the_middle_is_brought_to_its_end_later,
+    ),
+    (
         "rights_in_one_namespace_are_enough_for_it",
         rights_in_one_namespace_are_enough_for_it,
     ),
@@ -261,12 +269,85 @@ fn what_the_agent_may_not_do_is_named() {
     );
     assert!(why.contains("in the namespace \"forbidden\""), "{why}");
     assert!(why.contains("deploy/kubernetes"), "{why}");
-    let mut stranger = KubernetesBench::shared("forbidden");
-    stranger.settings.kubeconfig = Some(stranger.kubeconfig("no-such-token"));
-    match Driver::new(&stranger).try_converge(&wanted) {
+}
+
+fn credentials_that_are_renewed_are_read_again() {
+    if !available("credentials_that_are_renewed_are_read_again") {
+        return;
+    }
+    let mut bench = KubernetesBench::shared("renewed");
+    let kubeconfig = bench.home.path().join("kubeconfig");
+    let write = |token: &str| std::fs::copy(bench.kubeconfig(token), &kubeconfig).unwrap();
+    write("no-such-token");
+    bench.settings.kubeconfig = Some(kubeconfig.clone());
+    let driver = Driver::new(&bench);
+    let wanted = bench.set("renewed", &[config_map("conf", &json!({}))], &json!({}));
+    match driver.try_converge(&wanted) {
         Err(Failure::Retryable(why)) => assert!(why.contains("Unauthorized"), "{why}"),
         other => panic!("{other:?}"),
     }
+    std::fs::copy(bench.kubeconfig(AGENT), &kubeconfig).unwrap();
+    driver.converge(&wanted);
+    driver.await_running("renewed");
+    driver.remove("renewed");
+}
+
+fn a_cluster_that_goes_away_in_the_middle_is_brought_to_its_end_later() {
+    const OBJECTS: usize = 40;
+    if !available("a_cluster_that_goes_away_in_the_middle_is_brought_to_its_end_later") {
+        return;
+    }
+    let mut bench = KubernetesBench::shared("middle");
+    let gate = Gate::start(bench.cluster.port());
+    bench.settings.kubeconfig = Some(bench.cluster.kubeconfig(AGENT, Some(gate.port)));
+    let driver = Driver::new(&bench);
+    let set = |release: usize| {
+        let maps: Vec<Value> = (0..OBJECTS)
+            .map(|i| {
+                config_map(
+                    &format!("conf-{i}"),
+                    &json!({"release": release.to_string()}),
+                )
+            })
+            .collect();
+        bench.set("middle", &maps, &json!({}))
+    };
+    let there = |release: usize| {
+        let (_, maps) = bench.cluster.ask("GET", &bench.path("configmaps"), None);
+        let maps = maps["items"].as_array().cloned().unwrap_or_default();
+        let release = release.to_string();
+        let of = |map: &&Value| map["data"]["release"] == release;
+        maps.iter().filter(of).count()
+    };
+    driver.converge(&set(0));
+    let mut cut = 0;
+    for release in 1..=5 {
+        let wanted = set(release);
+        let result = std::thread::scope(|scope| {
+            let work = scope.spawn(|| driver.try_converge(&wanted));
+            // It has begun, and is not at its end.
+            let begun = Instant::now();
+            while there(release) == 0 && begun.elapsed() < Duration::from_secs(30) {}
+            gate.lead_to(bench.cluster.broken_port());
+            work.join().unwrap()
+        });
+        let done = there(release);
+        println!("{done} of {OBJECTS} were there: {result:?}");
+        match &result {
+            Ok(()) => assert_eq!(done, OBJECTS),
+            Err(Failure::Retryable(_)) => cut += 1,
+            Err(other) => panic!("{other:?}"),
+        }
+        gate.lead_to(bench.cluster.port());
+        eventually("it is brought to its end", || {
+            driver.try_converge(&wanted).is_ok()
+        });
+        assert_eq!(there(release), OBJECTS);
+        driver.await_running("middle");
+    }
+    assert!(cut > 0, "it was never cut in the middle");
+    driver.remove("middle");
+    assert_eq!(there(5), 0);
 }
 
 fn rights_in_one_namespace_are_enough_for_it() {
