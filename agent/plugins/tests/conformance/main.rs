@@ -2,7 +2,7 @@
 //! confined, each with the real program that it drives.
 //!
 //! This program is also the launcher of confined programs (`confine`), so it brings its own small
-//! harness; `--list` and `--exact` are as `cargo nextest` wants them.
+//! harness.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,27 +19,27 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use holdfast_adapters::conformance::{Report, Table};
 use holdfast_adapters::plugin::{Settings, author};
 
+#[path = "../harness/cases.rs"]
+mod cases;
 // It asks the API server with reqwest.
 #[allow(dead_code, reason = "tests of whole programs use the rest")]
 #[path = "../../../../tests/kubernetes/cluster.rs"]
 mod cluster;
 mod hand;
 mod helm;
-mod terraform;
-
 #[allow(
     unreachable_pub,
     reason = "it is a part of the tests of whole programs"
 )]
 #[path = "../../../../tests/harness/skip.rs"]
 mod skip;
+#[path = "../../../../tests/harness/table.rs"]
+mod table;
+mod terraform;
 
-type Test = (&'static str, fn());
-
-const TESTS: &[Test] = &[
+const TESTS: &[cases::Test] = &[
     ("command_conforms", command_conforms),
     ("terraform_conforms", terraform::terraform_conforms),
     (
@@ -59,40 +59,13 @@ const TESTS: &[Test] = &[
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    if arguments.first().is_some_and(|first| first == "confine") {
+    let words: Vec<&str> = arguments.iter().filter_map(|a| a.to_str()).collect();
+    if words.first() == Some(&"confine") {
         let Err(error) = holdfast_confine::launch::main();
         eprintln!("{error}");
         return ExitCode::FAILURE;
     }
-    harness(&arguments)
-}
-
-fn harness(arguments: &[OsString]) -> ExitCode {
-    let is = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    let words = arguments.iter().filter_map(|argument| argument.to_str());
-    let names: Vec<&str> = words.filter(|word| !word.starts_with('-')).collect();
-    let meant = |test: &str, name: &str| {
-        if is("--exact") {
-            test == name
-        } else {
-            test.contains(name)
-        }
-    };
-    let wanted = |test: &str| names.is_empty() || names.iter().any(|name| meant(test, name));
-    if is("--list") {
-        let listed = TESTS.iter().filter(|_| !is("--ignored"));
-        listed.for_each(|(name, _)| println!("{name}: test"));
-        return ExitCode::SUCCESS;
-    }
-    let (mut passed, mut failed) = (0, 0);
-    for (name, test) in TESTS.iter().filter(|(name, _)| wanted(name)) {
-        let well = std::panic::catch_unwind(test).is_ok();
-        println!("test {name} ... {}", if well { "ok" } else { "FAILED" });
-        *(if well { &mut passed } else { &mut failed }) += 1;
-    }
-    let word = if failed == 0 { "ok" } else { "FAILED" };
-    println!("test result: {word}. {passed} passed; {failed} failed");
-    ExitCode::from(u8::from(failed > 0))
+    cases::run(TESTS, &words)
 }
 
 /// Where a plugin and its trial lie: everybody may read there.
@@ -131,9 +104,7 @@ impl Room {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let (settings, scratch) = (self.settings(name, environment), self.path("scratch"));
         let tested = author::test(settings, name, (Some(trial), &scratch));
-        let reports = [runtime.block_on(tested).unwrap()];
-        println!("{}", Table(&reports));
-        assert!(reports.iter().all(Report::passed));
+        table::conform(&[runtime.block_on(tested).unwrap()]);
     }
 }
 
@@ -147,7 +118,7 @@ fn command_conforms() {
 
 fn called_by_another_name_it_says_which_it_knows() {
     let output = Command::new(env!("CARGO_BIN_EXE_holdfast-plugins"))
-        .arg("nobody")
+        .arg("ghost")
         .output()
         .unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
