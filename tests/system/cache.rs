@@ -267,11 +267,11 @@ fn with_both_records_destroyed_the_agent_touches_nothing_until_it_is_told_again(
 }
 
 /// A small disk of its own, mounted while this lives.
-struct Disk(PathBuf);
+pub(crate) struct Disk(PathBuf);
 
 impl Disk {
     /// Nothing where this machine does not allow it.
-    fn mount(at: &Path, size: &str) -> Option<Self> {
+    pub(crate) fn mount(at: &Path, size: &str) -> Option<Self> {
         fs::create_dir_all(at).unwrap();
         let options = format!("size={size},mode=700");
         let mut mount = Command::new("mount");
@@ -279,6 +279,14 @@ impl Disk {
         let mounted = mount.arg(at).output();
         let mounted = mounted.is_ok_and(|output| output.status.success());
         mounted.then(|| Self(at.to_owned()))
+    }
+
+    /// Has `size` from now on.
+    pub(crate) fn resize(&self, size: &str) {
+        let options = format!("remount,size={size}");
+        let mut mount = Command::new("mount");
+        let mounted = mount.args(["-o", &options]).arg(&self.0).status();
+        assert!(mounted.is_ok_and(|status| status.success()));
     }
 
     /// Takes every byte that is left.

@@ -16,6 +16,8 @@ use holdfast_tests::program::{Program, built};
 use holdfast_tests::skip::skip;
 use holdfast_tests::wait::{PATIENCE, expect, wait_for};
 
+use crate::cache::Disk;
+
 /// Most bytes of one answer's headers.
 const HEADERS: u64 = 2_000;
 
@@ -106,6 +108,13 @@ fn web_url(web: &Home, name: &str, content: &[u8]) -> String {
     format!("{}#sha256={digest}", web.put(name, content))
 }
 
+/// Four times `count` bytes that cannot be compressed.
+fn noise(count: u32) -> Vec<u8> {
+    (0..count)
+        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect()
+}
+
 /// The files of a store, whole and on their way.
 fn stored(store: &Path) -> Vec<String> {
     let entries = fs::read_dir(store).into_iter().flatten().flatten();
@@ -180,10 +189,10 @@ fn twenty_workloads_that_share_a_file_fetch_it_once() {
     let web = Home::web();
     let names: Vec<String> = (1..=20).map(|n| format!("site-{n}")).collect();
     let (fleet, folder) = fleet("", &names);
-    let noise: Vec<u8> = (0..300_000_u32)
-        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
-        .collect();
-    let content = tar_gz(&[("VERSION", 0o644, b"1\n"), ("noise", 0o644, &noise)]);
+    let content = tar_gz(&[
+        ("VERSION", 0o644, b"1\n"),
+        ("noise", 0o644, &noise(300_000)),
+    ]);
     let url = web_url(&web, "site.tar.gz", &content);
     for name in &names {
         release(&fleet, name, "1", &url).unwrap();
@@ -234,6 +243,48 @@ fn a_target_that_may_not_go_there_is_brought_the_file_and_a_wrong_one_harms_noth
     assert_eq!(version(&folder, "shop").trim(), "1");
     assert_eq!(stored(&relay), [Digest::of(&site("1")).hex()]);
     let _ = web.put("two.tar.gz", &site("2"));
+    laid_down(&folder, "shop", "2");
+}
+
+#[test]
+fn a_disk_too_small_for_a_file_leaves_the_old_release_and_takes_the_file_when_there_is_room() {
+    let test = "a_disk_too_small_for_a_file_leaves_the_old_release";
+    if !can_run(test) {
+        return;
+    }
+    let web = Home::web();
+    let names = ["shop".to_owned(), "other".to_owned()];
+    let (fleet, folder) = fleet("", &names);
+    let store = fleet.directory().join("staging-1/artifacts");
+    let Some(disk) = Disk::mount(&store, "512k") else {
+        return skip(test, "this machine lets no file system be mounted");
+    };
+    let agent = agent(&fleet, "");
+    let url = web_url(&web, "one.tar.gz", &site("1"));
+    release(&fleet, "shop", "1", &url).unwrap();
+    laid_down(&folder, "shop", "1");
+
+    let large = tar_gz(&[
+        ("VERSION", 0o644, b"2\n"),
+        ("noise", 0o644, &noise(300_000)),
+    ]);
+    let url = web_url(&web, "two.tar.gz", &large);
+    let _ = web.take_bytes();
+    release(&fleet, "shop", "2", &url).unwrap();
+    wait_for("the lack of space is said", PATIENCE, || {
+        let said = agent.log().contains("more bytes are needed");
+        expect(said, agent.last_words())
+    });
+    assert_eq!(version(&folder, "shop").trim(), "1");
+    assert!(
+        web.take_bytes() < HEADERS * 2,
+        "nothing was fetched in vain"
+    );
+    // What still fits is not held up by it.
+    let url = web_url(&web, "other.tar.gz", &site("other"));
+    release(&fleet, "other", "1", &url).unwrap();
+    laid_down(&folder, "other", "other");
+    disk.resize("8m");
     laid_down(&folder, "shop", "2");
 }
 

@@ -191,6 +191,10 @@ async fn once(
         if begins != 0 || response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
             let question = Question::content(way, home, &artifact, 0)?;
             response = way.ask(&question).await?;
+            // What such an answer holds is said of the file, and is none of it.
+            if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
+                return Err(question.answered(response.status()).into());
+            }
         }
     }
     if let Some(rest) = response.content_length() {

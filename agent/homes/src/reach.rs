@@ -63,15 +63,23 @@ const METADATA: [IpAddr; 5] = [
     IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
 ];
 
-/// The address that a translator of the network sends to in place of this one (NAT64, RFC 6052).
+/// The address that a network sends to in place of this one: through a translator (NAT64, RFC 6052 and
+/// 8215), a tunnel (6to4), or since it is the same one written in an older way.
 fn translated(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V6(v6) if v6.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0] => {
-            let [.., high, low] = v6.segments();
-            let bits = u32::from(high) << 16 | u32::from(low);
-            IpAddr::V4(Ipv4Addr::from_bits(bits))
-        }
-        IpAddr::V4(_) | IpAddr::V6(_) => address.to_canonical(),
+    let IpAddr::V6(v6) = address else {
+        return address;
+    };
+    let within = |high: u16, low: u16| {
+        let bits = u32::from(high) << 16 | u32::from(low);
+        IpAddr::V4(Ipv4Addr::from_bits(bits))
+    };
+    match v6.segments() {
+        // `::1` and `::` are this machine's own, and not written in an older way.
+        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => address,
+        [0x64, 0xff9b, 0 | 1, .., high, low]
+        | [0x2002, high, low, ..]
+        | [0, 0, 0, 0, 0, 0, high, low] => within(high, low),
+        _ => address.to_canonical(),
     }
 }
 
@@ -162,13 +170,18 @@ mod tests {
             "169.254.169.254",
             "::ffff:169.254.169.254",
             "64:ff9b::169.254.169.254",
+            "64:ff9b:1::169.254.169.254",
+            "2002:a9fe:a9fe::1",
+            "::169.254.169.254",
             "fd00:ec2::254",
             "fe80::1",
             "0.0.0.0",
         ] {
             assert_eq!(reach(text.parse().unwrap()), Reach::Nobody, "{text}");
         }
-        assert_eq!(reach("10.1.2.3".parse().unwrap()), Reach::Private);
+        for text in ["10.1.2.3", "::1", "2002:0a01:0203::1"] {
+            assert_eq!(reach(text.parse().unwrap()), Reach::Private, "{text}");
+        }
         assert_eq!(reach("93.184.216.34".parse().unwrap()), Reach::Public);
     }
 }

@@ -159,6 +159,15 @@ impl Question {
         })
     }
 
+    /// The error of an answer that is not the content.
+    pub(crate) fn answered(&self, status: StatusCode) -> AskError {
+        AskError::Status {
+            host: self.host.clone(),
+            what: self.what.clone(),
+            status,
+        }
+    }
+
     pub(crate) fn accepting(mut self, kinds: &'static str) -> Self {
         self.headers.insert(ACCEPT, HeaderValue::from_static(kinds));
         self
@@ -224,18 +233,14 @@ impl Way {
         question: &Question,
         known: bool,
     ) -> Result<Response, AskError> {
-        let (status, host) = (response.status(), question.host.clone());
+        let status = response.status();
         match status {
             StatusCode::RANGE_NOT_SATISFIABLE => Ok(response),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 Err(self.denied(question, status, known))
             }
             success if success.is_success() => Ok(response),
-            _ => Err(AskError::Status {
-                host,
-                what: question.what.clone(),
-                status,
-            }),
+            _ => Err(question.answered(status)),
         }
     }
 

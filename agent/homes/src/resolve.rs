@@ -58,7 +58,7 @@ struct Manifest {
     #[serde(default)]
     layers: Vec<Layer>,
     #[serde(default)]
-    manifests: Vec<serde_json::Value>,
+    manifests: Vec<serde::de::IgnoredAny>,
 }
 
 #[derive(Debug, Deserialize)]

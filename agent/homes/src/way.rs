@@ -4,8 +4,8 @@
 //! *Guarantees:* `https`, and `http` only to this machine and to hosts that its operator names; names
 //! are looked up once, and the address that was judged is the one that is connected to; never a
 //! link-local address or another one of the metadata of clouds unless the operator names it; at most
-//! [`REDIRECTS_MAX`] redirects, each judged like the first address, and none carries a credential to
-//! another host. No proxy, no cookie.
+//! [`REDIRECTS_MAX`] redirects, each judged like the first address; none leads from elsewhere to this
+//! machine, and none carries a credential to another host. No proxy, no cookie.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -140,6 +140,21 @@ impl Rules {
         reach::address(host).map_or(Ok(()), |address| self.judge(host, address))
     }
 
+    /// Whether whoever answered for the last of `previous` may lead a request to `url`. A server
+    /// elsewhere must not make this machine ask its own programs.
+    fn admit_redirect(&self, previous: &[Url], url: &Url) -> Result<(), String> {
+        let here = |url: &Url| url.host_str().is_some_and(is_loopback);
+        let host = url.host_str().unwrap_or_default();
+        let named = self.allow.iter().any(|allowed| allowed.names(host));
+        if here(url) && !named && !previous.last().is_some_and(here) {
+            return Err(format!(
+                "{host} is this machine; to allow that, add it to `allow` under [artifacts] in {}",
+                self.file
+            ));
+        }
+        self.admit(url)
+    }
+
     fn judge(&self, host: &str, address: IpAddr) -> Result<(), String> {
         let address = address.to_canonical();
         let named = |text: &str| self.allow.iter().any(|allowed| allowed.names(text));
@@ -205,7 +220,7 @@ fn builder(rules: &Arc<Rules>) -> ClientBuilder {
         if attempt.previous().len() > REDIRECTS_MAX {
             return attempt.error(format!("more than {REDIRECTS_MAX} redirects"));
         }
-        match judge.admit(attempt.url()) {
+        match judge.admit_redirect(attempt.previous(), attempt.url()) {
             Ok(()) => attempt.follow(),
             Err(why) => attempt.error(format!("it redirects elsewhere, and {why}")),
         }
@@ -336,6 +351,32 @@ mod tests {
         };
         assert_eq!(admits(&open, "https://169.254.10.9/a"), Ok(()));
         assert!(admits(&open, "https://169.254.169.254/a").is_err());
+    }
+
+    #[test]
+    fn a_server_elsewhere_leads_nobody_to_his_own_machine() {
+        let strict = Rules::strict("agent.toml");
+        let leads = |rules: &Rules, from: &str, to: &str| {
+            rules.admit_redirect(&[Url::parse(from).unwrap()], &Url::parse(to).unwrap())
+        };
+        let elsewhere = "https://files.example/a";
+        for own in [
+            "http://127.0.0.1:8500/v1/kv",
+            "https://localhost/a",
+            "http://[::1]:80/",
+            "http://2130706433/",
+            "http://[::ffff:127.0.0.1]/",
+        ] {
+            let refused = leads(&strict, elsewhere, own).unwrap_err();
+            assert!(refused.contains("this machine"), "{own}: {refused}");
+            assert_eq!(leads(&strict, "http://127.0.0.1:5000/v2/", own), Ok(()));
+        }
+        assert_eq!(leads(&strict, elsewhere, "https://cdn.example/a"), Ok(()));
+        let open = Rules {
+            allow: vec!["127.0.0.0/8".parse().unwrap()],
+            ..strict
+        };
+        assert_eq!(leads(&open, elsewhere, "http://127.0.0.1:80/a"), Ok(()));
     }
 
     #[tokio::test]
