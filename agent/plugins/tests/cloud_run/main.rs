@@ -42,6 +42,8 @@ mod service;
 )]
 #[path = "../../../../tests/harness/skip.rs"]
 mod skip;
+#[path = "../../../../tests/harness/table.rs"]
+mod table;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();

@@ -302,7 +302,7 @@ fn a_canary_gets_its_part_of_the_calls_before_the_switch() {
     let Some(bench) = Bench::new("a_canary_gets_its_part_of_the_calls_before_the_switch") else {
         return;
     };
-    let canary = json!({"canary": {"weight": "25%", "soak": "2s"}});
+    let canary = json!({"canary": {"weight": "25%", "soak": "4s"}});
     bench.agent.converge(&bench.wanted(1, &canary)).unwrap();
     let second = bench.wanted(2, &canary);
     let begun = Instant::now();
@@ -339,7 +339,7 @@ fn a_canary_gets_its_part_of_the_calls_before_the_switch() {
         });
         converging.join().unwrap().unwrap();
     });
-    assert!(begun.elapsed() >= Duration::from_secs(2), "it soaks");
+    assert!(begun.elapsed() >= Duration::from_secs(4), "it soaks");
     assert_eq!(
         (bench.leads_to(), bench.answer()),
         ("2".to_owned(), Some("2".to_owned()))
