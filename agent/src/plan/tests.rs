@@ -158,6 +158,23 @@ impl Rig {
         self.seen.insert(service.clone(), observed);
     }
 
+    /// What runs is not ready by its runtime's word, or is again.
+    fn say(&mut self, service: &str, unready: Option<(&str, bool)>) {
+        let seen = self.seen.get_mut(&name(service)).unwrap();
+        let (Live::Running { since, pid } | Live::Unready { since, pid, .. }) = seen.live else {
+            panic!("it does not run");
+        };
+        seen.live = match unready {
+            None => Live::Running { since, pid },
+            Some((why, failing)) => Live::Unready {
+                since,
+                pid,
+                why: why.to_owned(),
+                failing,
+            },
+        };
+    }
+
     fn crash(&mut self, service: &str) {
         let service = name(service);
         let body = self.seen[&service].body.unwrap();
@@ -268,6 +285,45 @@ fn workloads_start_in_the_order_of_their_dependencies() {
             api Progressing it has only just started
         2000 ms: good api 1
             api Ready
+    "#]]);
+}
+
+#[test]
+fn without_a_check_of_the_service_its_runtimes_word_counts() {
+    let mut rig = Rig::default();
+    rig.want(vec![Workload {
+        progress_deadline_ms: 10_000,
+        ..workload("web", "1")
+    }]);
+    rig.step(Ok(()));
+    rig.say("web", Some(("1 of 3 pods are ready", false)));
+    rig.run(2_000, &Ok(()));
+    rig.say("web", None);
+    rig.run(2_000, &Ok(()));
+    rig.say("web", Some(("its check fails", true)));
+    rig.run(1_000, &Ok(()));
+    rig.say("web", None);
+    rig.run(1_000, &Ok(()));
+    // One that never says it is late in the end.
+    rig.want(vec![Workload {
+        progress_deadline_ms: 10_000,
+        ..workload("web", "2")
+    }]);
+    rig.step(Ok(()));
+    rig.say("web", Some(("its first check has not passed", false)));
+    rig.run(11_000, &Ok(()));
+    rig.check(&expect![[r#"
+        0 ms: converge web 1
+            web Progressing starting
+            web Progressing 1 of 3 pods are ready
+        2000 ms: good web 1
+            web Ready
+            web NotReady its check fails
+            web Ready
+        6000 ms: converge web 2
+            web Progressing updating
+            web Progressing its first check has not passed
+            web Failed its first check has not passed
     "#]]);
 }
 

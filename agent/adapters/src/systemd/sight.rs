@@ -313,13 +313,25 @@ fn live(
     let (loaded, run) = settled_run(loaded, line)?;
     Ok(match (loaded.active.as_str(), loaded.sub.as_str()) {
         ("active" | "reloading", _) => run.running(),
-        ("activating", sub) if sub != "auto-restart" => run.unready("systemd is still starting it"),
+        ("activating", sub) if sub != "auto-restart" => run.unready(&starting(&loaded, line)?),
         ("inactive", _) => stopped(record, run.exit, run.ended),
         ("deactivating", _) if loaded.job == "stop" => stopped(record, run.exit, run.ended),
         _ => Live::Ended {
             exit: run.exit,
             at: run.ended,
         },
+    })
+}
+
+/// Why a unit that is being started is not ready, in its own words where it has said some (`STATUS=` of
+/// sd_notify(3)).
+fn starting(loaded: &Loaded, line: &Line) -> Result<String, Failure> {
+    let said = line.property::<String>(&loaded.path, SERVICE, "StatusText");
+    let said = gone_is(String::new(), said)?;
+    let begun = "systemd is still starting it";
+    Ok(match said.as_str() {
+        "" => begun.to_owned(),
+        said => format!("{begun}: {said}"),
     })
 }
 

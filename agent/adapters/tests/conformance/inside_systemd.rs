@@ -32,6 +32,7 @@ pub(crate) const TESTS: &[crate::Test] = &[
     ("schedule", a_schedule_runs_and_says_how_it_went),
     ("foreign", what_holdfast_did_not_make_is_never_replaced),
     ("stop", what_runs_is_stopped_by_its_own_rule),
+    ("ready", a_unit_that_says_when_it_is_ready_is_ready_then),
     ("refused", what_cannot_start_is_refused_for_good),
     (
         "away",
@@ -502,6 +503,57 @@ fn files_alone_are_read_again_in_place() {
     eventually("it has read what was put back", || {
         read("by-signal") == "release = 2\n"
     });
+}
+
+fn a_unit_that_says_when_it_is_ready_is_ready_then() {
+    let desk = Desk::new();
+    let script = "while ! [ -e $STATE_DIRECTORY/go ]; do \
+                  systemd-notify --status='the shelves are empty'; sleep 0.05; done; \
+                  systemd-notify --ready; while :; do sleep 0.05; done";
+    let wanted = desk.wanted("shop", 1, |template| {
+        template["command"] = json!(["/bin/sh", "-c", script]);
+        let said = json!({"Type": "notify", "NotifyAccess": "all", "TimeoutStartSec": "60s"});
+        template["unit"] = json!({"Service": said});
+    });
+    let go = Path::new("/var/lib/private/holdfast-workloads/shop/go");
+    let (progress, _told) = mpsc::channel(64);
+    let cancel = CancellationToken::new();
+    let waits = |seen: Option<Observed>| {
+        let Some(Live::Unready { why, failing, .. }) = seen.map(|seen| seen.live) else {
+            return false;
+        };
+        why.contains("still starting it: the shelves are empty") && !failing
+    };
+    // Being converged ends when it has said that it is ready, and not before.
+    desk.runtime.block_on(async {
+        let mut work = std::pin::pin!(desk.adapter.converge(&wanted, &progress, &cancel));
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            let pause = tokio::time::sleep(Duration::from_millis(100));
+            tokio::select! {
+                done = &mut work => panic!("it is not ready: {done:?}"),
+                () = pause => {}
+            }
+            let state = ["-p", "StatusText", "show", "holdfast-shop.service"];
+            if run(&[&["systemctl"][..], &state].concat()).contains("empty") {
+                break;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "it says nothing");
+        }
+        fs::write(go, "").unwrap();
+        work.await.unwrap();
+    });
+    let before = desk.pid("shop");
+    // Started again by systemd, it is not ready until it says so once more.
+    fs::remove_file(go).unwrap();
+    run(&["kill", "-9", &before.to_string()]);
+    eventually("it waits", || waits(desk.observe("shop")));
+    fs::write(go, "").unwrap();
+    eventually(
+        "it is ready again",
+        || matches!(desk.live("shop"), Live::Running { pid: Some(pid), .. } if pid != before),
+    );
+    desk.remove("shop");
 }
 
 fn what_runs_is_stopped_by_its_own_rule() {
