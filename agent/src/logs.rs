@@ -84,10 +84,13 @@ impl Logs {
             ));
         };
         let runs = kept.until.is_none();
-        if runs && let Some(adapter) = self.adapter_of(service) {
-            self.outputs.keep(adapter.as_ref(), service).await;
-        }
-        let mut past = self.outputs.lines(service, &kept);
+        let mut past = match self.adapter_of(service).filter(|_| runs) {
+            Some(adapter) => {
+                let adapter = adapter.as_ref();
+                self.outputs.present(adapter, service, &kept).await
+            }
+            None => self.outputs.lines(service, &kept),
+        };
         past.retain(|line| {
             asked
                 .since

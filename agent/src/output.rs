@@ -69,20 +69,30 @@ impl Outputs {
         else {
             return;
         };
-        let reading = tokio::time::timeout(READ_LIMIT, written(adapter, service, current.from));
-        let Ok(fresh) = reading.await else {
-            tracing::debug!(%service, "its output could not be kept: the runtime does not answer");
-            return;
-        };
-        if fresh.is_empty() {
+        let all = self.present(adapter, service, &current).await;
+        if all.is_empty() {
             return;
         }
-        let path = self.file(service, current.body);
-        let all = united(read(&path), fresh);
-        if let Err(error) = write(&path, &all) {
+        if let Err(error) = write(&self.file(service, current.body), &all) {
             tracing::warn!(%service, %error, "its output could not be kept");
         }
         self.sweep();
+    }
+
+    /// What was written so far during a deployment that still runs: what is kept, and what its runtime has.
+    /// Changes nothing.
+    pub async fn present(
+        &self,
+        adapter: &dyn Adapter,
+        service: &ServiceName,
+        current: &Kept,
+    ) -> Vec<LogLine> {
+        let reading = tokio::time::timeout(READ_LIMIT, written(adapter, service, current.from));
+        let fresh = reading.await.unwrap_or_else(|_| {
+            tracing::debug!(%service, "its runtime does not give its output in time");
+            Vec::new()
+        });
+        united(self.lines(service, current), fresh)
     }
 
     /// A service is being brought to a body: what is written from now on belongs to it.
@@ -217,7 +227,10 @@ async fn written(adapter: &dyn Adapter, service: &ServiceName, since: Timestamp)
 /// What was kept before, and what its runtime has now: where a container was made again, that begins
 /// later; elsewhere it holds what was kept.
 fn united(before: Vec<LogLine>, fresh: Vec<LogLine>) -> Vec<LogLine> {
-    let Some(first) = fresh.first().and_then(|line| line.at) else {
+    let Some(oldest) = fresh.first() else {
+        return before;
+    };
+    let Some(first) = oldest.at else {
         return fresh;
     };
     let earlier = before

@@ -567,6 +567,6 @@ proptest! {
 
 #[test]
 fn the_bounds_are_what_the_text_says() {
-    assert_eq!((ACTIONS_MAX, FETCHES_MAX), (4, 2));
+    assert_eq!((ACTIONS_MAX, FETCHES_MAX), (4, 4));
     assert_eq!(status::RAN_LONG_ENOUGH, Duration::from_secs(1));
 }

@@ -546,7 +546,7 @@ fn a_unit_that_says_when_it_is_ready_is_ready_then() {
     let before = desk.pid("shop");
     // Started again by systemd, it is not ready until it says so once more.
     fs::remove_file(go).unwrap();
-    run(&["kill", "-9", &before.to_string()]);
+    run(&["systemctl", "kill", "--signal=KILL", "holdfast-shop"]);
     eventually("it waits", || waits(desk.observe("shop")));
     fs::write(go, "").unwrap();
     eventually(
