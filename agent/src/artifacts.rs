@@ -209,9 +209,8 @@ impl Store {
         fetch: &Fetch,
     ) -> Result<(), FetchError> {
         let way = homes.way()?;
-        let mut partial = download::begin(&self.directory, fetch.artifact, fetch.size).await?;
-        download::receive(&way, home, &mut partial, &|_| {}).await?;
-        Ok(download::finish(&self.directory, partial).await?)
+        let wanted = (fetch.artifact, fetch.size);
+        Ok(download::bring(&way, home, &self.directory, wanted, &|_| {}).await?)
     }
 
     async fn fetch_from(&self, sources: &Sources, fetch: &Fetch) -> Result<(), FetchError> {

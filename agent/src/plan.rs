@@ -19,6 +19,7 @@
 //! 6. A job is run to completion once for each body; see `job`.
 //! 7. Once every action is performed and seen, the next plan has none.
 
+mod fetch;
 mod job;
 mod status;
 
@@ -567,6 +568,7 @@ fn push_step(plan: &mut Plan, subject: &Subject<'_>, step: Step, removals_first:
 
 /// Keeps within the bounds, in the order of the actions; what is left over comes with the next plan.
 fn bound(actions: &mut Vec<Action>, world: &World<'_>) {
+    fetch::in_turn(actions, world);
     let mut slots = ACTIONS_MAX.saturating_sub(world.busy.len());
     let mut fetches = (world.artifacts.at_once).saturating_sub(world.artifacts.fetching.len());
     let mut fetched = world.artifacts.fetching.clone();

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use holdfast_homes::download::{self, DownloadError};
+use holdfast_homes::download;
 use holdfast_homes::partial::{digest_of_name, path_of};
 use holdfast_homes::way::Homes;
 use holdfast_protocol::digest::Digest;
@@ -218,18 +218,12 @@ async fn fetch(
     told: &watch::Sender<Progress>,
 ) -> Result<(), String> {
     let way = homes.way().map_err(|error| crate::chain(&error))?;
-    let said = |error: DownloadError| crate::chain(&error);
-    let mut partial = download::begin(directory, errand.artifact, errand.size)
-        .await
-        .map_err(said)?;
-    told.send_replace(Progress::Going(partial.length()));
     let going = |length| {
         told.send_replace(Progress::Going(length));
     };
-    download::receive(&way, &errand.home, &mut partial, &going)
-        .await
-        .map_err(said)?;
-    download::finish(directory, partial).await.map_err(said)
+    let wanted = (errand.artifact, errand.size);
+    let brought = download::bring(&way, &errand.home, directory, wanted, &going).await;
+    brought.map_err(|error| crate::chain(&error))
 }
 
 struct Kept {

@@ -99,6 +99,33 @@ enum Ended {
     Early(String),
 }
 
+/// Brings an artifact of `size` bytes from its home into `store`. Where what an earlier attempt left was
+/// wrong, it is brought anew at once, so that nobody who gave a bad beginning spoils it for others.
+/// `told` is called with the length after each piece that was written.
+///
+/// # Errors
+/// [`DownloadError`]; what came is kept for the next attempt unless it is wrong.
+pub async fn bring(
+    way: &Way,
+    home: &Home,
+    store: &Path,
+    (artifact, size): (Digest, u64),
+    told: &(dyn Fn(u64) + Sync),
+) -> Result<(), DownloadError> {
+    let mut partial = begin(store, artifact, size).await?;
+    let had = partial.length();
+    told(had);
+    receive(way, home, &mut partial, told).await?;
+    match finish(store, partial).await {
+        Err(DownloadError::Digest(_)) if had > 0 => {}
+        ended => return ended,
+    }
+    let mut partial = begin(store, artifact, size).await?;
+    told(0);
+    receive(way, home, &mut partial, told).await?;
+    finish(store, partial).await
+}
+
 /// Opens what an earlier attempt left of an artifact, if there is room for the rest of it.
 ///
 /// # Errors

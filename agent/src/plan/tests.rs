@@ -10,7 +10,7 @@ use holdfast_adapters::failure::Failure;
 use holdfast_adapters::run::{Live, Observed};
 use holdfast_protocol::assignment::{Generation, Held};
 use holdfast_protocol::time::Timestamp;
-use holdfast_protocol::workload::{Rollback, Workload};
+use holdfast_protocol::workload::{Artifact, Form, Rollback, Workload};
 use proptest::prelude::*;
 
 use super::*;
@@ -325,6 +325,41 @@ fn without_a_check_of_the_service_its_runtimes_word_counts() {
             web Progressing its first check has not passed
             web Failed its first check has not passed
     "#]]);
+}
+
+#[test]
+fn an_artifact_with_two_homes_is_asked_of_the_other_when_one_fails() {
+    let mut rig = Rig::default();
+    let artifact = Digest::of(b"app");
+    let at = |service: &str, home: &str| {
+        let mut workload = workload(service, "1");
+        workload.artifacts = vec![Artifact {
+            name: "app".parse().unwrap(),
+            digest: artifact,
+            size: 3,
+            file: "app".to_owned(),
+            form: Form::of_file("app"),
+            home: Some(home.parse().unwrap()),
+        }];
+        workload
+    };
+    rig.want(vec![
+        at("bad", "https://bad.example/a"),
+        at("good", "https://good.example/a"),
+    ]);
+    let mut asked = Vec::new();
+    for _ in 0..3 {
+        let plan = rig.plan();
+        let [Action::Fetch(fetch)] = plan.actions.as_slice() else {
+            panic!("{:?}", plan.actions);
+        };
+        asked.push(fetch.home.as_ref().unwrap().host().to_owned());
+        let failed = Err("not there".to_owned());
+        let now = rig.now().at;
+        rig.attempts.fetch_ended(artifact, failed, now, 0.0);
+        rig.millis += 120_000;
+    }
+    assert_eq!(asked, ["bad.example", "good.example", "bad.example"]);
 }
 
 #[test]
