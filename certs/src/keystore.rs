@@ -6,8 +6,10 @@
 //!              DIR/ca/env/NAME.key        authority of an environment: key and certificate    0600
 //!              DIR/ca/env/NAME.sign.key   the key that signs its assignments                  0600
 //!              DIR/ca/env/NAME.pem        certificate of the authority                        0644
+//!              DIR/ca/secrets.key         keys that values of secrets are kept under          0600
 //! agent        DIR/identity/identity.pem  private key and certificate chain, replaced together 0600
 //!              DIR/identity/next.key      key of a request that was not yet answered          0600
+//!              DIR/identity/sealing.key   opens the secrets that are sealed to this target    0600
 //!              DIR/identity/roots.pem     roots that vouch for coordinators                   0644
 //!              DIR/identity/signing-keys  public keys of assignments, one a line              0644
 //! ```
@@ -23,7 +25,9 @@ use crate::armor::ArmorError;
 use crate::authority::AuthorityError;
 use crate::certificate::CertificateError;
 use crate::key::KeyError;
+use crate::seal::SealError;
 use crate::sign::SigningKeyError;
+use crate::vault::VaultError;
 
 pub mod agent;
 pub mod coordinator;
@@ -101,6 +105,24 @@ pub enum KeystoreError {
         /// Why.
         #[source]
         source: KeyError,
+    },
+    /// The key that opens what is sealed to this target.
+    #[error("{path} cannot have a key for secrets")]
+    Sealing {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: SealError,
+    },
+    /// The keys of secrets.
+    #[error("{path} does not hold usable keys of secrets")]
+    Vault {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: VaultError,
     },
     /// A target's certificate.
     #[error("{path} does not hold a target's certificate")]

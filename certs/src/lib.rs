@@ -33,6 +33,9 @@
 //!   moment. TLS sessions are never resumed, because resumption skips the check ([`tls`]).
 //! - **An expired certificate** opens nothing but its own renewal ([`verify::renewal`]).
 //!
+//! - **A secret is kept** encrypted under a key of the coordinator's alone ([`vault`]), and travels
+//!   sealed to the one target that may open it ([`seal`]).
+//!
 //! Times are arguments; only [`clock::Clock`], which TLS asks, reads the clock. Files are touched by
 //! [`keystore`] alone. Random numbers come from the system.
 #![deny(
@@ -53,9 +56,11 @@ mod random;
 pub mod registry;
 pub mod reset;
 pub mod rsa;
+pub mod seal;
 pub mod sign;
 pub mod tls;
 pub mod token;
+pub mod vault;
 pub mod verify;
 pub mod webhook;
 

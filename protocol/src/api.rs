@@ -46,6 +46,8 @@
 //! | `PUT /v1/users/{name}/roles` | [`user::NewRoles`] | [`user::User`] |
 //! | `POST, GET /v1/roles` | [`role::NewRole`] | [`role::Role`], items of it |
 //! | `GET, DELETE /v1/roles/{name}` | | [`role::Role`] |
+//! | `POST, GET /v1/secrets` | [`secret::NewSecret`] | [`secret::Secret`], items of it |
+//! | `DELETE /v1/secrets/{environment}/{name}` | | [`secret::Secret`] |
 //! | `GET /v1/ca` | | [`access::CaStatus`] |
 //!
 //! `verb` of a track is one of `deploy promote pin unpin rollback retry halt pause resume`, of a
@@ -63,6 +65,7 @@ pub mod guardrail;
 pub mod log;
 pub mod release;
 pub mod role;
+pub mod secret;
 pub mod service;
 pub mod simulate;
 pub mod status;

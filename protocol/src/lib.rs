@@ -29,6 +29,7 @@ pub mod join;
 pub mod message;
 pub mod name;
 pub mod observed;
+pub mod secret;
 pub mod session;
 pub mod stream;
 pub mod time;

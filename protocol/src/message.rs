@@ -42,6 +42,9 @@ pub enum ToCoordinator {
     /// Whether the target's own site asks to be left alone: said at the beginning of a connection and
     /// at each change, where both speak [`version::HOLDS`].
     Hold(Option<Hold>),
+    /// The public key that this target's secrets are sealed to (X25519, RFC 7748; 32 bytes): said at the
+    /// beginning of a connection, where both speak [`version::SECRETS`].
+    SealingKey(Vec<u8>),
 }
 
 /// How a target introduces itself. Its name is in its certificate.

@@ -176,6 +176,10 @@ checked_text! {
     VariantName, "variant name", dns_label
 }
 checked_text! {
+    /// A value that only its workloads may see; one of that name in each environment.
+    SecretName, "secret name", dns_label
+}
+checked_text! {
     /// The manifests that one stakeholder applies together.
     InputSetName, "input set name", dns_label
 }

@@ -1,4 +1,4 @@
-//! Streams beside the control stream: artifacts (opened by the agent), logs and checks (opened by the
+//! Streams beside the control stream: artifacts and secrets (opened by the agent), logs and checks (opened by the
 //! coordinator). Each begins with one header frame from the one who opens it and one reply frame
 //! from the other; then artifact bytes follow raw until the stream ends, and log lines as frames. The
 //! reply to a check is all that follows; it comes when the program has ended.
@@ -7,6 +7,7 @@ use bincode::{Decode, Encode};
 
 use crate::digest::Digest;
 use crate::name::{ServiceName, Version};
+use crate::secret::{Sealed, SecretRef};
 use crate::time::Timestamp;
 
 /// Longest log line that travels, in bytes; longer ones are cut.
@@ -29,6 +30,9 @@ pub enum AgentOpens {
         /// First byte wanted.
         offset: u64,
     },
+    /// A secret, sealed to the key that the target has told. Only secrets that are placed on it are
+    /// given. Since [`crate::version::SECRETS`].
+    Secret(SecretRef),
 }
 
 /// The coordinator's reply.
@@ -48,6 +52,15 @@ pub enum ArtifactReply {
         /// Why, for people.
         message: String,
     },
+}
+
+/// The coordinator's reply to a request for a secret; nothing follows it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum SecretReply {
+    /// The value, sealed.
+    Sealed(Sealed),
+    /// It is not for this target, or is not there. One answer for both.
+    Unavailable,
 }
 
 /// The first frame of a stream that the coordinator opens.

@@ -23,6 +23,8 @@ pub const HOLDS: u16 = 2;
 pub const KEPT_OUTPUT: u16 = 3;
 /// The first minor version in which artifacts may stay in homes of their own.
 pub const HOMES: u16 = 4;
+/// The first minor version in which a target says what secrets are sealed to, and may ask for them.
+pub const SECRETS: u16 = 4;
 
 /// An inclusive range of minor protocol versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]

@@ -27,9 +27,10 @@ use holdfast_protocol::observed::{
     Facts, Hold, Labels, Report, State, TargetCondition, TargetConditionKind, Transition,
     WorkloadStatus,
 };
+use holdfast_protocol::secret::{Sealed, SecretRef};
 use holdfast_protocol::stream::{
     AgentOpens, ArtifactReply, CheckReply, CheckRequest, CoordinatorOpens, KeptRequest, LogFrame,
-    LogLine,
+    LogLine, SecretReply,
 };
 use holdfast_protocol::time::Timestamp;
 use holdfast_protocol::version::Range;
@@ -183,6 +184,7 @@ fn to_coordinator() -> Vec<ToCoordinator> {
             until: at(7_200_000),
             reason: "inventory".to_owned(),
         })),
+        ToCoordinator::SealingKey(vec![8; 32]),
     ]
 }
 
@@ -196,6 +198,7 @@ fn name_of_to_coordinator(message: &ToCoordinator) -> &'static str {
         ToCoordinator::Renew { .. } => "to-coordinator-renew",
         ToCoordinator::Leave => "to-coordinator-leave",
         ToCoordinator::Hold(_) => "to-coordinator-hold",
+        ToCoordinator::SealingKey(_) => "to-coordinator-sealing-key",
     }
 }
 
@@ -358,7 +361,7 @@ fn recorded_messages_are_read_and_written_as_ever() {
     names.extend(check(&to_joiner(), name_of_to_joiner));
     assert_eq!(
         names.len(),
-        8 + 7 + 8 + 2 + 3,
+        9 + 7 + 8 + 2 + 3,
         "every variant has one sample"
     );
 }
@@ -400,6 +403,17 @@ fn recorded_bodies_assignments_and_streams_are_read_and_written_as_ever() {
         },
         "opens-artifact",
     );
+    let reference = SecretRef {
+        name: "db-password".parse().unwrap(),
+        version: 300,
+    };
+    one(AgentOpens::Secret(reference), "opens-secret");
+    let sealed = Sealed {
+        encapsulated: vec![4; 32],
+        ciphertext: vec![5; 24],
+    };
+    one(SecretReply::Sealed(sealed), "secret-sealed");
+    one(SecretReply::Unavailable, "secret-unavailable");
     one(ArtifactReply::Content { size: 70_000 }, "artifact-content");
     one(ArtifactReply::Unavailable, "artifact-unavailable");
     let message = "registry.example.com does not answer".to_owned();

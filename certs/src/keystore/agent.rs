@@ -16,6 +16,7 @@ use super::{At as _, KeystoreError};
 use crate::armor;
 use crate::certificate::TargetCertificate;
 use crate::key::TargetKey;
+use crate::seal::SealingKey;
 use crate::sign::AssignmentVerifier;
 
 /// The identity files below one data directory.
@@ -118,6 +119,25 @@ impl Files {
         self.load()?.ok_or(KeystoreError::Missing { path })
     }
 
+    /// The key that opens what is sealed to this target; a new one where there is none, or none that
+    /// can be read: what was sealed to the one before is asked for again.
+    ///
+    /// # Errors
+    /// [`KeystoreError`].
+    pub fn sealing_key(&self) -> Result<SealingKey, KeystoreError> {
+        let path = self.sealing_key_path();
+        let kept = file::read_private(&path)?;
+        if let Some(key) = kept.and_then(|text| SealingKey::from_hex(text.trim())) {
+            return Ok(key);
+        }
+        let key = SealingKey::generate().map_err(|source| KeystoreError::Sealing {
+            path: path.clone(),
+            source,
+        })?;
+        file::replace(&path, &key.to_hex(), Access::Owner)?;
+        Ok(key)
+    }
+
     /// Replaces the roots and assignment keys that this target trusts.
     ///
     /// # Errors
@@ -150,6 +170,7 @@ impl Files {
     pub fn forget(&self) -> Result<(), KeystoreError> {
         file::delete(&self.identity_path())?;
         file::delete(&self.next_key_path())?;
+        file::delete(&self.sealing_key_path())?;
         file::delete(&self.signing_keys_path())?;
         file::delete(&self.roots_path())
     }
@@ -177,6 +198,10 @@ impl Files {
 
     fn next_key_path(&self) -> PathBuf {
         self.directory.join("next.key")
+    }
+
+    fn sealing_key_path(&self) -> PathBuf {
+        self.directory.join("sealing.key")
     }
 
     fn roots_path(&self) -> PathBuf {

@@ -15,6 +15,7 @@ use crate::authority::{AuthorityError, EnvironmentAuthority, Root};
 use crate::identity::TrustDomain;
 use crate::reset::ResetSecret;
 use crate::sign::AssignmentKey;
+use crate::vault::Vault;
 
 /// The authorities below one data directory.
 #[derive(Debug, Clone)]
@@ -118,6 +119,36 @@ impl Authorities {
             .at(&path)?;
         file::replace(&path, &secret.to_hex(), Access::Owner)?;
         Ok(secret)
+    }
+
+    /// The keys that values of secrets are kept under; one is made where there is none.
+    ///
+    /// # Errors
+    /// [`KeystoreError`], also where the file cannot be read: another key would open nothing.
+    pub fn vault(&self) -> Result<Vault, KeystoreError> {
+        let path = self.vault_path();
+        let failed = |source| KeystoreError::Vault {
+            path: path.clone(),
+            source,
+        };
+        if let Some(text) = file::read_private(&path)? {
+            return Vault::from_text(&text).map_err(failed);
+        }
+        let vault = Vault::generate().map_err(|error| failed(error.into()))?;
+        file::replace(&path, &vault.to_text(), Access::Owner)?;
+        Ok(vault)
+    }
+
+    /// Keeps the keys of secrets as they are now.
+    ///
+    /// # Errors
+    /// [`KeystoreError::Write`]; the file before stays.
+    pub fn keep_vault(&self, vault: &Vault) -> Result<(), KeystoreError> {
+        file::replace(&self.vault_path(), &vault.to_text(), Access::Owner)
+    }
+
+    fn vault_path(&self) -> PathBuf {
+        self.data.join("ca").join("secrets.key")
     }
 
     fn create_root(&self, path: &Path, now: Timestamp) -> Result<Root, KeystoreError> {

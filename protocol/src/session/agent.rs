@@ -12,7 +12,7 @@ use crate::digest::Digest;
 use crate::frame::{Decoder, FRAME_MAX_BYTES, encode};
 use crate::message::{Hello, Refusal, ToAgent, ToCoordinator, Welcome};
 use crate::observed::{Hold, Report};
-use crate::version::HOLDS;
+use crate::version::{HOLDS, SECRETS};
 
 use super::{OUTGOING_MAX, SessionError};
 
@@ -253,6 +253,23 @@ impl AgentSession {
             State::Introducing | State::Closed => {
                 Err(SessionError::Unexpected("hold outside the conversation"))
             }
+        }
+    }
+
+    /// Says what this target's secrets are sealed to. A coordinator that does not know of secrets yet
+    /// is told nothing.
+    ///
+    /// # Errors
+    /// [`SessionError`] when the message cannot be queued.
+    pub fn sealing_key(&mut self, key: &[u8]) -> Result<(), SessionError> {
+        match self.state {
+            State::Open { version, .. } if version >= SECRETS => {
+                self.send(&ToCoordinator::SealingKey(key.to_vec()))
+            }
+            State::Open { .. } => Ok(()),
+            State::Introducing | State::Closed => Err(SessionError::Unexpected(
+                "sealing key outside the conversation",
+            )),
         }
     }
 

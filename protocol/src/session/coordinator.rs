@@ -65,6 +65,8 @@ pub enum Event {
     Leave,
     /// Whether its own site asks for it to be left alone.
     Hold(Option<Hold>),
+    /// What its secrets are sealed to.
+    SealingKey(Vec<u8>),
 }
 
 impl Default for CoordinatorSession {
@@ -112,6 +114,7 @@ impl CoordinatorSession {
             (_, ToCoordinator::Renew { request }) => Event::Renew { request },
             (_, ToCoordinator::Leave) => Event::Leave,
             (_, ToCoordinator::Hold(hold)) => Event::Hold(hold),
+            (_, ToCoordinator::SealingKey(key)) => Event::SealingKey(key),
         };
         self.events.push_back(event);
         Ok(())
