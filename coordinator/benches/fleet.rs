@@ -269,6 +269,7 @@ fn targets(count: usize, connection: &quinn::Connection) -> Vec<Target> {
             revoked_at: None,
             converged: None,
             ahead: None,
+            sealing_key: None,
             hold: None,
         };
         Target {

@@ -25,6 +25,7 @@ pub mod page;
 pub mod problem;
 pub mod release;
 pub mod role;
+pub mod secret;
 pub mod serve;
 pub mod service;
 pub mod simulate;
@@ -232,6 +233,9 @@ fn answered() -> OpenApiRouter<App> {
         .routes(routes!(event::audit))
         .routes(routes!(token::create, token::list))
         .routes(routes!(token::revoke))
+        .routes(routes!(secret::set, secret::list))
+        .routes(routes!(secret::rekey))
+        .routes(routes!(secret::delete))
         .routes(routes!(user::create, user::list))
         .routes(routes!(user::one, user::revoke))
         .routes(routes!(user::rotate))

@@ -379,10 +379,11 @@ fn take(round: &mut Round<'_>, event: Event) {
             round.answer(reply, answer);
         }
         Event::Plan {
-            prepared,
+            mut prepared,
             request,
             reply,
         } => {
+            round.world.stamp(&mut prepared.compiled);
             let answer = round.world.plan(&prepared, *request, round.now);
             round.answer(reply, answer);
         }
@@ -494,6 +495,35 @@ fn take(round: &mut Round<'_>, event: Event) {
                 TargetVerb::Revoke => round.revoke_target(&target, &by, reason.as_deref()),
                 TargetVerb::Resume => round.resume_target(&target, &by, reason.as_deref()),
             };
+            round.answer(reply, answer);
+        }
+        Event::SealingKey {
+            target,
+            session,
+            key,
+        } => round.sealing_key(&target, session, &key),
+        Event::SetSecret {
+            environment,
+            name,
+            value,
+            rotate,
+            by,
+            reply,
+        } => {
+            let answer = round.set_secret((&environment, &name), &value, rotate, &by);
+            round.answer(reply, answer);
+        }
+        Event::DeleteSecret {
+            environment,
+            name,
+            by,
+            reply,
+        } => {
+            let answer = round.delete_secret(&environment, &name, &by);
+            round.answer(reply, answer);
+        }
+        Event::RekeySecrets { by, reply } => {
+            let answer = round.rekey_secrets(&by);
             round.answer(reply, answer);
         }
         Event::Label {

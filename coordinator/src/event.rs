@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use holdfast_certs::vault::Plain;
 use holdfast_certs::verify::Peer;
 use holdfast_engine::check::Answer;
 use holdfast_engine::track::TrackName;
@@ -11,6 +12,7 @@ use holdfast_protocol::api::apply::{Applied, ApplyRequest, Plan};
 use holdfast_protocol::api::deployment::Deployment;
 use holdfast_protocol::api::freeze::NewFreeze;
 use holdfast_protocol::api::release::{NewRelease, Release};
+use holdfast_protocol::api::secret::Secret;
 use holdfast_protocol::api::steer::{Judgement, Steer, Steered};
 use holdfast_protocol::api::token::{CreatedToken, NewToken, Token};
 use holdfast_protocol::api::{Code, Diagnostic};
@@ -19,7 +21,8 @@ use holdfast_protocol::digest::Digest;
 use holdfast_protocol::join::{JoinRequest, Joined, RenewRequest};
 use holdfast_protocol::message::{Hello, Refusal};
 use holdfast_protocol::name::{
-    ArtifactName, EnvironmentName, LabelKey, LabelValue, NotifierName, ServiceName, TargetName,
+    ArtifactName, EnvironmentName, LabelKey, LabelValue, NotifierName, SecretName, ServiceName,
+    TargetName,
 };
 use holdfast_protocol::observed::{Hold, Report};
 use tokio::sync::{oneshot, watch};
@@ -318,6 +321,48 @@ pub enum Event {
         reason: Option<String>,
         /// The answer.
         reply: Reply<()>,
+    },
+    /// What a target's secrets are sealed to.
+    SealingKey {
+        /// Which target.
+        target: TargetName,
+        /// By which connection.
+        session: SessionId,
+        /// The public key.
+        key: Vec<u8>,
+    },
+    /// A secret has a new value.
+    SetSecret {
+        /// Of which environment.
+        environment: EnvironmentName,
+        /// The secret.
+        name: SecretName,
+        /// The value.
+        value: Plain,
+        /// Whether there has to be one already.
+        rotate: bool,
+        /// Who.
+        by: String,
+        /// The answer.
+        reply: Reply<Secret>,
+    },
+    /// A secret is to be forgotten.
+    DeleteSecret {
+        /// Of which environment.
+        environment: EnvironmentName,
+        /// The secret.
+        name: SecretName,
+        /// Who.
+        by: String,
+        /// The answer.
+        reply: Reply<Secret>,
+    },
+    /// The values of all secrets are to be under a new key.
+    RekeySecrets {
+        /// Who.
+        by: String,
+        /// The answer.
+        reply: Reply<Steered>,
     },
     /// A target's labels change.
     Label {

@@ -8,6 +8,7 @@ pub mod artifacts;
 pub mod connection;
 pub mod enrol;
 pub mod logs;
+pub mod secrets;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

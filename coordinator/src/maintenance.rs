@@ -180,6 +180,9 @@ pub async fn check(data: &Path) -> anyhow::Result<()> {
         world.tracks.len(),
         world.targets.len()
     ))?;
+    let values = world.check_secrets();
+    let values = values.map_err(|problem| anyhow::anyhow!("secrets are damaged: {problem}"))?;
+    say(&format!("secrets    ok, {values} values open"))?;
     store.close().await;
     Ok(())
 }

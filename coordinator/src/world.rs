@@ -24,6 +24,7 @@ pub mod plan;
 pub mod release;
 pub mod restore;
 mod runtime;
+pub mod secret;
 pub mod settle;
 pub mod simulate;
 pub mod steer;
@@ -38,6 +39,7 @@ use holdfast_certs::authority::Root;
 use holdfast_certs::certificate::Serial;
 use holdfast_certs::keystore::coordinator::{Authorities, Environment};
 use holdfast_certs::registry::SharedRegistry;
+use holdfast_certs::vault::Vault;
 use holdfast_engine::compiled::{Compiled, Configuration};
 use holdfast_engine::effect::Ask;
 use holdfast_engine::input::{Freeze, ReleaseRef};
@@ -105,6 +107,8 @@ pub struct World {
     pub certificates: BTreeMap<Serial, row::Certificate>,
     /// Who may use the API, by the hash of the bearer token.
     pub users: HashMap<Digest, row::User>,
+    /// Values of secrets, encrypted.
+    pub secrets: secret::Secrets,
     /// Roles that were declared; those that every installation has are not here.
     pub roles: BTreeMap<RoleName, row::Role>,
     /// The end of the history.
@@ -130,6 +134,8 @@ pub struct Trust {
     pub root: Arc<Root>,
     /// The authority and signing key of each environment.
     pub environments: BTreeMap<EnvironmentName, Environment>,
+    /// What values of secrets are kept under.
+    pub vault: Vault,
     /// What the verifiers of connections go by.
     pub registry: SharedRegistry,
 }

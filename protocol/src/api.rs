@@ -48,6 +48,7 @@
 //! | `GET, DELETE /v1/roles/{name}` | | [`role::Role`] |
 //! | `POST, GET /v1/secrets` | [`secret::NewSecret`] | [`secret::Secret`], items of it |
 //! | `DELETE /v1/secrets/{environment}/{name}` | | [`secret::Secret`] |
+//! | `POST /v1/secrets/rekey` | | [`steer::Steered`] |
 //! | `GET /v1/ca` | | [`access::CaStatus`] |
 //!
 //! `verb` of a track is one of `deploy promote pin unpin rollback retry halt pause resume`, of a

@@ -20,6 +20,7 @@ pub mod kubernetes;
 pub mod plugin;
 pub mod process;
 pub mod restart;
+pub mod secret;
 pub mod static_files;
 pub mod systemd;
 

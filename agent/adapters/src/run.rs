@@ -21,6 +21,7 @@ use crate::failure::Failure;
 use crate::kubernetes::adapter::Kubernetes;
 use crate::plugin::adapter::Plugins;
 use crate::process::adapter::Process;
+use crate::secret::Secrets;
 use crate::static_files::adapter::StaticFiles;
 use crate::systemd::adapter::Systemd;
 
@@ -88,6 +89,8 @@ pub struct Wanted {
     /// Where each artifact lies: the verified blob in the agent's content store, as one file, not
     /// unpacked.
     pub artifacts: BTreeMap<ArtifactName, PathBuf>,
+    /// The secrets that its template names, in the clear: for the workload alone, and not to be kept.
+    pub secrets: Secrets,
 }
 
 /// What was seen of one service.

@@ -148,6 +148,7 @@ fn spec() -> TrackSpec {
         vars: BTreeMap::new(),
         artifacts: BTreeMap::new(),
         images: BTreeMap::new(),
+        secrets: BTreeMap::new(),
         health: None,
         depends_on: Vec::new(),
         rollback: Rollback::Central,

@@ -11,6 +11,7 @@ use holdfast_protocol::digest::Digest;
 use holdfast_protocol::home::Home;
 use holdfast_protocol::name::{ArtifactName, EnvironmentName, TargetName, Version};
 use holdfast_protocol::observed::Labels;
+use holdfast_protocol::secret;
 use holdfast_protocol::time::Timestamp;
 use holdfast_protocol::workload::{
     Artifact, BODY_MAX_BYTES, Check, Form, Health, JobTerms, Placeholder, Workload,
@@ -97,7 +98,7 @@ impl Renderer {
             .map(|(name, value)| Ok((name.clone(), Skeleton::of(value, &join("vars", name))?)));
         Ok(Self {
             digest: configuration.digest(),
-            template: Skeleton::of(&configuration.template, "template")?,
+            template: Skeleton::of(&pinned(&configuration)?, "template")?,
             vars: vars.collect::<Result<_, _>>()?,
             health: configuration
                 .health
@@ -239,6 +240,21 @@ impl Renderer {
             start_period_ms: spec.start_period_ms,
         }))
     }
+}
+
+/// The template with the number of each secret's value beside its name.
+fn pinned(configuration: &Configuration) -> Result<Value, RenderError> {
+    let Configuration {
+        template,
+        secrets,
+        environment,
+        ..
+    } = configuration;
+    secret::pin(template, secrets).map_err(|name| RenderError {
+        field: "template".to_owned(),
+        message: format!("secret {name} is not set in {environment}"),
+        help: Some(format!("holdfast secret set {name} -e {environment}")),
+    })
 }
 
 /// A value with its templates read.

@@ -3,6 +3,7 @@
 pub mod notifier;
 pub mod policy;
 pub mod protection;
+mod secret;
 mod workload;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::{
     ArtifactName, EnvironmentName, InputSetName, LabelKey, LabelValue, NotifierName, PolicyName,
-    ProtectionName, ServiceName, VariantName, Version,
+    ProtectionName, SecretName, ServiceName, VariantName, Version,
 };
 use holdfast_protocol::observed::Labels;
 use holdfast_protocol::workload::Rollback;
@@ -285,6 +286,10 @@ pub struct Configuration {
     /// The images that it uses, each with its repository.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub images: BTreeMap<ArtifactName, String>,
+    /// The secrets that its template names, each with the number of the value that is used; 0 where
+    /// there is none yet.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<SecretName, u64>,
     /// How to tell that it is ready; strings may hold `{{ }}`.
     pub health: Option<HealthSpec>,
     /// Services that must be ready on the same target before it starts.

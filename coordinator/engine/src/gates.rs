@@ -3,6 +3,7 @@
 pub(crate) mod calendar;
 pub(crate) mod policy;
 pub(crate) mod presence;
+mod secret;
 
 use holdfast_protocol::api::deployment::Phase;
 use holdfast_protocol::api::wait::WaitKind;
@@ -31,6 +32,7 @@ pub(crate) fn standing(turn: &Turn<'_>, spec: &TrackSpec, deployment: &Deploymen
     }
     calendar::freeze(&mut waits, turn);
     pause(&mut waits, turn);
+    secret::unset(&mut waits, turn, spec);
     presence::present(&mut waits, turn, spec);
     presence::away(&mut waits, turn, spec);
     batch::stands(&mut waits, turn);

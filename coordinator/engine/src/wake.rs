@@ -200,6 +200,7 @@ mod tests {
             vars: BTreeMap::new(),
             artifacts: BTreeMap::new(),
             images: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             health: None,
             depends_on: depends_on.clone(),
             rollback: Rollback::Central,

@@ -146,6 +146,7 @@ mod tests {
             vars: BTreeMap::new(),
             artifacts: BTreeMap::new(),
             images: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             health: None,
             depends_on: Vec::new(),
             rollback: holdfast_protocol::workload::Rollback::Central,

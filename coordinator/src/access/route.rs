@@ -130,6 +130,18 @@ pub const RULES: &[(&str, &str, Rule)] = &[
         "/v1/tokens/{id}",
         Needs(Permission::Target, Token),
     ),
+    ("POST", "/v1/secrets", Needs(Permission::Secret, Inside)),
+    ("GET", "/v1/secrets", LOOK),
+    (
+        "DELETE",
+        "/v1/secrets/{environment}/{name}",
+        Needs(Permission::Secret, Inside),
+    ),
+    (
+        "POST",
+        "/v1/secrets/rekey",
+        Needs(Permission::Secret, Everything),
+    ),
     ("GET", "/v1/ca", LOOK),
     ("GET", "/v1/users", LOOK),
     ("GET", "/v1/users/{name}", LOOK),

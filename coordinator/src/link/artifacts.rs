@@ -12,7 +12,7 @@ use quinn::{RecvStream, SendStream};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::sync::watch;
 
-use super::{CloseReason, Context};
+use super::{CloseReason, Context, secrets};
 use crate::event::Event;
 use crate::relay::{Errand, Progress};
 use crate::world::artifact::Place;
@@ -22,7 +22,7 @@ const HEADER_MAX_BYTES: usize = 1_024;
 /// Time for the header to arrive.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for a refusal to arrive before the connection is closed for it.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes read from disk at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Time for the first byte from a home; shorter than the silence that targets put up with.
@@ -45,6 +45,9 @@ pub struct Asker {
 pub async fn serve(context: Context, asker: Asker, mut send: SendStream, receive: RecvStream) {
     let (digest, offset) = match header(receive).await {
         Ok(AgentOpens::Artifact { digest, offset }) => (digest, offset),
+        Ok(AgentOpens::Secret(which)) => {
+            return secrets::serve(&context, asker, &which, send).await;
+        }
         Err(Unreadable::Malformed) => {
             return offend(
                 &context,
@@ -138,7 +141,7 @@ async fn away(send: &mut SendStream, message: String) -> io::Result<()> {
 }
 
 /// Records what a target did that it may not, and closes its connection.
-async fn offend(context: &Context, asker: Asker, what: &str) {
+pub(super) async fn offend(context: &Context, asker: Asker, what: &str) {
     context.metrics.refusals.inc();
     let from = asker.connection.remote_address();
     let offence = Event::Offence {

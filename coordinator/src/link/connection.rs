@@ -373,6 +373,11 @@ impl<'c> Conversation<'c> {
                 session,
                 hold,
             },
+            Said::SealingKey(key) => Event::SealingKey {
+                target,
+                session,
+                key,
+            },
             Said::Report(report) => Event::Report {
                 target,
                 session,

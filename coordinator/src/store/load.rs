@@ -60,6 +60,8 @@ pub struct Loaded {
     pub freezes: Vec<Freeze>,
     /// What notifiers have not told yet.
     pub notices: Vec<row::Notice>,
+    /// Every value of a secret that is kept.
+    pub secrets: Vec<row::Secret>,
     /// The last entry of the history.
     pub head: Option<Event>,
     /// The greatest number of a deployment; 0 before the first.
@@ -79,6 +81,7 @@ impl Store {
         self.load_access(&mut loaded).await?;
         self.load_history(&mut loaded).await?;
         self.load_outside(&mut loaded).await?;
+        self.load_secrets(&mut loaded).await?;
         Ok(loaded)
     }
 
@@ -255,6 +258,22 @@ impl Store {
         for row in self.rows("SELECT sequence, body FROM notices").await? {
             let notice = parse("notices", &row.get::<i64, _>(0), row.get(1))?;
             loaded.notices.push(notice);
+        }
+        Ok(())
+    }
+
+    async fn load_secrets(&self, loaded: &mut Loaded) -> Result<(), StoreError> {
+        let all = "SELECT environment, name, version, closed, set_at, set_by FROM secrets";
+        for row in self.rows(all).await? {
+            let key: String = row.get(1);
+            loaded.secrets.push(row::Secret {
+                environment: name("secrets", &key, row.get(0))?,
+                name: name("secrets", &key, key.clone())?,
+                version: unsigned(row.get(2)),
+                closed: row.get(3),
+                set_at: Timestamp::from_millis(unsigned(row.get(4))),
+                set_by: row.get(5),
+            });
         }
         Ok(())
     }

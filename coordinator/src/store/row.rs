@@ -11,10 +11,11 @@ use holdfast_protocol::api::token;
 use holdfast_protocol::assignment::Generation;
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::{
-    EnvironmentName, InputSetName, NotifierName, RoleName, ServiceName, TargetName, UserName,
-    Version,
+    EnvironmentName, InputSetName, NotifierName, RoleName, SecretName, ServiceName, TargetName,
+    UserName, Version,
 };
 use holdfast_protocol::observed::{Facts, Hold, Labels, State};
+use holdfast_protocol::secret::SecretRef;
 use holdfast_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +89,9 @@ pub struct Target {
     /// The wish of its own site to be left alone, as it last said.
     #[serde(default)]
     pub hold: Option<Hold>,
+    /// The public key that its secrets are sealed to, hexadecimal; none before it has told one.
+    #[serde(default)]
+    pub sealing_key: Option<String>,
 }
 
 /// A certificate that was issued.
@@ -197,6 +201,34 @@ pub struct Role {
     pub created_at: Timestamp,
     /// By whom.
     pub created_by: String,
+}
+
+/// One value of a secret, or that it was deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// The environment that it is for.
+    pub environment: EnvironmentName,
+    /// The secret.
+    pub name: SecretName,
+    /// Its number.
+    pub version: u64,
+    /// The value, encrypted; none where the secret was deleted.
+    pub closed: Option<Vec<u8>>,
+    /// When.
+    pub set_at: Timestamp,
+    /// By whom.
+    pub set_by: String,
+}
+
+impl Secret {
+    /// Which value it is, as targets ask for it.
+    #[must_use]
+    pub fn which(&self) -> SecretRef {
+        SecretRef {
+            name: self.name.clone(),
+            version: self.version,
+        }
+    }
 }
 
 /// An event that a notifier has not told yet.

@@ -7,7 +7,9 @@ use holdfast_protocol::api::freeze::Freeze;
 use holdfast_protocol::api::release::Release;
 use holdfast_protocol::assignment::SignedAssignment;
 use holdfast_protocol::digest::Digest;
-use holdfast_protocol::name::{EnvironmentName, NotifierName, RoleName, ServiceName, TargetName};
+use holdfast_protocol::name::{
+    EnvironmentName, NotifierName, RoleName, SecretName, ServiceName, TargetName,
+};
 use holdfast_protocol::time::Timestamp;
 use serde::Serialize;
 use sqlx::sqlite::SqliteConnection;
@@ -90,6 +92,17 @@ pub enum Write {
         service: ServiceName,
         /// What was observed.
         observed: Option<row::Observed>,
+    },
+    /// One value of a secret.
+    Secret(Box<row::Secret>),
+    /// A value that is not kept any more.
+    DropSecret {
+        /// Of which environment.
+        environment: EnvironmentName,
+        /// The secret.
+        name: SecretName,
+        /// The value's number.
+        version: u64,
     },
     /// A join token, new or changed.
     Token(row::Token),
@@ -319,6 +332,28 @@ pub(super) async fn execute(db: &mut SqliteConnection, write: &Write) -> Result<
         } => sqlx::query("DELETE FROM observed WHERE target = $1 AND service = $2")
             .bind(target.to_string())
             .bind(service.to_string()),
+        Write::Secret(secret) => sqlx::query(
+            "INSERT INTO secrets (environment, name, version, closed, set_at, set_by) \
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (environment, name, version) \
+             DO UPDATE SET closed = excluded.closed, set_at = excluded.set_at, \
+             set_by = excluded.set_by",
+        )
+        .bind(secret.environment.to_string())
+        .bind(secret.name.to_string())
+        .bind(integer(secret.version))
+        .bind(secret.closed.clone())
+        .bind(integer(secret.set_at.as_millis()))
+        .bind(secret.set_by.clone()),
+        Write::DropSecret {
+            environment,
+            name,
+            version,
+        } => {
+            sqlx::query("DELETE FROM secrets WHERE environment = $1 AND name = $2 AND version = $3")
+                .bind(environment.to_string())
+                .bind(name.to_string())
+                .bind(integer(*version))
+        }
         Write::Token(token) => sqlx::query(
             "INSERT INTO tokens (id, body) VALUES ($1, $2) \
              ON CONFLICT (id) DO UPDATE SET body = excluded.body",

@@ -210,8 +210,9 @@ impl Round<'_> {
     ///
     /// # Errors
     /// [`NotApplied`] when the world has moved on or a new environment cannot have its keys.
-    pub fn apply(&mut self, prepared: Prepared, by: &str) -> Result<Applied, NotApplied> {
+    pub fn apply(&mut self, mut prepared: Prepared, by: &str) -> Result<Applied, NotApplied> {
         self.world.check_base(&prepared)?;
+        self.world.stamp(&mut prepared.compiled);
         let next = self.world.revision + 1;
         let removals = self.world.held_removals(&prepared);
         let now = self.now;
@@ -279,7 +280,7 @@ impl Round<'_> {
         self.moved.extend(self.world.tracks.keys().cloned());
     }
 
-    fn keep_configurations(&mut self) {
+    pub(super) fn keep_configurations(&mut self) {
         let compiled = Arc::clone(&self.world.compiled);
         for spec in compiled.tracks.values() {
             if self.world.configurations.contains_key(&spec.digest) {

@@ -169,6 +169,7 @@ impl Round<'_> {
             revoked_at: None,
             converged: None,
             ahead: None,
+            sealing_key: None,
             hold: None,
         };
         let labels = Target::merge_labels(&kept);

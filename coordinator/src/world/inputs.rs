@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use holdfast_engine::compiled::{Compiled, Selector, TrackSpec};
+use holdfast_engine::compiled::{Compiled, TrackSpec};
 use holdfast_engine::input::{
     Declared, Dependency, Elsewhere, Freeze, Held, Inputs, ReleaseRef, Seen, Upstream, View,
 };
@@ -46,7 +46,7 @@ impl World {
             releases: spec
                 .map(|spec| self.usable_releases(&spec.configuration))
                 .unwrap_or_default(),
-            targets: self.views(name, spec.map(|spec| &spec.selector)),
+            targets: self.views(name, spec),
             freezes: self.freezes_of(&name.environment),
             name: name.clone(),
             compiled,
@@ -55,15 +55,24 @@ impl World {
 
     /// The targets of a track's environment that its selector matches. Where the track is declared no
     /// more, those that still have something of it.
-    fn views(&self, name: &TrackName, selector: Option<&Selector>) -> BTreeMap<TargetName, View> {
+    fn views(&self, name: &TrackName, spec: Option<&TrackSpec>) -> BTreeMap<TargetName, View> {
         let here = self.targets.of(&name.environment);
         let here = here.filter(|(_, target)| target.kept.revoked_at.is_none());
-        let meant = here.filter(|(_, target)| match selector {
-            Some(selector) => selector.matches(&target.labels),
+        let meant = here.filter(|(_, target)| match spec {
+            Some(spec) => spec.selector.matches(&target.labels),
             None => target.placed.contains_key(&name.service),
         });
+        let secrets = spec.is_some_and(|spec| !spec.configuration.secrets.is_empty());
+        let one = |target: &Target| {
+            let view = view(target, &name.service);
+            View {
+                // Nothing can be sealed for one that has told no key: its agent is of an earlier release.
+                connected: view.connected && (!secrets || target.kept.sealing_key.is_some()),
+                ..view
+            }
+        };
         meant
-            .map(|(target_name, target)| (target_name.clone(), view(target, &name.service)))
+            .map(|(target_name, target)| (target_name.clone(), one(target)))
             .collect()
     }
 

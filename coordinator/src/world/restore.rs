@@ -18,6 +18,7 @@ use holdfast_protocol::name::{InputSetName, ServiceName, TargetName};
 use holdfast_protocol::time::Timestamp;
 
 use super::notice::Outbox;
+use super::secret::Secrets;
 use super::{Assigned, Link, Target, Targets, Trust, World};
 use super::{apply, freeze};
 use crate::history::Head;
@@ -61,6 +62,7 @@ impl Trust {
             environments.insert(name, environment);
         }
         Ok(Self {
+            vault: authorities.vault()?,
             authorities,
             root,
             environments,
@@ -76,7 +78,9 @@ impl World {
     /// [`RestoreError`].
     pub fn restore(mut loaded: Loaded, trust: Trust, now: Timestamp) -> Result<Self, RestoreError> {
         let manifests = restore_sets(std::mem::take(&mut loaded.sets))?;
-        let compiled = compile(&manifests)?;
+        let mut compiled = compile(&manifests)?;
+        let secrets = Secrets::restored(std::mem::take(&mut loaded.secrets));
+        compiled.stamp(&|environment, name| secrets.newest(environment, name));
         let mut tracks: BTreeMap<_, _> = loaded
             .tracks
             .into_iter()
@@ -124,6 +128,7 @@ impl World {
             tokens: keyed(loaded.tokens, |token| token.about.id.clone()),
             joins: keyed(loaded.joins, |join| (join.token.clone(), join.public_key)),
             certificates,
+            secrets,
             users: loaded
                 .users
                 .into_iter()

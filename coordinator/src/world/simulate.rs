@@ -18,8 +18,9 @@ const READY_MAX: Duration = Duration::from_hours(1);
 impl World {
     /// The scene under `compiled`, which is what is in force or would be.
     #[must_use]
-    pub fn scene(&self, compiled: Arc<Compiled>) -> Scene {
+    pub fn scene(&self, mut compiled: Arc<Compiled>) -> Scene {
         let in_force = Arc::ptr_eq(&compiled, &self.compiled);
+        self.stamp(&mut compiled);
         let releases = compiled.tracks.iter().map(|(name, spec)| {
             let usable = self.usable_releases(&spec.configuration);
             (name.clone(), usable)

@@ -1,6 +1,8 @@
 //! Secrets: set, and never read.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::name::{EnvironmentName, SecretName, ServiceName};
@@ -15,10 +17,18 @@ pub struct NewSecret {
     /// The environment that it is for, and no other.
     pub environment: EnvironmentName,
     /// The value, where it is text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "text",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub value: Option<String>,
     /// The value in base64 (RFC 4648, section 4), where it is not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "text",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub base64: Option<String>,
     /// Whether there has to be a value already.
     #[serde(default)]
@@ -33,6 +43,17 @@ impl std::fmt::Debug for NewSecret {
             .field("environment", &self.environment)
             .field("rotate", &self.rotate)
             .finish_non_exhaustive()
+    }
+}
+
+/// A text. Where it is none, the message does not repeat what it is.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::String(text) => Ok(Some(text)),
+        Value::Null => Ok(None),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            Err(D::Error::custom("the value of a secret is a text"))
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use holdfast_protocol::name::{ArtifactName, LabelKey, LabelValue, ServiceName};
+use holdfast_protocol::secret;
 use holdfast_protocol::time::millis;
 use holdfast_protocol::workload::{BODY_MAX_BYTES, Rollback};
 
@@ -19,11 +20,16 @@ use crate::track::TrackName;
 pub(super) fn configuration(name: &TrackName, tree: &Tree<'_>, rollout: &Rollout) -> Configuration {
     let empty = || serde_json::Value::Object(serde_json::Map::new());
     let entries = |key: &str| tree.at(key).into_iter().flat_map(Tree::entries);
+    let template = tree.at("template").map_or_else(empty, Tree::json);
     Configuration {
         service: name.service.clone(),
         environment: name.environment.clone(),
         runtime: tree.leaf("runtime").map_or("", text).to_owned(),
-        template: tree.at("template").map_or_else(empty, Tree::json),
+        secrets: secret::names(&template)
+            .into_iter()
+            .map(|name| (name, 0))
+            .collect(),
+        template,
         vars: entries("vars")
             .map(|(key, value)| (key.to_owned(), value.json()))
             .collect(),

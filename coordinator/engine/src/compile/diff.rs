@@ -108,11 +108,11 @@ fn differences(before: &Value, after: &Value) -> Vec<String> {
         .into_iter()
         .filter(|path| old.get(*path) != new.get(*path))
         .map(|path| {
-            format!(
-                "{path}: {} -> {}",
-                shown(old.get(path)),
-                shown(new.get(path))
-            )
+            let (from, to) = (shown(old.get(path)), shown(new.get(path)));
+            match path.strip_prefix("secrets.") {
+                Some(name) => format!("secret {name} (changed): version {from} -> {to}"),
+                None => format!("{path}: {from} -> {to}"),
+            }
         })
         .collect()
 }

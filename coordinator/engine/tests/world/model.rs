@@ -260,6 +260,7 @@ impl World {
             vars: BTreeMap::new(),
             artifacts: BTreeMap::new(),
             images: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             health: None,
             depends_on: depends_on.clone(),
             rollback: Rollback::Central,

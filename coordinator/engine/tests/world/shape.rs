@@ -117,6 +117,7 @@ fn no_gates() -> TrackSpec {
         vars: BTreeMap::new(),
         artifacts: BTreeMap::new(),
         images: BTreeMap::new(),
+        secrets: BTreeMap::new(),
         health: None,
         depends_on: Vec::new(),
         rollback: Rollback::Central,

@@ -145,6 +145,12 @@ const EVENTS: &[Word] = &[
     word("role.changed", "Somebody has changed a role."),
     word("role.created", "There is a new role."),
     word("role.deleted", "Somebody has deleted a role."),
+    word("secret.deleted", "Somebody has deleted a secret."),
+    word(
+        "secret.rekeyed",
+        "The values of all secrets are kept under a new key.",
+    ),
+    word("secret.set", "Somebody has set a secret."),
     word("security.refused", "Somebody did what they may not."),
     word("target.ahead", "A target knows more than the coordinator."),
     word("target.connected", "A target is connected."),
