@@ -12,6 +12,7 @@ use holdfast_adapters::failure::Failure;
 use holdfast_adapters::restart::Restart;
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::ServiceName;
+use holdfast_protocol::secret::SecretRef;
 
 use crate::clock::Moment;
 use crate::desired::Standings;
@@ -87,6 +88,8 @@ pub struct Attempts {
     pub removals: BTreeMap<ServiceName, FetchAttempt>,
     /// By artifact: fetches that failed.
     pub fetches: BTreeMap<Digest, FetchAttempt>,
+    /// By secret: requests that failed.
+    pub secrets: BTreeMap<SecretRef, FetchAttempt>,
     /// By service: the body that was given up, and why. A restart forgets the reason.
     pub given_up: BTreeMap<ServiceName, (Digest, String)>,
 }
@@ -337,9 +340,29 @@ impl Attempts {
         }
     }
 
+    /// A request for a secret ended.
+    pub fn ask_ended(
+        &mut self,
+        secret: SecretRef,
+        outcome: Result<(), String>,
+        now: Moment,
+        jitter: f64,
+    ) {
+        match outcome {
+            Ok(()) => {
+                self.secrets.remove(&secret);
+            }
+            Err(message) => {
+                let attempt = self.secrets.entry(secret).or_default();
+                attempt.failed(message, now, jitter);
+            }
+        }
+    }
+
     /// The coordinator answers again: what waited for it need not wait longer.
     pub fn nudge_fetches(&mut self) {
         self.fetches.clear();
+        self.secrets.clear();
     }
 
     /// A check of a running workload was made.

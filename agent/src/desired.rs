@@ -1,6 +1,6 @@
 //! What this target shall run, as far as it is known, and how each body has fared here before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use holdfast_protocol::assignment::Held;
 use holdfast_protocol::codec::CodecError;
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::ServiceName;
+use holdfast_protocol::secret::{self, SecretRef};
 use holdfast_protocol::workload::{Rollback, Workload};
 
 /// What is wanted on this target. *Unknown* asks for nothing to be touched: it is not the same as
@@ -37,6 +38,8 @@ pub struct Intent {
     pub workload: Workload,
     /// What to do when it ends by itself.
     pub restart: Restart,
+    /// The secrets that its template names.
+    pub secrets: BTreeSet<SecretRef>,
 }
 
 /// Every body at hand: of the assignment in force, of the one before it, and the last good ones.
@@ -65,6 +68,7 @@ impl Intent {
         let template = serde_json::from_str(&workload.template).unwrap_or_default();
         let restart = restart::of(&workload.runtime, &template);
         Ok(Self {
+            secrets: secret::references(&template),
             body: Digest::of(bytes),
             workload,
             restart,

@@ -26,6 +26,7 @@ use holdfast_protocol::assignment::Held;
 use holdfast_protocol::name::ServiceName;
 use holdfast_protocol::observed::{Facts, TargetConditionKind};
 use holdfast_protocol::time::Timestamp;
+use holdfast_protocol::version;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -43,7 +44,8 @@ use crate::hold::Holding;
 use crate::journal::Journal;
 use crate::link::{Greeting, LinkEvent};
 use crate::output::Outputs;
-use crate::plan::{self, Artifacts, Busy, Plan, World};
+use crate::plan::{self, Artifacts, Busy, Plan, Secrets, Source, World};
+use crate::secrets;
 use crate::snapshot::Snapshot;
 
 use act::Running;
@@ -89,6 +91,8 @@ pub struct Parts {
     pub homes: Option<Arc<Homes>>,
     /// Most artifacts that are fetched at once.
     pub fetches_max: usize,
+    /// Secrets, sealed.
+    pub secrets: secrets::Secrets,
     /// What happened while nobody listened.
     pub journal: Journal,
     /// What workloads wrote during deployments that are over.
@@ -148,6 +152,7 @@ pub struct Driver {
     standings: Standings,
     highest: Option<Held>,
     artifacts: Artifacts,
+    secrets: Secrets,
     sights: Sights,
     looks: BTreeMap<String, Look>,
     attempts: Attempts,
@@ -191,12 +196,17 @@ impl Driver {
             at_once: parts.fetches_max,
             ..Artifacts::default()
         };
+        let secrets = Secrets {
+            present: parts.secrets.present(),
+            ..Secrets::default()
+        };
         let mut driver = Self {
             desired: loaded.desired,
             bodies: loaded.bodies,
             standings: loaded.standings,
             highest: loaded.highest,
             artifacts,
+            secrets,
             sights: parts
                 .adapters
                 .keys()
@@ -317,6 +327,7 @@ impl Driver {
             attempts: &self.attempts,
             busy: &self.busy,
             artifacts: &self.artifacts,
+            secrets: &self.secrets,
             now,
         }
     }
@@ -364,6 +375,7 @@ impl Driver {
                 self.settle(&service, &runtime);
             }
             Event::Fetched { artifact, outcome } => self.fetched(artifact, outcome, now.at),
+            Event::Asked { secret, outcome } => self.asked(secret, outcome, now.at),
             Event::Sampled(facts) => {
                 self.reporter.sampled(*facts);
                 self.judge_machine(now);
@@ -387,6 +399,11 @@ impl Driver {
                 self.parts.certificate_expires = certificate_expires;
                 self.judge_clock(welcome.time, now);
                 self.artifacts.reachable = true;
+                self.secrets.source = if welcome.version < version::SECRETS {
+                    Source::Unaware
+                } else {
+                    Source::Here
+                };
                 self.attempts.nudge_fetches();
                 self.reporter.up(commands, connection, now);
                 self.say_hold();
@@ -400,6 +417,7 @@ impl Driver {
             LinkEvent::Stored { sequence } => self.stored(sequence),
             LinkEvent::Down { reason } => {
                 self.artifacts.reachable = false;
+                self.secrets.source = Source::Away;
                 self.reporter.down(reason, now);
                 self.no_farewell();
             }

@@ -4,6 +4,7 @@ use holdfast_adapters::failure::Failure;
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::ServiceName;
 use holdfast_protocol::observed::{Facts, Hold};
+use holdfast_protocol::secret::SecretRef;
 use tokio::sync::oneshot;
 
 use crate::diff::Sight;
@@ -66,6 +67,13 @@ pub enum Event {
     Fetched {
         /// Which artifact.
         artifact: Digest,
+        /// How it went.
+        outcome: Result<(), String>,
+    },
+    /// A request for a secret ended.
+    Asked {
+        /// Which secret.
+        secret: SecretRef,
         /// How it went.
         outcome: Result<(), String>,
     },

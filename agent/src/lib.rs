@@ -47,6 +47,7 @@ pub mod output;
 pub mod perform;
 pub mod plan;
 pub mod run;
+pub mod secrets;
 pub mod snapshot;
 pub mod socket;
 pub mod streams;

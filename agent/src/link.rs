@@ -18,6 +18,7 @@ use std::time::Duration;
 use holdfast_certs::clock::Clock as CertificateClock;
 use holdfast_certs::keystore::KeystoreError;
 use holdfast_certs::keystore::agent::{Files, StoredIdentity};
+use holdfast_certs::seal::SealingPublicKey;
 use holdfast_certs::sign::AssignmentVerifier;
 use holdfast_certs::tls::{self, TlsError};
 use holdfast_protocol::assignment::{Generation, Held, SignedAssignment};
@@ -68,6 +69,8 @@ pub struct Link {
     pub clock: Arc<CertificateClock>,
     /// What the coordinator can ask for on a stream of its own.
     pub offers: Offers,
+    /// What this target's secrets are sealed to.
+    pub sealing_key: SealingPublicKey,
 }
 
 /// What is said in the first message of a connection.

@@ -9,8 +9,10 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use holdfast_adapters::failure::Failure;
 use holdfast_adapters::run::{Adapter, LogRequest, Wanted};
+use holdfast_adapters::secret::{self, Secret};
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::ServiceName;
+use holdfast_protocol::secret::SecretRef;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +23,7 @@ use crate::diff::Sight;
 use crate::event::Event;
 use crate::output::Outputs;
 use crate::plan::Fetch;
+use crate::secrets::Secrets;
 
 /// Time one converge may take.
 pub const CONVERGE_LIMIT: Duration = Duration::from_secs(10 * 60);
@@ -37,10 +40,20 @@ pub const CANCEL_GRACE: Duration = Duration::from_secs(30);
 /// Words of progress that may wait.
 const PROGRESS_MAX: usize = 8;
 
+/// What a converge has at hand of this target.
+pub(crate) struct Hand {
+    /// Artifacts.
+    pub(crate) store: Store,
+    /// Secrets, sealed.
+    pub(crate) secrets: Secrets,
+    /// What workloads wrote.
+    pub(crate) outputs: Outputs,
+}
+
 /// Brings one service to a body; the end is told as [`Event::Converged`].
 pub(crate) async fn converge(
     adapter: Arc<dyn Adapter>,
-    (store, outputs): (Store, Outputs),
+    hand: Hand,
     intent: Arc<Intent>,
     mends: bool,
     cancel: CancellationToken,
@@ -48,9 +61,9 @@ pub(crate) async fn converge(
 ) {
     let service = intent.workload.service.clone();
     let body = intent.body;
-    outputs.keep(adapter.as_ref(), &service).await;
-    outputs.begin(&intent, clock::wall());
-    let work = converge_now(adapter.as_ref(), &store, &intent, mends, &cancel, &told);
+    hand.outputs.keep(adapter.as_ref(), &service).await;
+    hand.outputs.begin(&intent, clock::wall());
+    let work = converge_now(adapter.as_ref(), &hand, &intent, mends, &cancel, &told);
     let outcome = unwound(work).await;
     // The driver is gone when this fails, and with it everyone who would want to know.
     let _ = told
@@ -65,22 +78,23 @@ pub(crate) async fn converge(
 
 async fn converge_now(
     adapter: &dyn Adapter,
-    store: &Store,
+    hand: &Hand,
     intent: &Intent,
     mends: bool,
     cancel: &CancellationToken,
     told: &mpsc::Sender<Event>,
 ) -> Result<(), Failure> {
     if !mends {
-        verify_artifacts(store, intent).await?;
+        verify_artifacts(&hand.store, intent).await?;
     }
     let artifacts = intent.workload.artifacts.iter();
     let wanted = Wanted {
         body: intent.body,
         workload: intent.workload.clone(),
         artifacts: artifacts
-            .map(|a| (a.name.clone(), store.path(a.digest)))
+            .map(|a| (a.name.clone(), hand.store.path(a.digest)))
             .collect::<BTreeMap<_, _>>(),
+        secrets: opened(&hand.secrets, intent)?,
     };
     let (progress, mut words) = mpsc::channel(PROGRESS_MAX);
     let work = limited(adapter.converge(&wanted, &progress, cancel), cancel);
@@ -139,6 +153,15 @@ async fn verify_artifacts(store: &Store, intent: &Intent) -> Result<(), Failure>
         )));
     }
     Ok(())
+}
+
+/// The values that a body names, in the clear until the converge ends.
+fn opened(secrets: &Secrets, intent: &Intent) -> Result<secret::Secrets, Failure> {
+    let one = |reference: &SecretRef| match secrets.value(reference) {
+        Ok(value) => Ok((reference.name.clone(), Secret::new(value))),
+        Err(error) => Err(Failure::Retryable(crate::chain(&error))),
+    };
+    intent.secrets.iter().map(one).collect()
 }
 
 /// Removes one service; the end is told as [`Event::Removed`].
@@ -223,6 +246,18 @@ pub(crate) async fn fetch(store: Store, sources: Sources, fetch: Fetch, told: mp
     let fetched = store.fetch(&sources, &fetch).await;
     let outcome = fetched.map_err(|error| crate::chain(&error));
     let _ = told.send(Event::Fetched { artifact, outcome }).await;
+}
+
+/// Asks for one secret; the end is told as [`Event::Asked`].
+pub(crate) async fn ask(
+    secrets: Secrets,
+    connection: quinn::Connection,
+    secret: SecretRef,
+    told: mpsc::Sender<Event>,
+) {
+    let asked = secrets.ask(&connection, &secret).await;
+    let outcome = asked.map_err(|error| crate::chain(&error));
+    let _ = told.send(Event::Asked { secret, outcome }).await;
 }
 
 /// Looks at everything that an adapter owns; told as [`Event::Seen`].

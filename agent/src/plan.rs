@@ -21,6 +21,7 @@
 
 mod fetch;
 mod job;
+mod secret;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +33,7 @@ use holdfast_protocol::digest::Digest;
 use holdfast_protocol::home::Home;
 use holdfast_protocol::name::ServiceName;
 use holdfast_protocol::observed::State;
+use holdfast_protocol::secret::SecretRef;
 
 use crate::attempt::{Attempt, Attempts};
 use crate::clock::{Moment, Now};
@@ -39,12 +41,15 @@ use crate::desired::{Bodies, Desired, Intent, Standing, Standings, selected};
 use crate::diff::{Difference, Sights, differences, unwanted};
 use crate::health::Probe;
 
+pub use secret::{Secrets, Source};
 pub use status::Status;
 
 /// Most actions under way at once.
 pub const ACTIONS_MAX: usize = 4;
 /// Most artifacts fetched at once, unless `agent.toml` says otherwise.
 pub const FETCHES_MAX: usize = 4;
+/// Most secrets asked for at once.
+pub const ASKS_MAX: usize = 2;
 
 /// Everything that a plan is made from.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +72,8 @@ pub struct World<'a> {
     pub busy: &'a BTreeMap<ServiceName, Busy>,
     /// What is known of artifacts.
     pub artifacts: &'a Artifacts,
+    /// What is known of secrets.
+    pub secrets: &'a Secrets,
     /// The present.
     pub now: Now,
 }
@@ -149,6 +156,8 @@ pub enum Action {
     },
     /// Fetch an artifact.
     Fetch(Fetch),
+    /// Ask for a secret.
+    Ask(SecretRef),
     /// Bring a service to a body.
     Converge {
         /// Which.
@@ -198,6 +207,7 @@ enum Step {
     None,
     Record(Standing),
     Fetch(Vec<Fetch>),
+    Ask(Vec<SecretRef>),
     Converge { mends: bool },
     Conclude { why: String, stop: bool },
 }
@@ -347,6 +357,10 @@ impl<'a> Subject<'a> {
         let missing = self.missing_artifacts(intent);
         if !missing.is_empty() {
             return self.decide_fetch(missing);
+        }
+        let missing = self.missing_secrets(intent);
+        if !missing.is_empty() {
+            return self.decide_ask(missing);
         }
         if at > now {
             let message = format!("{}; trying again {}", self.trouble(), soon(at.since(now)));
@@ -548,6 +562,7 @@ fn push_step(plan: &mut Plan, subject: &Subject<'_>, step: Step, removals_first:
         Step::None => {}
         Step::Record(standing) => plan.actions.push(Action::Record { service, standing }),
         Step::Fetch(fetches) => plan.actions.extend(fetches.into_iter().map(Action::Fetch)),
+        Step::Ask(secrets) => plan.actions.extend(secrets.into_iter().map(Action::Ask)),
         Step::Conclude { why, stop } => plan.actions.push(Action::Conclude {
             service,
             body: subject.body,
@@ -572,10 +587,13 @@ fn bound(actions: &mut Vec<Action>, world: &World<'_>) {
     let mut slots = ACTIONS_MAX.saturating_sub(world.busy.len());
     let mut fetches = (world.artifacts.at_once).saturating_sub(world.artifacts.fetching.len());
     let mut fetched = world.artifacts.fetching.clone();
+    let mut asks = ASKS_MAX.saturating_sub(world.secrets.asking.len());
+    let mut asked = world.secrets.asking.clone();
     let mut acted = BTreeSet::new();
     actions.retain(|action| match action {
         Action::Record { .. } | Action::Cancel { .. } => true,
         Action::Fetch(fetch) => fetched.insert(fetch.artifact) && take(&mut fetches),
+        Action::Ask(secret) => asked.insert(secret.clone()) && take(&mut asks),
         Action::Remove { service, .. }
         | Action::Converge { service, .. }
         | Action::Conclude { service, .. } => acted.insert(service.clone()) && take(&mut slots),

@@ -15,6 +15,7 @@ use holdfast_certs::clock::Clock as CertificateClock;
 use holdfast_certs::identity::Identity;
 use holdfast_certs::keystore::KeystoreError;
 use holdfast_certs::keystore::agent::{Files, StoredIdentity};
+use holdfast_certs::seal::Owner;
 use holdfast_certs::token::{Token, TokenError};
 use holdfast_homes::way::Homes;
 use holdfast_protocol::name::TargetName;
@@ -36,6 +37,7 @@ use crate::journal::Journal;
 use crate::link::{self, Greeting, Link};
 use crate::logs::Logs;
 use crate::output::Outputs;
+use crate::secrets::Secrets;
 use crate::snapshot::Snapshot;
 use crate::socket::{self, Served};
 use crate::streams::Offers;
@@ -395,6 +397,9 @@ fn assemble(
     let certificate_clock = Arc::new(CertificateClock::not_before(certificate.not_before));
     let facts = facts::sample(data);
     let outputs = Outputs::new(data.join("output"));
+    let sealing_key = home.files()?.sealing_key()?;
+    let sealing_public = *sealing_key.public();
+    let owner = Owner::from(&certificate.identity);
     let parts = Parts {
         clock: Clock::start(),
         certificate_clock: Arc::clone(&certificate_clock),
@@ -407,6 +412,7 @@ fn assemble(
         store: Store::open(&data.join("artifacts")).map_err(failed)?,
         homes: config.artifacts.rules.clone().map(Homes::new).map(Arc::new),
         fetches_max: config.artifacts.parallel,
+        secrets: Secrets::open(&data.join("secrets"), sealing_key, owner).map_err(failed)?,
         journal: Journal::open(&data.join("journal")),
         outputs: outputs.clone(),
         facts: facts.clone(),
@@ -436,6 +442,7 @@ fn assemble(
             logs: logs.clone(),
             checks,
         },
+        sealing_key: sealing_public,
     };
     Ok(Assembled {
         driver: Driver::new(parts, outlets),

@@ -8,6 +8,7 @@ pub mod inputs;
 pub mod judge;
 pub mod observe;
 pub mod release;
+pub mod secret;
 pub mod steer;
 pub mod user;
 
@@ -164,6 +165,9 @@ pub enum Command {
     /// Declares and lists roles: what users may do, and where
     #[command(subcommand)]
     Role(user::Role),
+    /// Sets, lists and rotates secrets: values that only workloads see
+    #[command(subcommand)]
+    Secret(secret::Secret),
     /// Remembers a coordinator, its certificate and a token
     Login(access::Login),
     /// Shows who the token belongs to

@@ -15,6 +15,7 @@ pub mod offline;
 pub mod patch;
 pub mod plan;
 pub mod role;
+pub mod secret;
 pub mod simulate;
 pub mod status;
 pub mod steer;
@@ -106,6 +107,7 @@ async fn online(command: &Command, mut session: Session<'_>) -> Outcome {
         Command::Token(args) => access::token(session, args).await,
         Command::Target(args) => access::target(session, args).await,
         Command::User(args) => user::run(session, args).await,
+        Command::Secret(args) => secret::run(session, args).await,
         Command::Role(args) => role::run(session, args).await,
         Command::Whoami(_) => access::whoami(session).await,
         Command::Ca(access_args::Ca::Status) => access::ca(session).await,

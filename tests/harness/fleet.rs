@@ -1,6 +1,7 @@
 //! A whole installation in a temporary directory: coordinator, agents, operator.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -404,6 +405,12 @@ impl Fleet {
     /// Runs `holdfast` as an operator of this fleet.
     #[must_use]
     pub fn operator(&self, arguments: &[&str]) -> Said {
+        self.operator_given(b"", arguments)
+    }
+
+    /// The same with something on standard input.
+    #[must_use]
+    pub fn operator_given(&self, input: &[u8], arguments: &[&str]) -> Said {
         let data = self.coordinator_data();
         let server = self.api.base().to_owned();
         let token = data.join("admin.token");
@@ -412,18 +419,33 @@ impl Fleet {
             ("HOLDFAST_TOKEN_FILE", token.to_str().unwrap()),
             ("HOLDFAST_CA", &data.join("ca.pem").display().to_string()),
         ];
-        self.run("holdfast", arguments, &environment)
+        self.run_given(input, "holdfast", arguments, &environment)
     }
 
     /// Runs one of our programs to its end.
     #[must_use]
     pub fn run(&self, name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Said {
+        self.run_given(b"", name, arguments, environment)
+    }
+
+    fn run_given(
+        &self,
+        input: &[u8],
+        name: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Said {
         let program = built(name);
+        // A file and not a pipe: nobody has to write while the program runs.
+        let mut given = tempfile::tempfile().unwrap();
+        given.write_all(input).unwrap();
+        given.rewind().unwrap();
         let output = command(&program)
             .args(arguments)
             .env("HOME", self.directory())
             .envs(environment.iter().copied())
             .current_dir(self.directory())
+            .stdin(given)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .output()

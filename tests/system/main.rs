@@ -25,6 +25,7 @@ mod identity;
 mod offline;
 mod plugins;
 mod safe;
+mod secrets;
 mod software;
 mod verbs;
 

@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 
 #[cfg(feature = "run")]
 use crate::failure::Failure;
+use crate::secret::{self, Split};
 use crate::{Context, Problem};
 
 /// How far a template has come.
@@ -239,6 +240,46 @@ impl<'a> Fields<'a> {
                 .map(|text| (name.clone(), text))
         };
         map.iter().filter_map(read).collect()
+    }
+
+    /// An object whose values are texts or secrets; `check` says what is wrong with a key.
+    pub(crate) fn texts_and_secrets(
+        &self,
+        key: &str,
+        check: impl Fn(&str) -> Result<(), String>,
+    ) -> Split {
+        let mut secrets = BTreeMap::new();
+        let Some(Value::Object(map)) = self.value(key) else {
+            return (self.table(key, |name, _| check(name)), secrets);
+        };
+        let mut texts = BTreeMap::new();
+        for (name, value) in map {
+            let path = join(&self.at(key), name);
+            let problem = |message| self.reading.problem(path.clone(), message);
+            if let Err(message) = check(name) {
+                problem(message);
+                continue;
+            }
+            match secret::of(value, self.reading.stage) {
+                Some(Ok(secret)) => drop(secrets.insert(name.clone(), secret)),
+                Some(Err(message)) => problem(message),
+                None => match value {
+                    Value::String(_) => {
+                        let text = self.reading.text(value, &path);
+                        texts.extend(text.map(|text| (name.clone(), text)));
+                    }
+                    other @ (Value::Null
+                    | Value::Bool(_)
+                    | Value::Number(_)
+                    | Value::Array(_)
+                    | Value::Object(_)) => problem(format!(
+                        "expected text or {{secret: NAME}}, found {}; write text in quotes",
+                        kind(other)
+                    )),
+                },
+            }
+        }
+        (texts, secrets)
     }
 
     /// A text that `parse` understands, or a number in its decimal form.

@@ -8,6 +8,7 @@ use holdfast_protocol::digest::Digest;
 use holdfast_protocol::home::Home;
 use holdfast_protocol::name::ServiceName;
 use holdfast_protocol::observed::TargetConditionKind;
+use holdfast_protocol::secret::SecretRef;
 use holdfast_protocol::time::Timestamp;
 use holdfast_protocol::workload::Check;
 use tokio::sync::mpsc;
@@ -229,6 +230,7 @@ impl Driver {
         if outcome.is_err() {
             // An artifact that was found damaged is gone now.
             self.artifacts.present = self.parts.store.present();
+            self.secrets.present = self.parts.secrets.present();
         }
         self.attempts
             .end(service, body, mends, outcome, (now, rand::random()));
@@ -266,6 +268,19 @@ impl Driver {
         }
         self.attempts
             .fetch_ended(artifact, outcome, now, rand::random());
+    }
+
+    pub(super) fn asked(&mut self, secret: SecretRef, outcome: Result<(), String>, now: Moment) {
+        self.secrets.asking.remove(&secret);
+        match &outcome {
+            Ok(()) => {
+                tracing::info!(%secret, "a secret has come");
+                self.secrets.present.insert(secret.clone());
+            }
+            Err(message) => tracing::warn!(%secret, message, "a secret has not come"),
+        }
+        self.attempts
+            .ask_ended(secret, outcome, now, rand::random());
     }
 
     /// Takes to heart what a plan says is to be remembered; whether there was anything.
@@ -347,6 +362,7 @@ impl Driver {
                     stop,
                 } => self.start_conclusion(service, *body, (why, *stop)),
                 Action::Fetch(fetch) => self.start_fetch(fetch.clone()),
+                Action::Ask(secret) => self.start_ask(secret),
                 Action::Converge {
                     service,
                     body,
@@ -407,6 +423,16 @@ impl Driver {
         self.artifacts.fetching.insert(artifact);
     }
 
+    fn start_ask(&mut self, secret: &SecretRef) {
+        let Some(connection) = self.reporter.connection() else {
+            return;
+        };
+        let (secrets, told) = (self.parts.secrets.clone(), self.outlets.events.clone());
+        self.tasks
+            .spawn(perform::ask(secrets, connection, secret.clone(), told));
+        self.secrets.asking.insert(secret.clone());
+    }
+
     fn start_converge(&mut self, service: &ServiceName, body: Digest, mends: bool, now: Moment) {
         let Some(intent) = self.bodies.get(&body).cloned() else {
             return;
@@ -419,8 +445,12 @@ impl Driver {
         tracing::info!(%service, %version, %body, mends, "converging");
         let cancel = self.stop_tasks.child_token();
         let told = self.outlets.events.clone();
-        let store = (self.parts.store.clone(), self.parts.outputs.clone());
-        let work = perform::converge(adapter.clone(), store, intent, mends, cancel.clone(), told);
+        let hand = perform::Hand {
+            store: self.parts.store.clone(),
+            secrets: self.parts.secrets.clone(),
+            outputs: self.parts.outputs.clone(),
+        };
+        let work = perform::converge(adapter.clone(), hand, intent, mends, cancel.clone(), told);
         self.tasks.spawn(work);
         self.attempts.begin(service, body, now);
         let progress = String::new();
@@ -445,6 +475,9 @@ impl Driver {
         self.parts.cache.collect(&needed);
         self.parts.store.collect(&artifacts);
         self.artifacts.present = self.parts.store.present();
+        let secrets = self.bodies.values().flat_map(|intent| &intent.secrets);
+        self.parts.secrets.collect(&secrets.cloned().collect());
+        self.secrets.present = self.parts.secrets.present();
     }
 }
 

@@ -155,6 +155,9 @@ impl Driver {
     pub(super) fn forget_everything(&self) {
         self.parts.cache.forget();
         self.parts.store.collect(&std::collections::BTreeSet::new());
+        self.parts
+            .secrets
+            .collect(&std::collections::BTreeSet::new());
         self.parts.journal.delete();
     }
 }

@@ -132,6 +132,8 @@ impl Conversation<'_> {
             let told = match event {
                 Event::Welcomed(welcome) => {
                     self.welcomed = true;
+                    let key = self.link.sealing_key;
+                    self.session.sealing_key(key.as_bytes())?;
                     tracing::info!(coordinator = welcome.coordinator_version, "connected");
                     let commands = self.command_sender.clone();
                     LinkEvent::Up {

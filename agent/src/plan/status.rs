@@ -294,6 +294,7 @@ impl Action {
             | Self::Converge { service, .. }
             | Self::Conclude { service, .. } => service.to_string(),
             Self::Fetch(fetch) => fetch.artifact.to_string(),
+            Self::Ask(secret) => secret.to_string(),
         }
     }
 }

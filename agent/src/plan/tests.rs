@@ -30,6 +30,7 @@ struct Rig {
     attempts: Attempts,
     busy: BTreeMap<ServiceName, Busy>,
     artifacts: Artifacts,
+    secrets: Secrets,
     millis: u64,
     log: Vec<String>,
 }
@@ -81,6 +82,7 @@ impl Rig {
                 .see(&selected, &self.standings, &differences, now.at);
         }
         plan(&World {
+            secrets: &self.secrets,
             desired: &self.desired,
             newest: !self.doubtful,
             held: self.held,
@@ -123,6 +125,9 @@ impl Rig {
                     }
                     let words = Ok(format!("{why}: out of cheese"));
                     self.attempts.concluded(service, *body, words, (now, 0.0));
+                }
+                Action::Ask(secret) => {
+                    self.secrets.present.insert(secret.clone());
                 }
                 Action::Converge {
                     service,
@@ -203,6 +208,7 @@ impl Rig {
                 Action::Cancel { service } => format!("cancel {service}"),
                 Action::Remove { service, .. } => format!("remove {service}"),
                 Action::Fetch(fetch) => format!("fetch {}", fetch.artifact.short()),
+                Action::Ask(secret) => format!("ask for {secret}"),
                 Action::Conclude {
                     service,
                     stop: true,
@@ -534,7 +540,10 @@ proptest! {
             match action {
                 Action::Remove { .. } | Action::Cancel { .. } => prop_assert!(false, "{action:?}"),
                 Action::Converge { service, .. } => prop_assert!(!runs(&rig, &service)),
-                Action::Record { .. } | Action::Fetch(_) | Action::Conclude { .. } => {}
+                Action::Record { .. }
+                | Action::Fetch(_)
+                | Action::Ask(_)
+                | Action::Conclude { .. } => {}
             }
         }
     }

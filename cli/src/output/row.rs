@@ -4,6 +4,7 @@ pub mod access;
 pub mod fleet;
 pub mod guardrail;
 pub mod record;
+pub mod secret;
 
 use holdfast_protocol::time::Timestamp;
 

@@ -25,6 +25,7 @@ use super::{PREFIX, Settings, place};
 use crate::conformance::{self, Report, Subject};
 use crate::durable;
 use crate::run::{Adapter, Wanted};
+use crate::secret::Secrets;
 
 /// What a plugin says of itself, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -236,6 +237,7 @@ impl Tested {
             body: digest,
             workload,
             artifacts: std::iter::once((name.clone(), blob)).collect(),
+            secrets: Secrets::default(),
         }
     }
 

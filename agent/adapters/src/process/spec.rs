@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use holdfast_protocol::name::SecretName;
 use serde_json::Value;
 
 use crate::fields::{self, Fields, Reading, kind, parse_bytes};
@@ -18,8 +19,12 @@ pub struct Template {
     pub working_directory: Option<String>,
     /// Its environment, beside the few variables that every workload gets.
     pub environment: BTreeMap<String, String>,
+    /// Variables that secrets stand for.
+    pub secret_environment: BTreeMap<String, SecretName>,
     /// Files laid into its own directory: relative path to content.
     pub files: BTreeMap<String, String>,
+    /// Files there that secrets stand for.
+    pub secret_files: BTreeMap<String, SecretName>,
     /// Name or number of the user that it runs as; by default the agent's own.
     pub user: Option<String>,
     /// When to start it again.
@@ -173,11 +178,15 @@ fn read(reading: &Reading<'_>, template: &Value) -> Option<Template> {
     if command.first().is_none_or(String::is_empty) && fields.value("command").is_some() {
         reading.problem("command", "names no program");
     }
+    let (environment, secret_environment) = fields.texts_and_secrets("environment", check_name);
+    let (files, secret_files) = fields.texts_and_secrets("files", check_relative);
     Some(Template {
         command,
         working_directory: fields.text("workingDirectory"),
-        environment: fields.table("environment", check_variable),
-        files: fields.table("files", |path, _| check_relative(path)),
+        environment,
+        secret_environment,
+        files,
+        secret_files,
         user: fields.parsed("user", parse_user),
         restart: read_restart(&fields),
         stop: read_stop(reading, &fields),
@@ -290,17 +299,22 @@ pub(crate) fn parse_user(text: &str) -> Result<String, String> {
     }
 }
 
-pub(crate) fn check_variable(name: &str, value: &Value) -> Result<(), String> {
+pub(crate) fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() || name.contains(['=', '\0']) {
         return Err("a variable's name may not be empty or hold = or NUL".to_owned());
     }
     if name == MARKER {
         return Err("is set by the agent itself".to_owned());
     }
+    Ok(())
+}
+
+pub(crate) fn check_variable(name: &str, value: &Value) -> Result<(), String> {
+    check_name(name)?;
     match value {
         Value::String(_) => Ok(()),
         Value::Object(map) if map.contains_key("secret") => {
-            Err("secrets arrive with a later release".to_owned())
+            Err("this runtime takes no secrets here".to_owned())
         }
         other @ (Value::Null
         | Value::Bool(_)
@@ -399,7 +413,7 @@ mod tests {
     fn every_problem_is_named_with_its_place() {
         let found = problems(&json!({
             "comand": ["x"],
-            "environment": {"A": 1, "DB": {"secret": "db"}, "HOLDFAST_WORKLOAD": "x"},
+            "environment": {"A": 1, "DB": {"secret": "No Name"}, "HOLDFAST_WORKLOAD": "x"},
             "files": {"/etc/passwd": "", "../x": "", "a//b": "", "ok/file": ""},
             "restart": {"policy": "sometimes", "backof": {}},
             "stop": {"signal": "SIGWINCH", "grace": "forever"},
@@ -410,8 +424,8 @@ mod tests {
         for expected in [
             "comand: unknown field; did you mean \"command\"?",
             "command: is missing",
-            "environment.A: expected text, found a number",
-            "environment.DB: secrets arrive with a later release",
+            "environment.A: expected text or {secret: NAME}, found a number",
+            "environment.DB: secret name \"No Name\" may hold only",
             "environment.HOLDFAST_WORKLOAD: is set by the agent",
             "files./etc/passwd: must be relative",
             "files.../x: must be a plain path",

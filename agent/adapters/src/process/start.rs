@@ -75,6 +75,10 @@ pub(crate) fn plan(
     };
     let mut environment = base_environment(user.as_ref(), &own);
     environment.extend(fill_table(&template.environment)?);
+    for (variable, secret) in &template.secret_environment {
+        let value = wanted.secrets.text(secret)?;
+        environment.insert(variable.clone(), value.to_owned());
+    }
     let mark = table::mark(home, &wanted.workload.service, &wanted.body);
     environment.insert(MARKER.to_owned(), mark);
     let order = Order {
@@ -108,8 +112,11 @@ pub(crate) fn plan(
 
 /// Starts a launcher and waits until it has become the workload. Blocks, at most [`START_MAX`].
 pub(crate) fn start(launcher: &[OsString], order: &Order) -> Result<Started, Failure> {
-    let order = serde_json::to_vec(order)
-        .map_err(|e| Failure::Permanent(format!("a path of this target is not text: {e}")))?;
+    // Variables that secrets stand for are in it.
+    let order = zeroize::Zeroizing::new(
+        serde_json::to_vec(order)
+            .map_err(|e| Failure::Permanent(format!("a path of this target is not text: {e}")))?,
+    );
     if order.len() as u64 >= ORDER_MAX_BYTES {
         return Err(Failure::Permanent(
             "command and environment are too large".to_owned(),

@@ -100,6 +100,7 @@ impl Home {
             body,
             workload,
             artifacts: paths,
+            secrets: holdfast_adapters::secret::Secrets::default(),
         }
     }
 

@@ -222,5 +222,6 @@ fn read_wanted(path: &PathBuf) -> Wanted {
         body: holdfast_protocol::digest::Digest::of(&bytes),
         workload,
         artifacts,
+        secrets: holdfast_adapters::secret::Secrets::default(),
     }
 }

@@ -1,0 +1,125 @@
+//! Secrets of a workload: how its template names them, and the values while it is started.
+//!
+//! Where a template takes a text it may take `{secret: NAME}`; what reaches the target says
+//! `{"secret": NAME, "version": N}`. The values come with each converge, in memory, and are wiped after
+//! it. An adapter hands them to the workload and to nobody else: not to a log, a message, a record or a
+//! disk.
+
+use std::collections::BTreeMap;
+
+use holdfast_protocol::name::SecretName;
+use holdfast_protocol::secret;
+use serde_json::Value;
+
+use crate::fields::Stage;
+
+/// Entries of a table: texts, and those that secrets stand for.
+pub(crate) type Split = (BTreeMap<String, String>, BTreeMap<String, SecretName>);
+
+/// The secret that a value stands for; nothing where it is something else.
+pub(crate) fn of(value: &Value, stage: Stage) -> Option<Result<SecretName, String>> {
+    match stage {
+        Stage::Manifest => secret::named(value),
+        Stage::Rendered => secret::pinned(value).map(|secret| Ok(secret.name)),
+    }
+}
+
+#[cfg(feature = "run")]
+pub use values::{Secret, Secrets};
+
+#[cfg(feature = "run")]
+mod values {
+    use std::collections::BTreeMap;
+    use std::fmt;
+
+    use holdfast_protocol::name::SecretName;
+    use zeroize::Zeroizing;
+
+    use crate::failure::Failure;
+
+    /// One value: wiped when dropped, and never shown.
+    #[derive(Clone, PartialEq, Eq)]
+    pub struct Secret(Zeroizing<Vec<u8>>);
+
+    /// The values of one workload's secrets, by name.
+    #[derive(Debug, Clone, PartialEq, Eq, Default)]
+    pub struct Secrets(BTreeMap<SecretName, Secret>);
+
+    impl Secret {
+        /// A value.
+        #[must_use]
+        pub const fn new(bytes: Zeroizing<Vec<u8>>) -> Self {
+            Self(bytes)
+        }
+
+        /// Its bytes.
+        #[must_use]
+        pub fn bytes(&self) -> &[u8] {
+            &self.0
+        }
+    }
+
+    impl fmt::Debug for Secret {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("Secret([secret])")
+        }
+    }
+
+    impl FromIterator<(SecretName, Secret)> for Secrets {
+        fn from_iter<T: IntoIterator<Item = (SecretName, Secret)>>(values: T) -> Self {
+            Self(values.into_iter().collect())
+        }
+    }
+
+    impl Secrets {
+        /// A value.
+        ///
+        /// # Errors
+        /// Retryable: the agent asks the coordinator for what is missing.
+        pub fn value(&self, name: &SecretName) -> Result<&[u8], Failure> {
+            let value = self.0.get(name).map(Secret::bytes);
+            value.ok_or_else(|| Failure::Retryable(format!("secret {name} is not here yet")))
+        }
+
+        /// A value that can stand where a text is asked for, such as a variable.
+        ///
+        /// # Errors
+        /// Permanent where it is no text.
+        pub fn text(&self, name: &SecretName) -> Result<&str, Failure> {
+            let text = std::str::from_utf8(self.value(name)?).ok();
+            text.filter(|text| !text.contains('\0')).ok_or_else(|| {
+                Failure::Permanent(format!(
+                    "secret {name} is no text (UTF-8 without NUL): give it to the workload as a file"
+                ))
+            })
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_value_is_given_as_text_where_it_is_one_and_shown_nowhere() {
+            let name = |text: &str| SecretName::parse(text).unwrap();
+            let value = |bytes: &[u8]| Secret::new(Zeroizing::new(bytes.to_vec()));
+            let secrets: Secrets = [
+                (name("a"), value(b"hunter2")),
+                (name("b"), value(b"\xff")),
+                (name("c"), value(b"x\0y")),
+            ]
+            .into_iter()
+            .collect();
+            assert_eq!(secrets.text(&name("a")).unwrap(), "hunter2");
+            for other in ["b", "c"] {
+                let refused = secrets.text(&name(other)).unwrap_err();
+                assert!(matches!(refused, Failure::Permanent(_)), "{refused:?}");
+            }
+            assert!(matches!(
+                secrets.value(&name("d")),
+                Err(Failure::Retryable(_))
+            ));
+            assert!(!format!("{secrets:?}").contains("hunter2"));
+        }
+    }
+}
