@@ -512,6 +512,7 @@ impl Server {
                 session.renewed(Ok(self.certify(&request).chain)).unwrap();
             }
             Event::Hold(hold) => seen.holds.push(hold),
+            Event::SealingKey(key) => assert_eq!(key.len(), 32),
             Event::Leave => {
                 seen.left = true;
                 session.farewell().unwrap();
@@ -536,7 +537,9 @@ impl Server {
         let bytes = receive.read_to_end(FIRST_FRAME_MAX_BYTES).await.ok()?;
         let mut decoder = Decoder::new(FIRST_FRAME_MAX_BYTES);
         decoder.feed(&bytes);
-        let AgentOpens::Artifact { digest, offset } = decoder.next_message().ok()??;
+        let AgentOpens::Artifact { digest, offset } = decoder.next_message().ok()?? else {
+            panic!("these tests have no secrets");
+        };
         self.look(|seen| seen.artifact_offsets.push(offset));
         let (content, cut) = {
             let mut orders = self.inner.orders.lock().unwrap();
