@@ -18,7 +18,7 @@ use crate::{Context, Problem};
 
 /// How far a template has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+pub(crate) enum Stage {
     /// As written: any text may still be an unrendered `{{ }}` expression.
     Manifest,
     /// As it arrives on a target: everything but placeholders is final.

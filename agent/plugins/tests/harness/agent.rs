@@ -144,6 +144,7 @@ impl Agent {
             body,
             workload,
             artifacts: std::iter::once((name, blob)).collect(),
+            secrets: holdfast_adapters::secret::Secrets::default(),
         }
     }
 }
