@@ -46,6 +46,15 @@ pub struct Flags {
     /// the data directory]
     #[arg(long, global = true, env = "HOLDFAST_SOCKET", value_name = "FILE")]
     pub socket: Option<PathBuf>,
+    /// A directory on a tmpfs for files of secrets [default: /run/holdfast-secrets as root, else
+    /// below /run/user or /dev/shm]
+    #[arg(
+        long,
+        global = true,
+        env = "HOLDFAST_SECRETS_DIRECTORY",
+        value_name = "DIR"
+    )]
+    pub secrets_directory: Option<PathBuf>,
     /// What is logged: error, warn, info, debug, trace, or filters like holdfast_agent=debug
     #[arg(long, global = true, env = "HOLDFAST_LOG", value_name = "FILTER")]
     pub log: Option<String>,
@@ -159,6 +168,7 @@ pub struct File {
     kubernetes: KubernetesFile,
     object_store: ObjectStoreFile,
     artifacts: artifacts::ArtifactsFile,
+    secrets_directory: Option<PathBuf>,
     plugin_directory: Option<PathBuf>,
     plugins: BTreeMap<String, PluginFile>,
 }
@@ -179,6 +189,7 @@ struct ContainerFile {
     socket: Option<PathBuf>,
     credentials: Option<PathBuf>,
     mounts: Vec<PathBuf>,
+    secrets_in_environment: bool,
 }
 
 /// The table `[object-store]` of `agent.toml`: how object storage is reached, and what may be written.
@@ -344,6 +355,7 @@ pub fn config(
         kubernetes: cluster(file.kubernetes)?,
         plugins: plugins(file.plugin_directory, file.plugins)?,
         object_store: object_store(file.object_store)?,
+        secrets: secrets(flags.secrets_directory.clone().or(file.secrets_directory))?,
     };
     let credentials = runtimes.container.credentials.as_deref();
     Ok(Config {
@@ -433,6 +445,7 @@ fn container(file: ContainerFile, data: &Path) -> Result<container::Settings, Co
         socket: file.socket,
         credentials: file.credentials,
         mounts: file.mounts,
+        secrets_in_environment: file.secrets_in_environment,
         guarded: vec![data.to_owned()],
     })
 }
@@ -493,6 +506,16 @@ fn cluster(file: KubernetesFile) -> Result<kubernetes::Settings, ConfigError> {
         namespace: file.namespace,
         namespaces: file.namespaces,
     })
+}
+
+fn secrets(directory: Option<PathBuf>) -> Result<Option<PathBuf>, ConfigError> {
+    match directory {
+        Some(directory) if !directory.is_absolute() => {
+            let problem = format!("secrets-directory: {} is not absolute", directory.display());
+            Err(refused(problem, "write the whole path, from /"))
+        }
+        directory => Ok(directory),
+    }
 }
 
 /// The launcher and the target's name are known only later.

@@ -158,7 +158,7 @@ async fn verify_artifacts(store: &Store, intent: &Intent) -> Result<(), Failure>
 /// The values that a body names, in the clear until the converge ends.
 fn opened(secrets: &Secrets, intent: &Intent) -> Result<secret::Secrets, Failure> {
     let one = |reference: &SecretRef| match secrets.value(reference) {
-        Ok(value) => Ok((reference.name.clone(), Secret::new(value))),
+        Ok(value) => Ok((reference.clone(), Secret::new(value))),
         Err(error) => Err(Failure::Retryable(crate::chain(&error))),
     };
     intent.secrets.iter().map(one).collect()

@@ -40,6 +40,9 @@ pub struct Settings {
     /// Where not empty, the only paths of this machine that workloads may mount, each with all below
     /// it. The engine's socket and the agent's own directory are mounted only where named here.
     pub mounts: Vec<PathBuf>,
+    /// Whether secrets may stand in the environment of containers: the engine writes that on its disk,
+    /// and shows it to whoever may use its socket.
+    pub secrets_in_environment: bool,
     /// What else workloads may not mount: where the agent keeps its keys.
     pub guarded: Vec<PathBuf>,
 }

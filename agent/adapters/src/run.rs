@@ -22,6 +22,7 @@ use crate::kubernetes::adapter::Kubernetes;
 use crate::plugin::adapter::Plugins;
 use crate::process::adapter::Process;
 use crate::secret::Secrets;
+use crate::secret::memory::Memory;
 use crate::static_files::adapter::StaticFiles;
 use crate::systemd::adapter::Systemd;
 
@@ -172,6 +173,9 @@ pub struct Settings {
     pub plugins: crate::plugin::Settings,
     /// Of object storage.
     pub object_store: crate::static_files::Settings,
+    /// A directory on a tmpfs for the files of secrets; where none is named, `/run/holdfast-secrets` or
+    /// one below `/dev/shm`.
+    pub secrets: Option<PathBuf>,
 }
 
 /// The adapters could not be opened.
@@ -229,15 +233,20 @@ pub fn adapters_with(
             source,
         }
     };
+    let memory = |runtime| Memory::new(settings.secrets.as_deref(), &id, runtime);
+    let (process, systemd, container) = (memory("process"), memory("systemd"), memory("container"));
     Ok(vec![
-        Arc::new(Process::open(&home.join("process"), &id, launcher).map_err(refused("process"))?),
+        Arc::new(
+            Process::open(&home.join("process"), &id, process, launcher)
+                .map_err(refused("process"))?,
+        ),
         Arc::new(
             StaticFiles::open(&home.join("static"), home, settings.object_store)
                 .map_err(refused("static"))?,
         ),
-        Arc::new(Systemd::open(&home.join("systemd"), home).map_err(refused("systemd"))?),
+        Arc::new(Systemd::open(&home.join("systemd"), home, systemd).map_err(refused("systemd"))?),
         Arc::new(
-            Container::open(&home.join("container"), &id, settings.container)
+            Container::open(&home.join("container"), &id, container, settings.container)
                 .map_err(refused("container"))?,
         ),
         Arc::new(

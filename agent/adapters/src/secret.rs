@@ -25,6 +25,9 @@ pub(crate) fn of(value: &Value, stage: Stage) -> Option<Result<SecretName, Strin
 }
 
 #[cfg(feature = "run")]
+pub(crate) mod memory;
+
+#[cfg(feature = "run")]
 pub use values::{Secret, Secrets};
 
 #[cfg(feature = "run")]
@@ -32,7 +35,10 @@ mod values {
     use std::collections::BTreeMap;
     use std::fmt;
 
+    use holdfast_protocol::codec;
+    use holdfast_protocol::digest::Digest;
     use holdfast_protocol::name::SecretName;
+    use holdfast_protocol::secret::SecretRef;
     use zeroize::Zeroizing;
 
     use crate::failure::Failure;
@@ -41,15 +47,21 @@ mod values {
     #[derive(Clone, PartialEq, Eq)]
     pub struct Secret(Zeroizing<Vec<u8>>);
 
-    /// The values of one workload's secrets, by name.
+    /// The values of one workload's secrets, by name, each with its number.
     #[derive(Debug, Clone, PartialEq, Eq, Default)]
-    pub struct Secrets(BTreeMap<SecretName, Secret>);
+    pub struct Secrets(BTreeMap<SecretName, (u64, Secret)>);
 
     impl Secret {
         /// A value.
         #[must_use]
         pub const fn new(bytes: Zeroizing<Vec<u8>>) -> Self {
             Self(bytes)
+        }
+
+        /// The same bytes once more.
+        #[must_use]
+        pub fn copy(bytes: &[u8]) -> Self {
+            Self(Zeroizing::new(bytes.to_vec()))
         }
 
         /// Its bytes.
@@ -65,19 +77,46 @@ mod values {
         }
     }
 
-    impl FromIterator<(SecretName, Secret)> for Secrets {
-        fn from_iter<T: IntoIterator<Item = (SecretName, Secret)>>(values: T) -> Self {
-            Self(values.into_iter().collect())
+    impl FromIterator<(SecretRef, Secret)> for Secrets {
+        fn from_iter<T: IntoIterator<Item = (SecretRef, Secret)>>(values: T) -> Self {
+            let values = values.into_iter();
+            Self(
+                values
+                    .map(|(which, value)| (which.name, (which.version, value)))
+                    .collect(),
+            )
         }
     }
 
     impl Secrets {
+        /// Whether there are none.
+        #[must_use]
+        pub fn is_empty(&self) -> bool {
+            self.0.is_empty()
+        }
+
+        /// Each value, by name and number.
+        pub fn iter(&self) -> impl Iterator<Item = (&SecretName, u64, &Secret)> {
+            let all = self.0.iter();
+            all.map(|(name, (version, value))| (name, *version, value))
+        }
+
+        /// What stands for the names and numbers of all, and `more`; never for a value.
+        pub(crate) fn key(&self, more: Option<(u32, u32)>) -> String {
+            let all = self.iter();
+            let all: Vec<_> = all
+                .map(|(name, version, _)| (name.clone(), version))
+                .collect();
+            let digest = Digest::of(&codec::encode(&(all, more)));
+            digest.hex().chars().take(16).collect()
+        }
+
         /// A value.
         ///
         /// # Errors
         /// Retryable: the agent asks the coordinator for what is missing.
         pub fn value(&self, name: &SecretName) -> Result<&[u8], Failure> {
-            let value = self.0.get(name).map(Secret::bytes);
+            let value = self.0.get(name).map(|(_, value)| value.bytes());
             value.ok_or_else(|| Failure::Retryable(format!("secret {name} is not here yet")))
         }
 
@@ -102,14 +141,16 @@ mod values {
         #[test]
         fn a_value_is_given_as_text_where_it_is_one_and_shown_nowhere() {
             let name = |text: &str| SecretName::parse(text).unwrap();
-            let value = |bytes: &[u8]| Secret::new(Zeroizing::new(bytes.to_vec()));
-            let secrets: Secrets = [
-                (name("a"), value(b"hunter2")),
-                (name("b"), value(b"\xff")),
-                (name("c"), value(b"x\0y")),
-            ]
-            .into_iter()
-            .collect();
+            let one = |text: &str, bytes: &[u8]| {
+                let which = SecretRef {
+                    name: name(text),
+                    version: 1,
+                };
+                (which, Secret::copy(bytes))
+            };
+            let secrets: Secrets = [one("a", b"hunter2"), one("b", b"\xff"), one("c", b"x\0y")]
+                .into_iter()
+                .collect();
             assert_eq!(secrets.text(&name("a")).unwrap(), "hunter2");
             for other in ["b", "c"] {
                 let refused = secrets.text(&name(other)).unwrap_err();

@@ -30,6 +30,7 @@ use crate::durable;
 use crate::failure::Failure;
 use crate::readers::Readers;
 use crate::run::{Adapter, LogRequest, Observed, Wanted};
+use crate::secret::memory::Memory;
 use crate::turns::{Say, Turns};
 use crate::unpacked::Store;
 
@@ -48,6 +49,7 @@ pub(super) struct Inner {
     pub(super) agent: String,
     pub(super) settings: Settings,
     pub(super) mounts: Mounts,
+    pub(super) memory: Memory,
     pub(super) records: Records,
     pub(super) store: Store,
     pub(super) watch: Watch,
@@ -65,14 +67,20 @@ const LOOKS_MAX: usize = 8;
 impl Container {
     /// Opens the adapter over `root`, which belongs to it alone, for the agent directory with the id
     /// `home`.
-    pub(crate) fn open(root: &Path, home: &str, settings: Settings) -> io::Result<Self> {
+    pub(crate) fn open(
+        root: &Path,
+        home: &str,
+        memory: Memory,
+        settings: Settings,
+    ) -> io::Result<Self> {
         durable::make_directory(root, 0o711)?;
         let own = std::fs::canonicalize(root)?;
         let (watch, changes) = Watch::new();
         let stop = CancellationToken::new();
         let inner = Inner {
             agent: home.to_owned(),
-            mounts: Mounts::new(&settings, own.parent().unwrap_or(&own)),
+            mounts: Mounts::new(&settings, own.parent().unwrap_or(&own), memory.guarded()),
+            memory,
             settings,
             records: Records::open(root.join("services"))?,
             store: Store::open(root.join("unpacked"))?,

@@ -1,6 +1,7 @@
 //! What the engine is asked to make, from a template. Pure.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bollard::models::{
@@ -14,6 +15,7 @@ use holdfast_protocol::name::ServiceName;
 use super::spec::{Healthcheck, Limits, Template};
 use super::wiring::{Network, Port, Source};
 use crate::run::Wanted;
+use crate::secret::Secret;
 
 /// Whose a container, volume or network is: the id of an agent's directory.
 pub(super) const AGENT_LABEL: &str = "holdfast.agent";
@@ -43,13 +45,22 @@ pub(super) fn name(service: &ServiceName, unique: &str) -> String {
     format!("holdfast-{service}-{hex}")
 }
 
-/// What to make. `source` gives the path on the host of each mounted one, in their order.
-pub(super) fn create(
-    agent: &str,
-    wanted: &Wanted,
-    template: &Template,
-    sources: &[String],
-) -> ContainerCreateBody {
+/// What a container is made of.
+pub(super) struct Made<'a> {
+    pub(super) agent: &'a str,
+    pub(super) wanted: &'a Wanted,
+    pub(super) template: &'a Template,
+    /// Paths on the host of the template's volumes, in their order.
+    pub(super) sources: &'a [String],
+    /// Variables that secrets stand for.
+    pub(super) variables: &'a [(String, Secret)],
+    /// Files of secrets on the host, by their paths inside.
+    pub(super) secrets: &'a BTreeMap<String, PathBuf>,
+}
+
+/// What to make.
+pub(super) fn create(made: &Made<'_>) -> ContainerCreateBody {
+    let (wanted, template) = (made.wanted, made.template);
     ContainerCreateBody {
         image: Some(template.image.to_string()),
         entrypoint: template.command.clone(),
@@ -58,24 +69,28 @@ pub(super) fn create(
             (Some(_), None) => Some(Vec::new()),
             (Some(_) | None, args) => args.clone(),
         },
-        env: Some(
-            template
-                .environment
-                .iter()
-                .map(|(name, value)| format!("{name}={value}"))
-                .collect(),
-        ),
+        env: Some(environment(made)),
         user: template.user.clone(),
         working_dir: template.working_directory.clone(),
-        labels: Some(labels(agent, wanted, template)),
+        labels: Some(labels(made.agent, wanted, template)),
         exposed_ports: some(template.ports.iter().map(inner).collect()),
         healthcheck: template.health.as_ref().map(healthcheck),
         stop_signal: Some(template.stop.signal.name().to_owned()),
         stop_timeout: Some(whole_seconds(template.stop.grace)),
-        host_config: Some(host(template, sources)),
+        host_config: Some(host(made)),
         networking_config: networking(wanted, template),
         ..ContainerCreateBody::default()
     }
+}
+
+fn environment(made: &Made<'_>) -> Vec<String> {
+    let texts = made.template.environment.iter();
+    let texts = texts.map(|(name, value)| format!("{name}={value}"));
+    let secrets = made.variables.iter().map(|(name, value)| {
+        // It was checked to be text when it was looked up.
+        format!("{name}={}", String::from_utf8_lossy(value.bytes()))
+    });
+    texts.chain(secrets).collect()
 }
 
 fn labels(agent: &str, wanted: &Wanted, template: &Template) -> HashMap<String, String> {
@@ -95,7 +110,8 @@ fn labels(agent: &str, wanted: &Wanted, template: &Template) -> HashMap<String, 
     template.labels.clone().into_iter().chain(own).collect()
 }
 
-fn host(template: &Template, sources: &[String]) -> HostConfig {
+fn host(made: &Made<'_>) -> HostConfig {
+    let template = made.template;
     let limits = template.limits;
     HostConfig {
         memory: limits.memory.map(signed),
@@ -117,7 +133,7 @@ fn host(template: &Template, sources: &[String]) -> HostConfig {
             name: Some(RestartPolicyNameEnum::NO),
             maximum_retry_count: None,
         }),
-        mounts: some(mounts(template, sources)),
+        mounts: some(mounts(made)),
         cap_add: some(template.capabilities.add.clone()),
         cap_drop: some(template.capabilities.drop.clone()),
         readonly_rootfs: Some(template.read_only),
@@ -133,7 +149,7 @@ fn host(template: &Template, sources: &[String]) -> HostConfig {
     }
 }
 
-fn mounts(template: &Template, sources: &[String]) -> Vec<Mount> {
+fn mounts(made: &Made<'_>) -> Vec<Mount> {
     let mount = |(volume, source): (&super::wiring::Volume, &String)| Mount {
         target: Some(volume.target.clone()),
         source: Some(source.clone()).filter(|source| !source.is_empty()),
@@ -145,7 +161,15 @@ fn mounts(template: &Template, sources: &[String]) -> Vec<Mount> {
         read_only: Some(volume.read_only),
         ..Mount::default()
     };
-    template.volumes.iter().zip(sources).map(mount).collect()
+    let volumes = made.template.volumes.iter().zip(made.sources).map(mount);
+    let secret = |(inside, path): (&String, &PathBuf)| Mount {
+        target: Some(inside.clone()),
+        source: Some(path.to_string_lossy().into_owned()),
+        typ: Some(MountType::BIND),
+        read_only: Some(true),
+        ..Mount::default()
+    };
+    volumes.chain(made.secrets.iter().map(secret)).collect()
 }
 
 fn bindings(ports: &[Port]) -> Option<HashMap<String, Option<Vec<PortBinding>>>> {

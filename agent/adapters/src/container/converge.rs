@@ -7,14 +7,14 @@
 //! Requests that change something are never dropped half way, but for a stop. *Assumptions*: one
 //! operation a service at a time.
 
-use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::models::{NetworkCreateRequest, NetworkDisconnectRequest};
 use bollard::query_parameters::ListNetworksOptionsBuilder;
-use holdfast_protocol::name::ServiceName;
+use holdfast_protocol::name::{SecretName, ServiceName};
 use holdfast_protocol::workload::PLACEHOLDER_OPEN;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +30,8 @@ use crate::clock;
 use crate::failure::Failure;
 use crate::fields;
 use crate::run::Wanted;
+use crate::secret::Secret;
+use crate::secret::memory::{Files, Owner};
 use crate::unpacked::Store;
 
 mod job;
@@ -50,6 +52,8 @@ struct Way<'a> {
     template: Template,
     /// What is mounted, in the order of the template's volumes.
     sources: Vec<String>,
+    /// What secrets stand for in its environment.
+    variables: Vec<(String, Secret)>,
     say: &'a (dyn Fn(String) + Sync),
     cancel: &'a CancellationToken,
 }
@@ -64,6 +68,7 @@ impl Inner {
         // All that can be refused is refused before the engine is asked for anything.
         let template = fields::arrived(&wanted.workload, spec::parse)?;
         let sources = self.sources(wanted, &template)?;
+        let variables = self.variables(wanted, &template)?;
         let engine = self.engine().await?;
         self.engage();
         let way = Way {
@@ -72,12 +77,15 @@ impl Inner {
             wanted,
             template,
             sources,
+            variables,
             say,
             cancel,
         };
         let outcome = way.run().await;
         self.watch.stir();
-        outcome
+        outcome?;
+        let (files, _) = way.lay_secrets().await?;
+        self.memory.sweep(&wanted.workload.service, Some(&files))
     }
 
     /// Removes all that was made for a service. Named volumes stay: they are data.
@@ -100,6 +108,7 @@ impl Inner {
         let needs = record.map(|record| record.needs).unwrap_or_default();
         let others = self.needs_of_others(service)?;
         self.drop_images(&engine, &needs, &others).await?;
+        self.memory.sweep(service, None)?;
         self.records.forget(service)?;
         self.store.sweep(|| self.artifacts_needed());
         self.drop_networks(&engine).await?;
@@ -126,6 +135,27 @@ impl Inner {
             }
         };
         template.volumes.iter().enumerate().map(source).collect()
+    }
+
+    /// What secrets stand for in its environment, where this target lets them.
+    fn variables(
+        &self,
+        wanted: &Wanted,
+        template: &Template,
+    ) -> Result<Vec<(String, Secret)>, Failure> {
+        let secrets = template.secret_environment.iter();
+        let one = |(variable, secret): (&String, &SecretName)| {
+            if !self.settings.secrets_in_environment {
+                return Err(Failure::Permanent(format!(
+                    "environment.{variable}: a container engine writes the environment of its \
+                     containers on its disk: name {secret} under files instead, or allow it with \
+                     secrets-in-environment under [container] in agent.toml"
+                )));
+            }
+            let value = wanted.secrets.text(secret)?;
+            Ok((variable.clone(), Secret::copy(value.as_bytes())))
+        };
+        secrets.map(one).collect()
     }
 
     fn needs_of_others(&self, service: &ServiceName) -> Result<Vec<Need>, Failure> {
@@ -226,6 +256,7 @@ impl Way<'_> {
                 self.mend(seen).await
             }
             State::Made | State::Ended { .. } => {
+                self.lay_secrets().await?;
                 self.tell(format!("starting {} again", seen.name));
                 self.inner.watch.begins(&seen.id);
                 match self.engine.start(&seen.id, &seen.name).await {
@@ -294,12 +325,16 @@ impl Way<'_> {
         let service = &self.wanted.workload.service;
         let unique = format!("{} {:?}", self.wanted.body, clock::monotonic());
         let name = body::name(service, &unique);
-        let create = body::create(
-            &self.inner.agent,
-            self.wanted,
-            &self.template,
-            &self.sources,
-        );
+        let (_, secrets) = self.lay_secrets().await?;
+        let made = body::Made {
+            agent: &self.inner.agent,
+            wanted: self.wanted,
+            template: &self.template,
+            sources: &self.sources,
+            variables: &self.variables,
+            secrets: &secrets,
+        };
+        let create = body::create(&made);
         let id = self.engine.create(&name, create).await?;
         if let Err(failure) = self.put_in_place(&id, &name, &old).await {
             // It is nobody's yet; what cannot be removed now is found by its labels.
@@ -357,6 +392,43 @@ impl Way<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Lays down the files of secrets, and says where each is that is to be mounted, by its path inside.
+    async fn lay_secrets(&self) -> Result<(Files, BTreeMap<String, PathBuf>), Failure> {
+        if self.template.files.is_empty() {
+            return Ok((Files::default(), BTreeMap::new()));
+        }
+        let (memory, secrets) = (&self.inner.memory, &self.wanted.secrets);
+        let owner = self.owner().await?;
+        let mut files = memory.files(&self.wanted.workload.service, secrets, owner)?;
+        let laid = self.template.files.iter();
+        let laid = laid.map(|(inside, secret)| Ok((inside.clone(), files.add(secret, secrets)?)));
+        let laid: Result<_, Failure> = laid.collect();
+        let laid = laid?;
+        memory.lay(&files)?;
+        Ok((files, laid))
+    }
+
+    /// Who reads the files of secrets: whom the container runs as, by number.
+    async fn owner(&self) -> Result<Option<Owner>, Failure> {
+        let user = match &self.template.user {
+            Some(user) => user.clone(),
+            None => image::user(&self.engine, &self.template.image).await?,
+        };
+        let (uid, gid) = user.split_once(':').unwrap_or((&user, ""));
+        let number = |text: &str| match text {
+            "" | "root" => Ok(0),
+            number => number.parse::<u32>(),
+        };
+        match (number(uid), number(gid)) {
+            (Ok(0), _) => Ok(None),
+            (Ok(uid), Ok(gid)) => Ok(Some(Owner { uid, gid })),
+            (Ok(_) | Err(_), Ok(_) | Err(_)) => Err(Failure::Permanent(format!(
+                "files of secrets are for one user alone, and {user:?} is a name that only the image \
+                 knows: say user: by number"
+            ))),
+        }
     }
 
     async fn make_network(&self, name: &str) -> Result<(), Failure> {

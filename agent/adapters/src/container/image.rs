@@ -49,6 +49,17 @@ fn secret(settings: &Settings, registry: &str) -> Result<Option<DockerCredential
     }))
 }
 
+/// Whom an image runs as by itself; empty where that is root.
+pub(super) async fn user(engine: &Engine, image: &Reference) -> Result<String, Failure> {
+    let name = image.to_string();
+    let call = engine.api.inspect_image(&name);
+    let found = within(format!("look for image {name}"), ANSWER_MAX, call).await?;
+    Ok(found
+        .config
+        .and_then(|config| config.user)
+        .unwrap_or_default())
+}
+
 /// Pulls an image that is not here.
 pub(super) async fn pull(
     engine: &Engine,

@@ -21,12 +21,14 @@ pub(super) struct Mounts {
 }
 
 impl Mounts {
-    /// `own` is the directory of the adapters.
-    pub(super) fn new(settings: &Settings, own: &Path) -> Self {
+    /// `own` is the directory of the adapters; `secrets` are those in which secrets lie.
+    pub(super) fn new(settings: &Settings, own: &Path, secrets: &[PathBuf]) -> Self {
         let sockets = SOCKETS.iter().map(PathBuf::from);
         let named = settings.socket.iter().cloned();
         let told = settings.guarded.iter().cloned();
-        let guarded = sockets.chain(named).chain(told).chain([own.to_owned()]);
+        let secrets = secrets.iter().cloned();
+        let own = [own.to_owned()];
+        let guarded = sockets.chain(named).chain(told).chain(secrets).chain(own);
         Self {
             allowed: settings.mounts.iter().map(|path| real(path)).collect(),
             guarded: guarded.map(|path| real(&path)).collect(),
@@ -95,7 +97,13 @@ mod tests {
     #[test]
     fn what_leads_to_an_engine_or_to_the_agent_is_not_mounted() {
         let own = tempfile::tempdir().unwrap();
-        let mounts = Mounts::new(&Settings::default(), own.path());
+        let mounts = Mounts::new(
+            &Settings::default(),
+            own.path(),
+            &["/dev/shm/holdfast-x".into()],
+        );
+        assert!(mounts.check(Path::new("/dev/shm/holdfast-x/a")).is_err());
+        assert!(mounts.check(Path::new("/dev")).is_err());
         for refused in ["/", "/run", "/run/docker.sock", "/var/run/docker.sock"] {
             assert!(mounts.check(Path::new(refused)).is_err(), "{refused}");
         }
@@ -117,7 +125,7 @@ mod tests {
             mounts: vec!["/srv/shared".into(), "/run/docker.sock".into()],
             ..Settings::default()
         };
-        let mounts = Mounts::new(&settings, own.path());
+        let mounts = Mounts::new(&settings, own.path(), &[]);
         assert!(mounts.check(Path::new("/srv/shared/x")).is_ok());
         assert!(mounts.check(Path::new("/run/docker.sock")).is_ok());
         for refused in ["/srv/sharedx", "/srv", "/tmp", "/run"] {

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use holdfast_protocol::image::Reference;
+use holdfast_protocol::name::SecretName;
 use holdfast_protocol::workload::PLACEHOLDER_OPEN;
 use serde_json::Value;
 
 use super::wiring::{Network, Port, Source, Volume, capability, dropped_capability};
 use crate::fields::{self, Fields, Reading};
 use crate::process::spec::{
-    Stop, check_variable, parse_cpu, parse_memory, parse_open_files, read_restart, read_stop,
+    Stop, check_name, parse_cpu, parse_memory, parse_open_files, read_restart, read_stop,
 };
 use crate::restart::Restart;
 use crate::{Context, Problem};
@@ -26,6 +27,10 @@ pub struct Template {
     pub args: Option<Vec<String>>,
     /// Its environment, beside the image's.
     pub environment: BTreeMap<String, String>,
+    /// Variables that secrets stand for.
+    pub secret_environment: BTreeMap<String, SecretName>,
+    /// Files that secrets stand for, by their paths inside.
+    pub files: BTreeMap<String, SecretName>,
     /// Ports of the host that lead to it.
     pub ports: Vec<Port>,
     /// What is mounted into it.
@@ -134,6 +139,7 @@ const FIELDS: &[&str] = &[
     "command",
     "args",
     "environment",
+    "files",
     "ports",
     "volumes",
     "network",
@@ -176,10 +182,13 @@ fn read(reading: &Reading<'_>, template: &Value) -> Option<Template> {
     fields.required("image", "REPOSITORY@sha256:DIGEST");
     let list = |key: &str| fields.value(key).map(|value| fields.texts(key, value));
     let image = fields.parsed("image", Reference::parse);
+    let (environment, secret_environment) = fields.texts_and_secrets("environment", check_name);
     let template = Template {
         command: list("command"),
         args: list("args"),
-        environment: fields.table("environment", check_variable),
+        environment,
+        secret_environment,
+        files: read_files(reading, &fields),
         ports: fields.each("ports", Port::parse),
         volumes: fields.each("volumes", Volume::parse),
         network: fields.parsed("network", Network::parse).unwrap_or_default(),
@@ -198,6 +207,25 @@ fn read(reading: &Reading<'_>, template: &Value) -> Option<Template> {
     };
     check_together(reading, &template);
     Some(template)
+}
+
+/// Files inside are secrets; what is none comes with the image or is mounted.
+fn read_files(reading: &Reading<'_>, fields: &Fields<'_>) -> BTreeMap<String, SecretName> {
+    let (texts, secrets) = fields.texts_and_secrets("files", check_file);
+    for path in texts.keys() {
+        let message = "expected {secret: NAME}; other files come with the image, or by volumes";
+        reading.problem(format!("files.{path}"), message);
+    }
+    secrets
+}
+
+fn check_file(path: &str) -> Result<(), String> {
+    let odd = |part: &str| part.is_empty() || part == "." || part == "..";
+    let mut parts = path.split('/').skip(1);
+    if !path.starts_with('/') || parts.any(odd) || path.contains(char::is_control) {
+        return Err("is not a plain absolute path inside the container".to_owned());
+    }
+    Ok(())
 }
 
 /// A path of the host says nothing inside a container.
@@ -229,7 +257,9 @@ fn check_together(reading: &Reading<'_>, template: &Template) {
              ports of the host: leave ports out, or write recreate",
         );
     }
-    let mut targets: Vec<_> = template.volumes.iter().map(|v| v.target.as_str()).collect();
+    let files = template.files.keys().map(String::as_str);
+    let volumes = template.volumes.iter().map(|v| v.target.as_str());
+    let mut targets: Vec<_> = volumes.chain(files).collect();
     targets.sort_unstable();
     if let Some([twice, _]) = targets.array_windows().find(|[a, b]| a == b) {
         reading.problem("volumes", format!("two are mounted at {twice:?}"));

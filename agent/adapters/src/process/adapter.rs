@@ -29,6 +29,7 @@ use crate::process::supervisor::Supervisor;
 use crate::process::{files, logs};
 use crate::readers::Readers;
 use crate::run::{Adapter, Exit, LogRequest, Observed, Wanted};
+use crate::secret::memory::Memory;
 use crate::turns::{Say, Turns};
 use crate::unpacked::Store;
 
@@ -44,6 +45,7 @@ pub(super) struct Inner {
     pub(super) services: PathBuf,
     /// The id of this agent's directory, in the mark of every process.
     pub(super) home: String,
+    memory: Memory,
     store: Store,
     launcher: Vec<OsString>,
     pub(super) supervisor: Supervisor,
@@ -57,7 +59,12 @@ impl Process {
     /// Opens the adapter over `root`, which belongs to it alone, for the agent directory with the id
     /// `home`. `launcher` is an absolute program with the arguments that lead to
     /// [`crate::process::launch::main`].
-    pub(crate) fn open(root: &Path, home: &str, launcher: Vec<OsString>) -> std::io::Result<Self> {
+    pub(crate) fn open(
+        root: &Path,
+        home: &str,
+        memory: Memory,
+        launcher: Vec<OsString>,
+    ) -> std::io::Result<Self> {
         let services = root.join("services");
         durable::make_directory(&services, 0o711)?;
         for name in durable::names(&services)?
@@ -71,6 +78,7 @@ impl Process {
         let inner = Inner {
             services,
             home: home.to_owned(),
+            memory,
             store,
             launcher,
             supervisor,
@@ -161,7 +169,8 @@ impl Inner {
         durable::make_directory(&place.root, 0o711)
             .map_err(failed(format!("cannot make the directory of {service}")))?;
         // All that can be refused is refused before anything that runs is touched.
-        let plan = start::plan(wanted, &template, &place, &self.store, &self.home)?;
+        let here = (self.home.as_str(), &self.memory);
+        let plan = start::plan(wanted, &template, &place, &self.store, here)?;
         let found = self.running(service, &place, &self.scan())?;
         if found.is_none() && has_succeeded(wanted, &place) {
             return Ok(());
@@ -172,6 +181,7 @@ impl Inner {
         {
             return self.repair(wanted, &template, &place, &plan, say);
         }
+        self.memory.lay(&plan.secrets)?;
         self.lay_artifacts(wanted, &place, found.as_ref(), say, cancelled)?;
         self.stop(service, &place, found.as_ref(), say, cancelled)?;
         if cancelled() {
@@ -184,7 +194,7 @@ impl Inner {
             .write_needs(&place.needs().settled())
             .map_err(failed("cannot note what is no longer needed"))?;
         self.store.sweep(|| self.needed());
-        Ok(())
+        self.memory.sweep(service, Some(&plan.secrets))
     }
 
     /// It runs: only its files may differ.
@@ -198,8 +208,11 @@ impl Inner {
     ) -> Result<(), Failure> {
         let expected = placed(wanted, template, plan);
         let before = place.placed();
-        let drifted = files::drift(&place.directory(), &expected.files).is_some();
+        let directory = place.directory();
+        let drifted = files::drift(&directory, &expected.files).is_some()
+            || plan.laid.drift(&directory).is_some();
         if before.as_ref() != Some(&expected) || drifted {
+            self.memory.lay(&plan.secrets)?;
             for path in self.lay_files(wanted, template, place, plan)? {
                 say(format!("restored file {path}"));
             }
@@ -271,13 +284,14 @@ impl Inner {
         plan: &Plan,
     ) -> Result<Vec<String>, Failure> {
         let directory = place.directory();
-        let before = place
+        let (before, links) = place
             .placed()
-            .map(|placed| placed.files)
+            .map(|placed| (placed.files, placed.secrets))
             .unwrap_or_default();
         let user = plan.user.as_ref();
         let changed = files::make_directory(&directory, user)
             .and_then(|()| files::lay(&directory, &plan.files, &before, user))
+            .and_then(|changed| plan.laid.link(&directory, &links).map(|()| changed))
             .map_err(failed("cannot lay down its files"))?;
         place
             .write_placed(&placed(wanted, template, plan))
@@ -317,6 +331,7 @@ impl Inner {
         let place = self.place(service);
         let running = self.running(service, &place, &self.scan())?;
         self.stop(service, &place, running.as_ref(), &|_| (), cancelled)?;
+        self.memory.sweep(service, None)?;
         if place.root.is_dir() {
             let gone = self.services.join(format!(".gone-{service}"));
             let attempt = || format!("cannot remove the files of {service}");
@@ -363,5 +378,6 @@ fn placed(wanted: &Wanted, template: &Template, plan: &Plan) -> Placed {
         files: files::digests(&plan.files),
         signal: template.stop.signal.name().to_owned(),
         grace_ms: holdfast_protocol::time::millis(template.stop.grace),
+        secrets: plan.laid.clone(),
     }
 }

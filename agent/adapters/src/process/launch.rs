@@ -19,6 +19,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -45,7 +46,7 @@ pub(crate) const ORDER_MAX_BYTES: u64 = 4 << 20;
 ///
 /// An agent whose file was replaced by an upgrade, and which was not started again yet, launches through
 /// its successor: fields are only ever added, and with a default.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Order {
     /// Directory of the workload's records.
     pub(crate) records: PathBuf,
@@ -73,6 +74,17 @@ pub(crate) struct User {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) groups: Vec<u32>,
+}
+
+/// The environment stays out of every log.
+impl fmt::Debug for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Order");
+        shown
+            .field("records", &self.records)
+            .field("body", &self.body);
+        shown.finish_non_exhaustive()
+    }
 }
 
 /// What a launcher answers, one JSON line each.

@@ -20,6 +20,7 @@ use crate::durable;
 use crate::process::spec::{Stop, StopSignal};
 use crate::process::table::Identity;
 use crate::run::Exit;
+use crate::secret::memory::Laid;
 
 /// The directory of one workload's records, with the workload's own directory in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +60,9 @@ pub(crate) struct Placed {
     pub(crate) files: BTreeMap<String, Digest>,
     pub(crate) signal: String,
     pub(crate) grace_ms: u64,
+    /// What was laid down of secrets.
+    #[serde(default)]
+    pub(crate) secrets: Laid,
 }
 
 /// What the bodies of one workload need, newest first.

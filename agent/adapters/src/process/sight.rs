@@ -78,11 +78,13 @@ impl Inner {
     }
 
     fn live(place: &Place, record: &Record) -> Live {
-        let placed = place
+        let (files, secrets) = place
             .placed()
-            .map(|placed| placed.files)
+            .map(|placed| (placed.files, placed.secrets))
             .unwrap_or_default();
-        match files::drift(&place.directory(), &placed) {
+        let directory = place.directory();
+        let drift = files::drift(&directory, &files).or_else(|| secrets.drift(&directory));
+        match drift {
             Some(what) => Live::Altered { what },
             None => Live::Running {
                 since: record.started_at,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use holdfast_protocol::name::SecretName;
 use serde_json::Value;
 
-use crate::fields::{self, Fields, Reading, kind, parse_bytes};
+use crate::fields::{self, Fields, Reading, parse_bytes};
 use crate::restart::{Policy, Restart};
 use crate::{Context, Problem};
 
@@ -307,24 +307,6 @@ pub(crate) fn check_name(name: &str) -> Result<(), String> {
         return Err("is set by the agent itself".to_owned());
     }
     Ok(())
-}
-
-pub(crate) fn check_variable(name: &str, value: &Value) -> Result<(), String> {
-    check_name(name)?;
-    match value {
-        Value::String(_) => Ok(()),
-        Value::Object(map) if map.contains_key("secret") => {
-            Err("this runtime takes no secrets here".to_owned())
-        }
-        other @ (Value::Null
-        | Value::Bool(_)
-        | Value::Number(_)
-        | Value::Array(_)
-        | Value::Object(_)) => Err(format!(
-            "expected text, found {}; write it in quotes",
-            kind(other)
-        )),
-    }
 }
 
 /// Refuses every path that is not plainly below the directory it is meant for.

@@ -16,6 +16,7 @@ use crate::process::record::{Place, Record};
 use crate::process::spec::{MARKER, Template};
 use crate::process::{table, user};
 use crate::run::Wanted;
+use crate::secret::memory::{Files, Laid, Memory, Owner};
 use crate::unpacked::Store;
 
 /// How long a launcher may take to become the workload.
@@ -33,6 +34,8 @@ const NICE: i32 = 10;
 pub(crate) struct Plan {
     pub(crate) order: Order,
     pub(crate) files: BTreeMap<String, String>,
+    pub(crate) secrets: Files,
+    pub(crate) laid: Laid,
     pub(crate) user: Option<User>,
 }
 
@@ -50,7 +53,7 @@ pub(crate) fn plan(
     template: &Template,
     place: &Place,
     store: &Store,
-    home: &str,
+    (home, memory): (&str, &Memory),
 ) -> Result<Plan, Failure> {
     let own = place.directory();
     let resolve = |placeholder: &Placeholder| resolve(placeholder, &wanted.workload, store, &own);
@@ -103,11 +106,39 @@ pub(crate) fn plan(
             .map(|_| NICE),
         keeps_end: wanted.workload.job.is_some(),
     };
+    let (secrets, laid) = secret_files(wanted, template, user.as_ref(), memory)?;
     Ok(Plan {
         order,
         files: fill_table(&template.files)?,
+        secrets,
+        laid,
         user,
     })
+}
+
+/// The files that secrets stand for, and the links in its own directory that lead to them.
+fn secret_files(
+    wanted: &Wanted,
+    template: &Template,
+    user: Option<&User>,
+    memory: &Memory,
+) -> Result<(Files, Laid), Failure> {
+    let owner = user.map(|user| Owner {
+        uid: user.uid,
+        gid: user.gid,
+    });
+    let mut laid = Laid::default();
+    if template.secret_files.is_empty() {
+        return Ok((Files::default(), laid));
+    }
+    let service = &wanted.workload.service;
+    let mut files = memory.files(service, &wanted.secrets, owner)?;
+    for (path, secret) in &template.secret_files {
+        let target = files.add(secret, &wanted.secrets)?;
+        laid.links.insert(path.clone(), target);
+    }
+    laid.files = files.paths();
+    Ok((files, laid))
 }
 
 /// Starts a launcher and waits until it has become the workload. Blocks, at most [`START_MAX`].

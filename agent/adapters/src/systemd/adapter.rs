@@ -22,6 +22,7 @@ use crate::durable;
 use crate::failure::Failure;
 use crate::readers::Readers;
 use crate::run::{Adapter, LogRequest, Observed, Wanted};
+use crate::secret::memory::Memory;
 use crate::systemd::bus::Bus;
 use crate::systemd::place::Place;
 use crate::systemd::{journal, plan, sight};
@@ -40,6 +41,7 @@ pub(super) struct Inner {
     pub(super) services: PathBuf,
     /// The agent's directory of adapters, in the mark of every unit.
     pub(super) home: String,
+    pub(super) memory: Memory,
     pub(super) store: Store,
     pub(super) bus: Bus,
 }
@@ -47,7 +49,7 @@ pub(super) struct Inner {
 impl Systemd {
     /// Opens the adapter over `root`, which belongs to it alone, for the agent whose directory of
     /// adapters is `home`.
-    pub(crate) fn open(root: &Path, home: &Path) -> io::Result<Self> {
+    pub(crate) fn open(root: &Path, home: &Path, memory: Memory) -> io::Result<Self> {
         let services = root.join("services");
         durable::make_directory(&services, 0o711)?;
         let home = fs::canonicalize(home)?;
@@ -59,6 +61,7 @@ impl Systemd {
         let inner = Inner {
             services,
             home: home.to_owned(),
+            memory,
             store: Store::open(root.join("unpacked"))?,
             bus,
         };

@@ -12,6 +12,7 @@ use crate::process::files;
 use crate::process::spec::StopSignal;
 use crate::process::table;
 use crate::run::Wanted;
+use crate::secret::memory::Memory;
 use crate::systemd::bus::{Ended, Line, SERVICE, UNIT};
 use crate::systemd::converge::Act;
 use crate::systemd::install::{remove_drop_in, remove_unit, set_enabled, write_unit};
@@ -27,6 +28,7 @@ pub(super) struct Change<'a> {
     pub(super) place: &'a Place,
     pub(super) plan: &'a Plan,
     pub(super) before: Option<&'a Record>,
+    pub(super) memory: &'a Memory,
     pub(super) line: &'a Line,
     /// systemd may not have read the units as they are.
     pub(super) stale: bool,
@@ -49,13 +51,15 @@ impl Change<'_> {
         }
         self.end_other_kind()?;
         let act = self.stop_by_the_old_rule(act)?;
+        self.memory.lay(&self.plan.secrets)?;
         self.write_units()?;
         self.lay_files()?;
         if self.plan.job {
             return self.begin();
         }
         self.act(act)?;
-        self.settle()
+        self.settle()?;
+        self.memory.sweep(self.service, Some(&self.plan.secrets))
     }
 
     /// Begins an attempt of a job. It is written down before that it is begun: an agent that is killed
@@ -208,6 +212,11 @@ impl Change<'_> {
                 let before: BTreeMap<String, Digest> = before.unwrap_or_default();
                 files::lay(&directory, &self.plan.files, &before, user)
             })
+            .and_then(|changed| {
+                let before = self.before.map(|record| record.secrets.clone());
+                let linked = self.plan.laid.link(&directory, &before.unwrap_or_default());
+                linked.map(|()| changed)
+            })
             .map_err(failed("cannot lay down its files"))?;
         for path in changed {
             (self.say)(format!("wrote file {path}"));
@@ -305,6 +314,7 @@ impl Change<'_> {
         Record {
             settled: Some(clock::now()),
             files: self.plan.digests(),
+            secrets: self.plan.laid.clone(),
             ..unsettled(self.plan, self.before)
         }
     }
@@ -325,6 +335,9 @@ fn unsettled(plan: &Plan, before: Option<&Record>) -> Record {
         units: plan.units.clone(),
         files: before
             .map(|before| before.files.clone())
+            .unwrap_or_default(),
+        secrets: before
+            .map(|before| before.secrets.clone())
             .unwrap_or_default(),
         needs: plan.needs.clone(),
         earlier: before

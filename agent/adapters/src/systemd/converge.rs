@@ -75,7 +75,7 @@ impl Inner {
     ) -> Result<(), Failure> {
         let service = &wanted.workload.service;
         let place = self.place(service);
-        let plan = plan::plan(wanted, &place, &self.store, &self.home)?;
+        let plan = plan::plan(wanted, &place, &self.store, (&self.home, &self.memory))?;
         let line = self.bus.line()?;
         let before = place.record();
         self.refuse_foreign(&plan, before.as_ref())?;
@@ -89,7 +89,10 @@ impl Inner {
         };
         let situation = situation(service, &plan, before.as_ref(), &drift, &listing, &line)?;
         let same = before.as_ref().is_some_and(|record| {
-            record.settled.is_some() && record.units == plan.units && record.files == plan.digests()
+            record.settled.is_some()
+                && record.units == plan.units
+                && record.files == plan.digests()
+                && record.secrets == plan.laid
         });
         // What is not done of a job is an attempt that is to begin.
         let act = if plan.job {
@@ -105,6 +108,7 @@ impl Inner {
             place: &place,
             plan: &plan,
             before: before.as_ref(),
+            memory: &self.memory,
             line: &line,
             stale: situation.uncertain || drift.stale,
             say,

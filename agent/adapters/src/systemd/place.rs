@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::durable;
 use crate::run::Exit;
+use crate::secret::memory::Laid;
 
 /// One workload's directory.
 #[derive(Debug, Clone)]
@@ -30,6 +31,9 @@ pub(super) struct Record {
     pub(super) units: BTreeMap<String, String>,
     /// Each file's path in the workload's directory.
     pub(super) files: BTreeMap<String, Digest>,
+    /// What was laid down of secrets.
+    #[serde(default)]
+    pub(super) secrets: Laid,
     /// Artifacts that it runs from.
     pub(super) needs: BTreeSet<String>,
     /// Artifacts that the body before ran from: a run of it may not have ended.

@@ -5,20 +5,30 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use holdfast_protocol::digest::Digest;
+use holdfast_protocol::name::SecretName;
 use holdfast_protocol::workload::{Form, Placeholder, Workload};
+
+use zeroize::Zeroizing;
 
 use crate::failure::Failure;
 use crate::fields;
 use crate::process::launch::User;
 use crate::process::{files, user};
 use crate::run::Wanted;
+use crate::secret::Secret;
+use crate::secret::memory::{Files, Laid, Memory};
 use crate::systemd::extra::{self, Extra};
 use crate::systemd::mark::Mark;
 use crate::systemd::place::Place;
+use crate::systemd::quote;
 use crate::systemd::spec::{self, Reload, Template};
-use crate::systemd::unit::{self, Filled};
+use crate::systemd::unit::{self, Filled, Held};
 use crate::unpacked::Store;
 
+/// The file of variables; its name is no secret's.
+const ENVIRONMENT: &str = ".environment";
+/// Most that systemd gives to one unit as credentials, in bytes (systemd.exec(5)).
+const CREDENTIALS_MAX_BYTES: usize = 1 << 20;
 /// Longest unit in bytes: systemd reads no line longer than this.
 const UNIT_MAX_BYTES: usize = 1 << 20;
 
@@ -33,6 +43,10 @@ pub(super) struct Plan {
     pub(super) units: BTreeMap<String, String>,
     /// Each file's path in the workload's directory, and its content.
     pub(super) files: BTreeMap<String, String>,
+    /// What lies in memory for it.
+    pub(super) secrets: Files,
+    /// The same without content, and the links in its directory that lead to it.
+    pub(super) laid: Laid,
     /// Who owns the files, where that is not the agent's own user.
     pub(super) user: Option<User>,
     pub(super) needs: BTreeSet<String>,
@@ -58,7 +72,7 @@ pub(super) fn plan(
     wanted: &Wanted,
     place: &Place,
     store: &Store,
-    home: &str,
+    (home, memory): (&str, &Memory),
 ) -> Result<Plan, Failure> {
     let workload = &wanted.workload;
     let template = fields::arrived(workload, spec::parse)?;
@@ -77,7 +91,15 @@ pub(super) fn plan(
         Some(name) => user::find(name)?,
         None => None,
     };
-    let filled = filled(workload, &template, store, &own, &fill)?;
+    let (secrets, held) = hold(wanted, &template, memory)?;
+    let laid = Laid {
+        files: secrets.paths(),
+        links: links(workload, &template),
+    };
+    let filled = Filled {
+        secrets: held,
+        ..filled(workload, &template, store, &own, &fill)?
+    };
     let refused = |why: String| Failure::Permanent(format!("the template is refused: {why}"));
     let mut contents = BTreeMap::from([(
         unit::service_unit(&workload.service),
@@ -93,6 +115,8 @@ pub(super) fn plan(
         job: workload.job.is_some(),
         units: seal(wanted, contents, home)?,
         files,
+        secrets,
+        laid,
         user,
         needs: workload.artifacts.iter().map(Store::key).collect(),
         template,
@@ -145,12 +169,61 @@ fn filled<'a>(
         },
         directory: directory.to_string_lossy().into_owned(),
         variables: fill_table(&template.environment, fill)?,
+        secrets: Held::default(),
         job: workload.job.is_some(),
         unit: Extra {
             unit: fill_directives(&template.unit.unit, fill)?,
             service: fill_directives(&template.unit.service, fill)?,
         },
     })
+}
+
+/// What secrets stand for, as systemd takes it from memory: variables in one file, and files as
+/// credentials.
+fn hold(wanted: &Wanted, template: &Template, memory: &Memory) -> Result<(Files, Held), Failure> {
+    let mut held = Held::default();
+    if template.secret_environment.is_empty() && template.secret_files.is_empty() {
+        return Ok((Files::default(), held));
+    }
+    // systemd itself reads them, as root.
+    let mut files = memory.files(&wanted.workload.service, &wanted.secrets, None)?;
+    if !template.secret_environment.is_empty() {
+        let content = variables(wanted, template)?;
+        held.environment = Some(files.put(ENVIRONMENT, content));
+    }
+    for name in template.secret_files.values() {
+        let path = files.add(name, &wanted.secrets)?;
+        held.credentials.insert(name.clone(), path);
+    }
+    let length = |name| wanted.secrets.value(name).map_or(0, <[u8]>::len);
+    if held.credentials.keys().map(length).sum::<usize>() > CREDENTIALS_MAX_BYTES {
+        return Err(Failure::Permanent(format!(
+            "its files of secrets have together more than the {CREDENTIALS_MAX_BYTES} bytes that \
+             systemd gives to one unit"
+        )));
+    }
+    Ok((files, held))
+}
+
+fn variables(wanted: &Wanted, template: &Template) -> Result<Secret, Failure> {
+    let mut lines = Zeroizing::new(String::new());
+    for (name, secret) in &template.secret_environment {
+        let value = wanted.secrets.text(secret)?;
+        spec::check_value(value).map_err(|why| {
+            Failure::Permanent(format!(
+                "secret {secret}: the value of a variable {why}: give it to the workload as a file"
+            ))
+        })?;
+        quote::assignment(&mut lines, name, value);
+    }
+    Ok(Secret::copy(lines.as_bytes()))
+}
+
+fn links(workload: &Workload, template: &Template) -> BTreeMap<String, PathBuf> {
+    let one = |(path, name): (&String, &SecretName)| {
+        (path.clone(), unit::credential(&workload.service, name))
+    };
+    template.secret_files.iter().map(one).collect()
 }
 
 /// systemd knows no program relative to the working directory.

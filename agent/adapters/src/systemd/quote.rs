@@ -27,6 +27,19 @@ pub(super) fn word(text: &str) -> String {
     quoted
 }
 
+/// Adds a variable as a file of them takes it (systemd.exec(5), "EnvironmentFile=").
+pub(super) fn assignment(lines: &mut String, name: &str, value: &str) {
+    lines.push_str(name);
+    lines.push_str("=\"");
+    for c in value.chars() {
+        if matches!(c, '"' | '\\' | '`' | '$') {
+            lines.push('\\');
+        }
+        lines.push(c);
+    }
+    lines.push_str("\"\n");
+}
+
 /// A command line, taken as it is: no variable of the environment is put into it.
 pub(super) fn command(words: &[String]) -> String {
     let mut words = words.iter();
@@ -77,6 +90,15 @@ mod tests {
         ] {
             assert_eq!(word(text), quoted);
         }
+    }
+
+    #[test]
+    fn nothing_in_a_variable_ends_it() {
+        let mut lines = String::new();
+        assignment(&mut lines, "A", "say \"no\" \\ $HOME `id` 50% # ;\nB=x");
+        assignment(&mut lines, "C", "");
+        let expected = "A=\"say \\\"no\\\" \\\\ \\$HOME \\`id\\` 50% # ;\nB=x\"\nC=\"\"\n";
+        assert_eq!(lines, expected);
     }
 
     #[test]

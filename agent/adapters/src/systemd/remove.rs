@@ -51,6 +51,7 @@ impl Inner {
                 }
             }
         }
+        self.memory.sweep(service, None)?;
         self.forget(service)?;
         self.store.sweep(|| self.needed());
         Ok(())

@@ -219,6 +219,8 @@ pub(super) fn drift(
         drift.files = true;
         drift.what.push(what);
     }
+    // What runs has its own copies; whatever is started next needs them again.
+    drift.what.extend(record.secrets.drift(&place.directory()));
     Ok(drift)
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use holdfast_protocol::name::SecretName;
 use serde_json::Value;
 
 use crate::fields::{self, Fields, Reading, kind, parse_bytes};
@@ -21,8 +22,12 @@ pub struct Template {
     pub working_directory: Option<String>,
     /// Its environment, beside what systemd sets.
     pub environment: BTreeMap<String, String>,
+    /// Variables that secrets stand for.
+    pub secret_environment: BTreeMap<String, SecretName>,
     /// Files laid into its own directory: relative path to content.
     pub files: BTreeMap<String, String>,
+    /// Files there that secrets stand for.
+    pub secret_files: BTreeMap<String, SecretName>,
     /// Name or number of the user that it runs as; by default one that systemd makes up for it.
     pub user: Option<String>,
     /// When systemd starts it again. A scheduled one is not started again by default.
@@ -116,11 +121,16 @@ pub fn restart(template: &Value) -> Restart {
 fn read(reading: &Reading<'_>, template: &Value) -> Option<Template> {
     let fields = reading.object(template, "", FIELDS)?;
     let schedule = read_schedule(reading, &fields);
+    let (environment, secret_environment) = fields.texts_and_secrets("environment", check_name);
+    check_values(reading, &environment);
+    let (files, secret_files) = fields.texts_and_secrets("files", process::check_relative);
     let parsed = Template {
         command: read_command(reading, &fields)?,
         working_directory: fields.text("workingDirectory"),
-        environment: fields.table("environment", check_variable),
-        files: fields.table("files", |path, _| process::check_relative(path)),
+        environment,
+        secret_environment,
+        files,
+        secret_files,
         user: fields.parsed("user", process::parse_user),
         restart: read_restart(reading, &fields, schedule.is_some()),
         stop: process::read_stop(reading, &fields),
@@ -299,14 +309,27 @@ fn read_calendar(
 }
 
 /// What systemd takes as a variable: it drops anything else and only logs that.
-fn check_variable(name: &str, value: &Value) -> Result<(), String> {
-    process::check_variable(name, value)?;
+fn check_name(name: &str) -> Result<(), String> {
+    process::check_name(name)?;
     let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     if !begins || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
         return Err("a variable's name is letters, digits and _, not a digit first".to_owned());
     }
+    Ok(())
+}
+
+fn check_values(reading: &Reading<'_>, environment: &BTreeMap<String, String>) {
+    for (name, value) in environment {
+        if let Err(message) = check_value(value) {
+            reading.problem(format!("environment.{name}"), message);
+        }
+    }
+}
+
+/// What systemd takes as the value of a variable: it writes anything else into its log, and drops it.
+pub(super) fn check_value(value: &str) -> Result<(), String> {
     let odd = |c: char| c.is_control() && c != '\n' && c != '\t';
-    if value.as_str().is_some_and(|text| text.contains(odd)) {
+    if value.contains(odd) {
         return Err("may not hold control characters but line breaks and tabs".to_owned());
     }
     Ok(())

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use holdfast_protocol::name::{EnvironmentName, ServiceName};
+use std::path::{Path, PathBuf};
+
+use holdfast_protocol::name::{EnvironmentName, SecretName, ServiceName};
 use holdfast_protocol::time::millis;
 
 use crate::restart::Policy;
@@ -30,9 +32,25 @@ pub(super) struct Filled<'a> {
     pub(super) reload: Option<Vec<String>>,
     pub(super) directory: String,
     pub(super) variables: BTreeMap<String, String>,
+    pub(super) secrets: Held,
     pub(super) unit: Extra,
     /// Whether it runs to completion.
     pub(super) job: bool,
+}
+
+/// Where the unit finds what secrets stand for. None of it is in the unit itself.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// A file of variables, which systemd reads at each start.
+    pub(super) environment: Option<PathBuf>,
+    /// Files that systemd gives to the workload's user alone, by their names as credentials.
+    pub(super) credentials: BTreeMap<SecretName, PathBuf>,
+}
+
+/// Where a unit's user finds a credential while the unit runs (systemd.exec(5)).
+pub(super) fn credential(service: &ServiceName, name: &SecretName) -> PathBuf {
+    let unit = Path::new("/run/credentials").join(service_unit(service));
+    unit.join(name.as_str())
 }
 
 /// What keeps the end of a job where it can be asked for, and stands in no other unit.
@@ -98,6 +116,7 @@ pub(super) fn service(filled: &Filled<'_>) -> Result<String, String> {
     for dependency in filled.depends_on {
         push(&mut text, "After", &service_unit(dependency));
     }
+    push_condition(&mut text, filled)?;
     for (name, value) in &filled.unit.unit {
         push(&mut text, name, value);
     }
@@ -124,6 +143,7 @@ pub(super) fn service(filled: &Filled<'_>) -> Result<String, String> {
             &quote::word(&format!("{name}={value}")),
         );
     }
+    push_secrets(&mut text, &filled.secrets)?;
     match &template.user {
         Some(user) => push(&mut text, "User", user),
         None => push(&mut text, "DynamicUser", "yes"),
@@ -213,6 +233,37 @@ fn push_life(text: &mut String, template: &Template, job: bool) {
         "TimeoutStopSec",
         &format!("{}ms", millis(template.stop.grace)),
     );
+}
+
+/// What starts at boot, where nothing is in memory yet, is not to fail: the agent lays its secrets down
+/// and starts it. A run of a schedule that lacks them is to fail, and be seen.
+fn push_condition(text: &mut String, filled: &Filled<'_>) -> Result<(), String> {
+    if filled.template.schedule.is_some() || filled.job {
+        return Ok(());
+    }
+    let held = &filled.secrets;
+    for path in held.environment.iter().chain(held.credentials.values()) {
+        push(text, "ConditionPathExists", &location(path)?);
+    }
+    Ok(())
+}
+
+fn push_secrets(text: &mut String, held: &Held) -> Result<(), String> {
+    if let Some(path) = &held.environment {
+        push(text, "EnvironmentFile", &location(path)?);
+    }
+    for (name, path) in &held.credentials {
+        push(
+            text,
+            "LoadCredential",
+            &format!("{name}:{}", location(path)?),
+        );
+    }
+    Ok(())
+}
+
+fn location(path: &Path) -> Result<String, String> {
+    quote::path(&path.to_string_lossy())
 }
 
 fn push_limits(text: &mut String, template: &Template) {

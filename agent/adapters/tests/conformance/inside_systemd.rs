@@ -58,14 +58,14 @@ pub(crate) const REBOOT: [crate::Test; 2] = [
 ];
 
 /// An adapter with what it needs to be spoken to.
-struct Desk {
-    bench: SystemdBench,
+pub(crate) struct Desk {
+    pub(crate) bench: SystemdBench,
     adapter: Arc<dyn Adapter>,
     runtime: Runtime,
 }
 
 impl Desk {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let bench = SystemdBench::new();
         Self {
             adapter: bench.home.open("systemd"),
@@ -74,7 +74,12 @@ impl Desk {
         }
     }
 
-    fn wanted(&self, service: &str, release: u32, change: impl Fn(&mut Value)) -> Wanted {
+    pub(crate) fn wanted(
+        &self,
+        service: &str,
+        release: u32,
+        change: impl Fn(&mut Value),
+    ) -> Wanted {
         let mut template = SystemdBench::template(release);
         change(&mut template);
         self.bench.release(service, release, &template)
@@ -87,11 +92,11 @@ impl Desk {
             .block_on(self.adapter.converge(wanted, &progress, &cancel))
     }
 
-    fn converge(&self, wanted: &Wanted) {
+    pub(crate) fn converge(&self, wanted: &Wanted) {
         self.try_converge(wanted).unwrap();
     }
 
-    fn refusal(&self, wanted: &Wanted) -> String {
+    pub(crate) fn refusal(&self, wanted: &Wanted) -> String {
         match self.try_converge(wanted) {
             Err(Failure::Permanent(why)) => why,
             other => panic!("{other:?}"),
@@ -104,26 +109,26 @@ impl Desk {
             .find(|seen| seen.service.as_str() == service)
     }
 
-    fn live(&self, service: &str) -> Live {
+    pub(crate) fn live(&self, service: &str) -> Live {
         self.observe(service).expect("it is observed").live
     }
 
     /// The main process of a workload that is as it was left.
-    fn pid(&self, service: &str) -> u32 {
+    pub(crate) fn pid(&self, service: &str) -> u32 {
         match self.live(service) {
             Live::Running { pid: Some(pid), .. } => pid,
             other => panic!("{other:?}"),
         }
     }
 
-    fn altered(&self, service: &str) -> String {
+    pub(crate) fn altered(&self, service: &str) -> String {
         match self.live(service) {
             Live::Altered { what } => what,
             other => panic!("{other:?}"),
         }
     }
 
-    fn remove(&self, service: &str) {
+    pub(crate) fn remove(&self, service: &str) {
         let service = ServiceName::parse(service).unwrap();
         self.runtime
             .block_on(self.adapter.remove(&service))
@@ -141,7 +146,7 @@ impl Drop for Desk {
     }
 }
 
-fn show(unit: &str, property: &str) -> String {
+pub(crate) fn show(unit: &str, property: &str) -> String {
     run(&[
         "systemctl",
         "show",

@@ -30,6 +30,7 @@ mod container_faults;
 mod container_images;
 mod container_networks;
 mod engine;
+mod inside_secret;
 mod inside_systemd;
 mod killed;
 mod kubernetes;
@@ -38,6 +39,7 @@ mod plugin;
 mod process;
 mod proxy;
 mod registry;
+mod secret;
 mod static_files;
 mod systemd;
 
@@ -69,6 +71,7 @@ fn tests() -> Vec<Test> {
     tests.extend(archives::TESTS);
     tests.extend(process::TESTS);
     tests.extend(plugin::TESTS);
+    tests.extend(secret::TESTS);
     tests.extend(static_files::TESTS);
     tests.extend(bucket::TESTS);
     tests.extend(systemd::TESTS);

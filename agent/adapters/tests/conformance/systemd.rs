@@ -8,8 +8,7 @@ use holdfast_adapters::conformance::{Table, run};
 use crate::bench::runtime;
 use crate::bench_systemd::SystemdBench;
 use crate::host::{self, Host, Network};
-use crate::inside_systemd;
-use crate::table;
+use crate::{inside_secret, inside_systemd, table};
 
 pub(crate) const TESTS: &[crate::Test] = &[
     ("systemd_conforms", systemd_conforms),
@@ -29,6 +28,7 @@ pub(crate) fn inside(name: &str) -> ExitCode {
         return conforms();
     }
     let tests = inside_systemd::TESTS.iter().chain(&inside_systemd::REBOOT);
+    let tests = tests.chain(inside_secret::TESTS);
     let mut found = tests.filter(|(n, _)| *n == name);
     found.next().expect("there is such a test").1();
     ExitCode::SUCCESS
@@ -100,7 +100,8 @@ fn what_is_particular_to_systemd_holds() {
     let Some((_network, host)) = boot("what is particular to systemd") else {
         return;
     };
-    let failed = inside_systemd::TESTS.iter().filter(|(name, _)| {
+    let tests = inside_systemd::TESTS.iter().chain(inside_secret::TESTS);
+    let failed = tests.filter(|(name, _)| {
         let passed = passes_inside(&host, name);
         println!("  {name} ... {}", if passed { "ok" } else { "FAILED" });
         !passed

@@ -34,6 +34,7 @@ impl Way<'_> {
 
     /// Another attempt in the same container, whose output goes on. False where the engine cannot.
     async fn begin_again(&self, own: &Seen) -> Result<bool, Failure> {
+        self.lay_secrets().await?;
         self.tell(format!("running {} again", own.name));
         let begun = self.engine.start(&own.id, &own.name).await;
         // The end of the attempt before, which was seen meanwhile, is not this one's.
