@@ -233,6 +233,10 @@ async fn open(data: &Path) -> anyhow::Result<(World, Store)> {
         .await
         .with_context(|| format!("cannot open the database {}", path.display()))?;
     let mut world = World::restore(store.load().await?, trust, now)?;
+    if let Err(problem) = world.check_secrets() {
+        let help = "put ca/secrets.key back from a backup, or set the secret anew";
+        tracing::error!(problem, help, "not every secret opens");
+    }
     if world.head.sequence == 0 {
         let mut round = Round::new(&mut world, now);
         round.record(driver::first_entry(env!("CARGO_PKG_VERSION")));

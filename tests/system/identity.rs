@@ -15,6 +15,7 @@ mod joining;
 mod renewal;
 mod replay;
 mod revocation;
+mod secrets;
 
 use std::time::Duration;
 

@@ -71,6 +71,9 @@ mod values {
         }
     }
 
+    /// Shortest line of a value that is looked for: shorter ones stand in any text by chance.
+    const MASKED_MIN_BYTES: usize = 4;
+
     impl fmt::Debug for Secret {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("Secret([secret])")
@@ -109,6 +112,22 @@ mod values {
                 .collect();
             let digest = Digest::of(&codec::encode(&(all, more)));
             digest.hex().chars().take(16).collect()
+        }
+
+        /// A text in which no value stands any more, as far as values are texts of a few characters.
+        #[must_use]
+        pub fn masked(&self, text: String) -> String {
+            let values = self.iter().filter_map(|(_, _, value)| {
+                let lines = std::str::from_utf8(value.bytes()).ok()?;
+                Some(lines.lines().filter(|line| line.len() >= MASKED_MIN_BYTES))
+            });
+            values.flatten().fold(text, |text, value| {
+                if text.contains(value) {
+                    text.replace(value, "[secret]")
+                } else {
+                    text
+                }
+            })
         }
 
         /// A value.
@@ -161,6 +180,8 @@ mod values {
                 Err(Failure::Retryable(_))
             ));
             assert!(!format!("{secrets:?}").contains("hunter2"));
+            let said = secrets.masked("hunter2 is hunter2, b".to_owned());
+            assert_eq!(said, "[secret] is [secret], b");
         }
     }
 }

@@ -97,7 +97,7 @@ fn carry_out<P: Plugin>(plugin: &P, request: Request, voice: Voice<'_>) -> Resul
         .ok_or_else(|| lacks("stateDirectory"))?;
     let id = workload.id.clone();
     let call = match read(&about, workload, (state, end), voice) {
-        Ok(call) => call,
+        Ok(call) => call.with(request.secrets),
         Err(problems) => return refused(request.operation, problems),
     };
     let done = || result(&Done { workload: id });

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use holdfast_adapters::plugin::message::{Artifact, Sighting, State, Workload};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use holdfast_adapters::plugin::message::{Artifact, Secret, Sighting, State, Workload};
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::time::Timestamp;
 
@@ -30,6 +32,7 @@ pub struct Call<'a, T> {
     pub body: Digest,
     /// The artifacts, by name.
     pub artifacts: BTreeMap<String, Artifact>,
+    secrets: BTreeMap<String, Secret>,
     state: PathBuf,
     end: Instant,
     voice: Voice<'a>,
@@ -49,10 +52,31 @@ impl<'a, T> Call<'a, T> {
             version: workload.version,
             body: workload.body,
             artifacts: workload.artifacts,
+            secrets: BTreeMap::new(),
             state,
             end,
             voice,
         }
+    }
+
+    /// The same with the secrets that were given.
+    pub(crate) fn with(self, secrets: BTreeMap<String, Secret>) -> Self {
+        Self { secrets, ..self }
+    }
+
+    /// The value of a secret that the template names as `{"secret": NAME, "version": N}`: for what is
+    /// made of it, and for no file, output or message.
+    ///
+    /// # Errors
+    /// Permanent where it was not given: values come with converge alone.
+    pub fn secret(&self, name: &str) -> Result<Vec<u8>, Failure> {
+        let given = self.secrets.get(name);
+        let value = given.and_then(|secret| match (&secret.text, &secret.base64) {
+            (Some(text), _) => Some(text.clone().into_bytes()),
+            (None, Some(base64)) => STANDARD.decode(base64).ok(),
+            (None, None) => None,
+        });
+        value.ok_or_else(|| Failure::Permanent(format!("secret {name} was not given")))
     }
 
     /// The workload's own directory: 0700, and lasting until it is removed.

@@ -126,6 +126,9 @@ pub struct View {
     pub labels: Arc<Labels>,
     /// Set while its own site asks to be left alone: it keeps what it runs.
     pub held: Option<Held>,
+    /// It said no key that secrets could be sealed to, since its agent is of an earlier release, and the
+    /// track has some: it counts as away.
+    pub keyless: bool,
 }
 
 /// A target whose own site asks to be left alone.
@@ -188,6 +191,7 @@ impl View {
             seen: Seen::Unknown,
             labels: Arc::default(),
             held: None,
+            keyless: false,
         }
     }
 }

@@ -104,7 +104,8 @@ pub(crate) fn count(number: usize) -> String {
     }
 }
 
-fn listed(names: Vec<String>) -> String {
+/// Names, as many as people want to read.
+pub(crate) fn listed(names: Vec<String>) -> String {
     let more = names.len().saturating_sub(NAMED_MAX);
     let shown: Vec<String> = names.into_iter().take(NAMED_MAX).collect();
     let shown = shown.join(", ");

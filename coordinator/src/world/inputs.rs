@@ -65,9 +65,10 @@ impl World {
         let secrets = spec.is_some_and(|spec| !spec.configuration.secrets.is_empty());
         let one = |target: &Target| {
             let view = view(target, &name.service);
+            let keyless = view.connected && secrets && target.kept.sealing_key.is_none();
             View {
-                // Nothing can be sealed for one that has told no key: its agent is of an earlier release.
-                connected: view.connected && (!secrets || target.kept.sealing_key.is_some()),
+                connected: view.connected && !keyless,
+                keyless,
                 ..view
             }
         };
@@ -186,6 +187,7 @@ pub(super) fn view(target: &Target, service: &ServiceName) -> View {
             until: hold.until,
             reason: hold.reason.clone(),
         }),
+        keyless: false,
     }
 }
 

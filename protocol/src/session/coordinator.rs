@@ -17,6 +17,8 @@ use crate::version;
 
 use super::{OUTGOING_MAX, SessionError};
 
+/// A public key of X25519 (RFC 7748), in bytes.
+const KEY_BYTES: usize = 32;
 /// Bytes of bodies put into one message.
 const BODIES_PER_MESSAGE_BYTES: usize = 512 * 1024;
 
@@ -27,6 +29,8 @@ pub struct CoordinatorSession {
     decoder: Decoder,
     events: VecDeque<Event>,
     outgoing: VecDeque<Vec<u8>>,
+    /// Whether the target has said its key: once is enough, and each other one would be work for many.
+    keyed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +80,7 @@ impl Default for CoordinatorSession {
             decoder: Decoder::new(FIRST_FRAME_MAX_BYTES),
             events: VecDeque::new(),
             outgoing: VecDeque::new(),
+            keyed: false,
         }
     }
 }
@@ -114,7 +119,14 @@ impl CoordinatorSession {
             (_, ToCoordinator::Renew { request }) => Event::Renew { request },
             (_, ToCoordinator::Leave) => Event::Leave,
             (_, ToCoordinator::Hold(hold)) => Event::Hold(hold),
-            (_, ToCoordinator::SealingKey(key)) => Event::SealingKey(key),
+            (_, ToCoordinator::SealingKey(key)) => {
+                if key.len() != KEY_BYTES || std::mem::replace(&mut self.keyed, true) {
+                    return Err(SessionError::Unexpected(
+                        "second sealing key, or one that is none",
+                    ));
+                }
+                Event::SealingKey(key)
+            }
         };
         self.events.push_back(event);
         Ok(())

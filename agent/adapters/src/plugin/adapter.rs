@@ -10,9 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
-use holdfast_protocol::name::ServiceName;
+use holdfast_protocol::name::{SecretName, ServiceName};
 use holdfast_protocol::stream::LogLine;
 use holdfast_protocol::workload::{self as body, Placeholder};
 use serde_json::Value;
@@ -21,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::call::{Caller, Known, Told, request, understood};
 use super::message::{
-    Artifact, Done, INTERVAL_SECONDS, Operation, Request, Said, Sighting, State, Verdict, Workload,
-    Wrong,
+    Artifact, Done, INTERVAL_SECONDS, Operation, Request, Said, Secret, Sighting, State, Verdict,
+    Workload, Wrong,
 };
 use super::record::{Place, Record};
 use super::{Settings, logs, spec, watch};
@@ -31,6 +33,7 @@ use crate::durable::{self, failed};
 use crate::failure::Failure;
 use crate::readers::Readers;
 use crate::run::{Adapter, Exit, Live, LogRequest, Observed, Wanted};
+use crate::secret::{self, Secrets};
 use crate::turns::{Say, Turns};
 use crate::unpacked::Store;
 
@@ -221,15 +224,19 @@ impl Inner {
         if same.is_none() {
             place.write(&record).map_err(noted())?;
         }
-        let asked = self.request(Operation::Converge, place, &workload);
+        let asked = Request {
+            secrets: given(&wanted.secrets),
+            ..self.request(Operation::Converge, place, &workload)
+        };
         self.forget(service);
         let mut progress = |said| {
             if let Said::Progress { message } = said {
-                say(message);
+                say(wanted.secrets.masked(message));
             }
         };
         let told = self.caller.call(&known.plugin, &asked, &mut progress).await;
         self.forget(service);
+        let told = masked(told, &wanted.secrets);
         done(&known.plugin.name, &workload.id, told, place)?;
         record.body = Some(wanted.body);
         record.whole = true;
@@ -451,6 +458,36 @@ fn refuse(known: &Known, problems: impl IntoIterator<Item = Wrong>) -> Result<()
 }
 
 /// Whether a change was made, and to the workload it was asked of.
+/// Values as a plugin is given them: once, on its standard input.
+fn given(secrets: &Secrets) -> BTreeMap<String, Secret> {
+    let one = |(name, version, value): (&SecretName, u64, &secret::Secret)| {
+        let (text, base64) = match std::str::from_utf8(value.bytes()) {
+            Ok(text) => (Some(text.to_owned()), None),
+            Err(_) => (None, Some(STANDARD.encode(value.bytes()))),
+        };
+        let secret = Secret {
+            version,
+            text,
+            base64,
+        };
+        (name.to_string(), secret)
+    };
+    secrets.iter().map(one).collect()
+}
+
+/// A plugin that repeats what it was given does not bring it into a log or a message here.
+fn masked(told: Told, secrets: &Secrets) -> Told {
+    let failure = |failure| match failure {
+        Failure::Retryable(why) => Failure::Retryable(secrets.masked(why)),
+        Failure::Permanent(why) => Failure::Permanent(secrets.masked(why)),
+        Failure::Cancelled => Failure::Cancelled,
+    };
+    Told {
+        result: told.result.map_err(failure),
+        log: secrets.masked(told.log),
+    }
+}
+
 fn done(name: &str, id: &str, told: Told, place: &Place) -> Result<(), Failure> {
     place.keep_log(&told.log);
     let done: Done = understood(name, told.result?)?;

@@ -178,7 +178,8 @@ impl Caller {
         };
         let unwritable =
             |error| Failure::Permanent(format!("the request cannot be written: {error}"));
-        let input = serde_json::to_string(request).map_err(unwritable)? + "\n";
+        let mut input = serde_json::to_string(request).map_err(unwritable)?;
+        input.push('\n');
         Conversation::begin(
             &self.settings.launcher,
             program,
@@ -239,6 +240,7 @@ pub(super) fn request(operation: Operation, workload: Option<Workload>) -> Reque
         workload,
         state_directory: None,
         logs: None,
+        secrets: BTreeMap::new(),
     }
 }
 

@@ -59,6 +59,34 @@ pub struct Request {
     /// Which output; with `logs` alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logs: Option<Lines>,
+    /// The secrets that the template names, by name; with `converge` alone. Where the template says
+    /// `{"secret": NAME, "version": N}`, the value is here, and nowhere else.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, Secret>,
+}
+
+/// The value of a secret, as a plugin is given it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Secret {
+    /// Which of its values: another one is another value.
+    pub version: u64,
+    /// The value, where it is text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The value in base64 (RFC 4648, section 4), where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base64: Option<String>,
+}
+
+/// The value stays out of every log.
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("Secret");
+        shown
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
 }
 
 /// One workload, as a plugin sees it.

@@ -462,7 +462,7 @@ mod tests {
         }));
         for expected in [
             "command[0]: a program begins with",
-            "environment.A: expected text, found a number",
+            "environment.A: expected text or {secret: NAME}, found a number",
             "environment.A-B: a variable's name",
             "environment.1A: a variable's name",
             "environment.BELL: may not hold control characters",

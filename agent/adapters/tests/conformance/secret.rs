@@ -19,6 +19,7 @@ use crate::bench::{Home, eventually, home_id, runtime};
 use crate::bench_container::ContainerBench;
 use crate::container::{ALL, Driver};
 use crate::engine::{Kind, available};
+use crate::plugin::Plugins;
 
 pub(crate) const TESTS: &[crate::Test] = &[
     (
@@ -28,6 +29,10 @@ pub(crate) const TESTS: &[crate::Test] = &[
     (
         "secrets_are_not_laid_down_on_a_disk_or_where_others_write",
         secrets_are_not_laid_down_on_a_disk_or_where_others_write,
+    ),
+    (
+        "a_plugin_is_given_secrets_on_its_standard_input_and_nowhere_else",
+        a_plugin_is_given_secrets_on_its_standard_input_and_nowhere_else,
     ),
     (
         "a_container_of_docker_engine_has_its_secrets_as_files",
@@ -206,6 +211,49 @@ fn secrets_are_not_laid_down_on_a_disk_or_where_others_write() {
     let without = with(wanted.clone(), &[("other", 1, b"canary")]);
     let missing = converge(&adapter, &without).unwrap_err();
     assert!(format!("{missing:?}").contains("secret token is not here yet"));
+}
+
+/// It says what it was given wherever it can: the length where nobody minds.
+const LOUD: &str = r#"#!/bin/sh
+request=$(cat)
+id=$(printf %s "$request" | sed -n 's/.*"id":"\([^"]*\)".*/\1/p')
+token=$(printf %s "$request" | sed -n 's/.*"text":"\([^"]*\)".*/\1/p')
+case $request in
+*'"operation":"describe"'*) echo '{"type":"result","protocol":1,"version":"1","template":{}}' ;;
+*'"operation":"converge"'*)
+    echo '{"type":"progress","message":"given '${#token}' '$token'"}'
+    echo "the log has $token" >&2
+    echo '{"type":"error","message":"it was '$token'"}'
+    exit 2 ;;
+*) [ -z "$token" ] && echo '{"type":"result","workload":"'$id'","state":"running","problems":[]}' ;;
+esac
+"#;
+
+fn a_plugin_is_given_secrets_on_its_standard_input_and_nowhere_else() {
+    let home = Home::new();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+    fs::set_permissions(home.path(), open).unwrap();
+    let plugins = Plugins::new();
+    plugins.add("loud", LOUD.as_bytes());
+    let adapter = crate::plugin::open(&home.agent(), plugins.settings());
+    let template = json!({"a": {"secret": "token", "version": 3}});
+    let plain = home.wanted("x", "plugin/loud", &template, Vec::new());
+    let wanted = with(plain, &[("token", 3, b"canary-77")]);
+    let (progress, mut told) = mpsc::channel(64);
+    let cancel = CancellationToken::new();
+    let converged = runtime().block_on(adapter.converge(&wanted, &progress, &cancel));
+    let why = format!("{:?}", converged.unwrap_err());
+    assert!(why.contains("it was [secret]"), "{why}");
+    let mut said = Vec::new();
+    while let Ok(line) = told.try_recv() {
+        said.push(line);
+    }
+    assert!(said.contains(&"given 9 [secret]".to_owned()), "{said:?}");
+    let mut found = Vec::new();
+    files_with(home.path(), "the log has [secret]", &mut found);
+    assert_eq!(found.len(), 1, "{found:?}");
+    files_with(home.path(), "canary", &mut found);
+    assert_eq!(found.len(), 1, "{found:?}");
 }
 
 fn a_container_of_docker_engine_has_its_secrets_as_files() {

@@ -195,6 +195,7 @@ fn what_passed_before_the_coordinator_was_away_proves_nothing_afterwards() {
             seen,
             labels: Arc::default(),
             held: None,
+            keyless: false,
         };
         inputs.targets.insert(name.clone(), view);
         inputs

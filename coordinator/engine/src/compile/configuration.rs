@@ -145,6 +145,17 @@ pub(super) fn check_template(
         );
         report.add(owned, place, message, Some(help));
     }
+    if let Some(chosen) = secret::references(&configuration.template).first() {
+        let (owned, place) = merged.place_of("template");
+        let place = owned.document.file.narrowed(place, chosen.name.as_str());
+        let message = format!("the template chooses which value of secret {}", chosen.name);
+        let help = format!(
+            "write {{secret: {}}}: it is the newest value of the environment, and the coordinator puts \
+             its number in",
+            chosen.name
+        );
+        report.add(owned, place, message, Some(help));
+    }
     let size = canonical::canonical(&configuration.template).len();
     if size > BODY_MAX_BYTES {
         let (owned, place) = merged.place_of("template");

@@ -1,5 +1,7 @@
 //! Gates about targets: whether anybody is there, and how many are away.
 
+use std::collections::BTreeMap;
+
 use holdfast_protocol::api::wait::WaitKind;
 use holdfast_protocol::name::TargetName;
 use holdfast_protocol::time::Timestamp;
@@ -29,10 +31,9 @@ pub(crate) fn present(waits: &mut Waits, turn: &Turn<'_>, spec: &TrackSpec) {
         wait.ends_by
             .push(format!("holdfast token create -e {environment}"));
     } else if targets.values().all(|view| !view.connected) {
-        let away = wait::targets(targets.keys());
-        let message = format!("no target of {environment} is connected: {away}");
+        let message = format!("no target of {environment} is connected: {}", gone(targets));
         let wait = waits.push(WaitKind::Target, environment, message);
-        wait.ends_by.push(format!("{away} connecting again"));
+        wait.ends_by = returning(targets);
     } else if !targets
         .values()
         .any(|view| view.connected && hold(view, turn.now).is_none())
@@ -44,25 +45,47 @@ pub(crate) fn present(waits: &mut Waits, turn: &Turn<'_>, spec: &TrackSpec) {
 /// No wave begins while more targets are away than may be.
 pub(crate) fn away(waits: &mut Waits, turn: &Turn<'_>, spec: &TrackSpec) {
     let targets = &turn.inputs.targets;
-    let away: Vec<&TargetName> = targets
-        .iter()
-        .filter(|(_, view)| !view.connected)
-        .map(|(name, _)| name)
-        .collect();
+    let away = targets.values().filter(|view| !view.connected).count();
     let allowed = spec.rollout.max_disconnected.of(targets.len());
-    if away.len() <= allowed {
+    if away <= allowed {
         return;
     }
     let message = format!(
         "{} away, of at most {allowed} ({} of {}): {}",
-        wait::count(away.len()),
+        wait::count(away),
         spec.rollout.max_disconnected,
         targets.len(),
-        wait::targets(away.iter().copied())
+        gone(targets)
     );
     let wait = waits.push(WaitKind::Target, "away", message);
-    wait.ends_by
-        .push(format!("{} connecting again", wait::targets(away)));
+    wait.ends_by = returning(targets);
+}
+
+/// Who is away, and who is there and as good as away.
+fn gone(targets: &BTreeMap<TargetName, View>) -> String {
+    let gone = |keyless: bool| {
+        let gone = targets.iter().filter(|(_, view)| !view.connected);
+        gone.filter(move |(_, view)| view.keyless == keyless)
+    };
+    let names = gone(false).map(|(name, _)| name.to_string());
+    let names = names.chain(gone(true).map(|(name, _)| {
+        format!("{name} (its agent is of an earlier release, which cannot be given secrets)")
+    }));
+    wait::listed(names.collect())
+}
+
+fn returning(targets: &BTreeMap<TargetName, View>) -> Vec<String> {
+    let named = |keyless: bool| {
+        let gone = targets.iter().filter(|(_, view)| !view.connected);
+        let named: Vec<&TargetName> = gone
+            .filter(|(_, view)| view.keyless == keyless)
+            .map(|(name, _)| name)
+            .collect();
+        (!named.is_empty()).then(|| wait::targets(named))
+    };
+    let back = named(false).map(|names| format!("{names} connecting again"));
+    let upgraded = named(true).map(|names| format!("upgrading the agent of {names}"));
+    back.into_iter().chain(upgraded).collect()
 }
 
 /// The hold of a target's own site, while it lasts.

@@ -83,6 +83,12 @@ fn every_problem_is_named_with_its_place() {
         "privileged": true,
         "command": ["\u{e000}artifact:conf\u{e001}/run"],
         "environment": {"A": 1},
+        "files": {
+            "etc/key": {"secret": "key"},
+            "/etc/../key": {"secret": "key"},
+            "/etc/web.conf": "text",
+            "/etc/key": {"secret": "key"},
+        },
         "ports": ["80", 8080],
         "volumes": ["/a/../b:/c", "\u{e000}artifact:other\u{e001}:/x"],
         "network": "container:abc",
@@ -101,7 +107,10 @@ fn every_problem_is_named_with_its_place() {
         "privileged: unknown field",
         "image: \"registry:5000/web:1.4\" is a tag",
         "command: an artifact's path is one of the host",
-        "environment.A: expected text, found a number",
+        "environment.A: expected text or {secret: NAME}, found a number",
+        "files.etc/key: is not a plain absolute path",
+        "files./etc/../key: is not a plain absolute path",
+        "files./etc/web.conf: expected {secret: NAME}",
         "ports[0]: \"80\" is not a port",
         "ports[1]: expected text, found a number",
         "volumes[0]: the path on the host, \"/a/../b\", may not hold ..",
@@ -126,7 +135,7 @@ fn every_problem_is_named_with_its_place() {
             "{expected}\nin {found:#?}"
         );
     }
-    assert_eq!(found.len(), 22, "{found:#?}");
+    assert_eq!(found.len(), 25, "{found:#?}");
 }
 
 #[test]

@@ -236,6 +236,16 @@ fn names_in_protections_policies_and_notifiers_lead_somewhere() {
 }
 
 #[test]
+fn which_value_of_a_secret_is_used_is_not_for_a_manifest_to_choose() {
+    let chosen = "template: {command: [x], environment: {A: {secret: db-password, version: 3}}}";
+    refused(
+        &[environment("a", ""), service("web", chosen)],
+        &Known::default(),
+        "secret-1",
+    );
+}
+
+#[test]
 fn circles_of_every_kind_are_told_in_full() {
     refused(
         &[

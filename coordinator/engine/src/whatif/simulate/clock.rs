@@ -437,6 +437,7 @@ impl<'p> Clock<'p> {
                 seen: seen.cloned().unwrap_or(Seen::Unknown),
                 labels: std::sync::Arc::clone(&member.labels),
                 held: member.held.clone(),
+                keyless: false,
             };
             (target.clone(), view)
         };
