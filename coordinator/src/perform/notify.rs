@@ -6,13 +6,14 @@
 //! go out one after the other, in order; a message has the same number at every try, also after a
 //! restart. Addresses and keys are in no log and in no event.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_certs::vault::Plain;
 use holdfast_engine::compiled::notifier::{Channel, Notifier, Sealable};
-use holdfast_protocol::name::NotifierName;
+use holdfast_protocol::name::{EnvironmentName, NotifierName, SecretName};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use serde_json::Value;
 use tokio::task::{Id, JoinError, JoinSet};
@@ -56,6 +57,7 @@ pub struct Deliverer {
 /// What messages are sent with.
 #[derive(Debug)]
 struct Post {
+    driver: Handle,
     outside: Arc<Outside>,
     /// Where the files that notifiers name are.
     secrets: PathBuf,
@@ -78,6 +80,7 @@ impl Deliverer {
     #[must_use]
     pub fn new(driver: Handle, outside: Arc<Outside>, secrets: PathBuf, source: String) -> Self {
         let post = Post {
+            driver: driver.clone(),
             outside,
             secrets,
             source,
@@ -180,7 +183,9 @@ fn pause(tries: u32) -> Duration {
 
 async fn attempt(post: &Post, notifier: &Notifier, due: &Due) -> Result<(), Failed> {
     let trying = async {
-        let (url, body, headers) = letter(post, notifier, due).map_err(Failed::for_good)?;
+        let opened = opened(post, notifier).await.map_err(Failed::because)?;
+        let (url, body, headers) =
+            letter((post, &opened), notifier, due).map_err(Failed::for_good)?;
         let egress = &post.outside.egress;
         let url = egress.admit(Purpose::Notice, &url).await;
         let request = egress
@@ -208,7 +213,7 @@ async fn attempt(post: &Post, notifier: &Notifier, due: &Due) -> Result<(), Fail
 
 /// Where to, what, and under which headers.
 fn letter(
-    post: &Post,
+    (post, opened): (&Post, &Opened),
     notifier: &Notifier,
     due: &Due,
 ) -> Result<(String, String, HeaderMap), String> {
@@ -223,19 +228,14 @@ fn letter(
     let body = Value::to_string(&body);
     let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(media))]);
     if let Channel::Webhook { key, .. } = &notifier.channel {
-        sign(post, key.as_ref(), due, &body, &mut headers)?;
+        let key = key.as_ref().map(|key| reveal((post, opened), key));
+        sign(key.transpose()?.as_deref(), due, &body, &mut headers)?;
     }
-    Ok((reveal(&post.secrets, url)?, body, headers))
+    Ok((reveal((post, opened), url)?, body, headers))
 }
 
 /// Standard Webhooks 1.0: number and time of a message always, the signature where there is a key.
-fn sign(
-    post: &Post,
-    key: Option<&Sealable>,
-    due: &Due,
-    body: &str,
-    headers: &mut HeaderMap,
-) -> Result<(), String> {
+fn sign(key: Option<&str>, due: &Due, body: &str, headers: &mut HeaderMap) -> Result<(), String> {
     let (id, now) = (message::id(&due.name, &due.event), clock::now());
     let mut set = |name: &'static str, value: &str| {
         let value = HeaderValue::from_str(value).map_err(|error| error.to_string())?;
@@ -245,19 +245,47 @@ fn sign(
     set("webhook-id", &id)?;
     set("webhook-timestamp", &message::seconds(now).to_string())?;
     if let Some(key) = key {
-        let key = reveal(&post.secrets, key)?;
         set(
             "webhook-signature",
-            &message::signature(&key, &id, now, body)?,
+            &message::signature(key, &id, now, body)?,
         )?;
     }
     Ok(())
 }
 
-/// The text itself, from its file where it is in one.
-fn reveal(secrets: &Path, text: &Sealable) -> Result<String, String> {
+/// Values of the secrets that one notifier names; why not, in words, where there is none.
+type Opened = BTreeMap<(EnvironmentName, SecretName), Result<Plain, String>>;
+
+/// The secrets of a notifier, in the clear for one try.
+async fn opened(post: &Post, notifier: &Notifier) -> Result<Opened, String> {
+    let mut opened = Opened::new();
+    for text in notifier.channel.confidential() {
+        if let Sealable::Secret(environment, name) = text {
+            let which = (environment.clone(), name.clone());
+            let asked = which.clone();
+            let value = post
+                .driver
+                .ask(move |world| world.newest_value(&asked.0, &asked.1));
+            let stops = |_| "the coordinator stops".to_owned();
+            opened.insert(which, value.await.map_err(stops)?);
+        }
+    }
+    Ok(opened)
+}
+
+/// The text itself, from its file or its secret where it is one.
+fn reveal((post, opened): (&Post, &Opened), text: &Sealable) -> Result<String, String> {
+    let secrets = &post.secrets;
     match text {
         Sealable::Plain(text) => Ok(text.clone()),
+        Sealable::Secret(environment, name) => {
+            let value = opened.get(&(environment.clone(), name.clone()));
+            let value = value.ok_or("nobody looked for it")?.as_ref();
+            let text = value.map_err(Clone::clone)?.bytes().to_vec();
+            let text = String::from_utf8(text);
+            text.map(|text| text.trim().to_owned())
+                .map_err(|_| format!("secret {name} of {environment} is no text"))
+        }
         Sealable::File(name) => {
             let path = secrets.join(name);
             let shown = path.display();

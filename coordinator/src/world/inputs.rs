@@ -10,7 +10,7 @@ use holdfast_engine::input::{
 use holdfast_engine::track::{Track, TrackName};
 use holdfast_engine::wake::Change;
 use holdfast_protocol::name::{EnvironmentName, ServiceName, TargetName};
-use holdfast_protocol::observed::State;
+use holdfast_protocol::observed::{Labels, State};
 
 use super::{Target, World};
 use crate::store::row;
@@ -62,10 +62,13 @@ impl World {
             Some(spec) => spec.selector.matches(&target.labels),
             None => target.placed.contains_key(&name.service),
         });
-        let secrets = spec.is_some_and(|spec| !spec.configuration.secrets.is_empty());
+        let named = |labels: &Labels| {
+            spec.is_some_and(|spec| !spec.configuration.on(labels).1.secrets.is_empty())
+        };
         let one = |target: &Target| {
             let view = view(target, &name.service);
-            let keyless = view.connected && secrets && target.kept.sealing_key.is_none();
+            let keyless =
+                view.connected && target.kept.sealing_key.is_none() && named(&target.labels);
             View {
                 connected: view.connected && !keyless,
                 keyless,

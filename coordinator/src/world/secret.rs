@@ -187,6 +187,26 @@ impl World {
         }
     }
 
+    /// The newest value, in the clear, for what the coordinator itself sends.
+    ///
+    /// # Errors
+    /// In words, without a part of it, where there is none or it does not open.
+    pub fn newest_value(
+        &self,
+        environment: &EnvironmentName,
+        name: &SecretName,
+    ) -> Result<Plain, String> {
+        let last = self.secrets.last(environment, name);
+        let newest = last.and_then(|(_, row)| Some((row.which(), row.closed.as_ref()?)));
+        let Some((which, closed)) = newest else {
+            return Err(format!(
+                "secret {name} is not set in {environment}: holdfast secret set {name} -e {environment}"
+            ));
+        };
+        let opened = self.trust.vault.open(environment, &which, closed);
+        opened.map_err(|error| format!("secret {which} of {environment}: {error}"))
+    }
+
     fn is_known(&self, environment: &EnvironmentName, name: &SecretName) -> bool {
         self.secrets.last(environment, name).is_some()
             || !self.compiled.users_of(environment, name).is_empty()
@@ -269,6 +289,16 @@ impl Round<'_> {
             let detail = format!("{} in {environment} use secret {name}", users.join(", "));
             return Err(Refused::new(Code::Conflict, detail)
                 .help("take it out of their manifests first, and apply them"));
+        }
+        let notifiers = self.world.compiled.notifiers.values();
+        let mut naming = notifiers.filter(|notifier| notifier.names(environment, name));
+        if let Some(notifier) = naming.next() {
+            let detail = format!(
+                "notifier {} uses secret {name} of {environment}",
+                notifier.name
+            );
+            return Err(Refused::new(Code::Conflict, detail)
+                .help("take it out of its manifest first, and apply that"));
         }
         let gone = row::Secret {
             environment: environment.clone(),
@@ -434,7 +464,7 @@ impl Round<'_> {
         });
         points
             .filter_map(|point| world.configurations.get(&point.configuration))
-            .filter_map(|configuration| configuration.secrets.get(name).copied())
+            .filter_map(|configuration| configuration.secrets_anywhere().get(name).copied())
             .collect()
     }
 

@@ -109,12 +109,18 @@ fn differences(before: &Value, after: &Value) -> Vec<String> {
         .filter(|path| old.get(*path) != new.get(*path))
         .map(|path| {
             let (from, to) = (shown(old.get(path)), shown(new.get(path)));
-            match path.strip_prefix("secrets.") {
+            match secret(path) {
                 Some(name) => format!("secret {name} (changed): version {from} -> {to}"),
                 None => format!("{path}: {from} -> {to}"),
             }
         })
         .collect()
+}
+
+/// The secret that a path is the number of.
+fn secret(path: &str) -> Option<&str> {
+    let own = path.strip_prefix("secrets.");
+    own.or_else(|| Some(path.strip_prefix("variants.")?.split_once(".secrets.")?.1))
 }
 
 fn leaves(value: &Value, path: &str, into: &mut BTreeMap<String, String>) {

@@ -1,6 +1,6 @@
 //! Notifiers from their documents.
 
-use holdfast_protocol::name::{EnvironmentName, NotifierName, ServiceName};
+use holdfast_protocol::name::{EnvironmentName, NotifierName, SecretName, ServiceName};
 
 use crate::compile::Owned;
 use crate::compile::field::{names, text};
@@ -48,6 +48,10 @@ fn sealable(node: &Node) -> Option<Sealable> {
     match (node.text(), node.at("file")) {
         (Some(plain), _) => Some(Sealable::Plain(plain.to_owned())),
         (None, Some(file)) => Some(Sealable::File(text(file).to_owned())),
-        (None, None) => None,
+        (None, None) => {
+            let environment = EnvironmentName::parse(text(node.at("environment")?)).ok()?;
+            let secret = SecretName::parse(text(node.at("secret")?)).ok()?;
+            Some(Sealable::Secret(environment, secret))
+        }
     }
 }

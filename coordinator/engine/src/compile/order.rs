@@ -28,6 +28,7 @@ pub(super) fn check(declared: &Declared<'_>, report: &mut Report<'_>) {
     }
     for owned in declared.notifiers.values() {
         checking.matched(At::spec(*owned));
+        checking.confidential(At::spec(*owned));
     }
     if report.problems.is_empty() {
         circle::of_environments(declared, report);
@@ -196,6 +197,28 @@ impl Checking<'_, '_, '_> {
         let approval = spec.below("approval");
         if self.roles(owned, approval) {
             self.people(owned, approval);
+        }
+    }
+
+    /// A secret of a notifier is one environment's, which is named.
+    fn confidential(&mut self, spec: At<'_>) {
+        let channels = ["slack", "teams", "webhook"].map(|channel| spec.below(channel));
+        for at in channels
+            .into_iter()
+            .flat_map(|c| [c.below("url"), c.below("key")])
+        {
+            match (at.text("secret"), at.text("environment")) {
+                (_, Some(node)) => self.environment(at.owned, text(node), node.place),
+                (Some(secret), None) => {
+                    let message = format!("whose secret {} is, is not said", text(secret));
+                    let help = format!(
+                        "write {{secret: {}, environment: NAME}}: each environment has its own",
+                        text(secret)
+                    );
+                    self.report.add(at.owned, secret.place, message, Some(help));
+                }
+                (None, None) => {}
+            }
         }
     }
 

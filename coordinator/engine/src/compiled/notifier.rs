@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use holdfast_protocol::name::{EnvironmentName, InputSetName, NotifierName, ServiceName};
+use holdfast_protocol::name::{
+    EnvironmentName, InputSetName, NotifierName, SecretName, ServiceName,
+};
 
 /// A notifier as declared.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,4 +54,29 @@ pub enum Sealable {
     Plain(String),
     /// The content of this file on the coordinator, below its directory for such files.
     File(String),
+    /// The newest value of a secret of an environment.
+    Secret(EnvironmentName, SecretName),
+}
+
+impl Notifier {
+    /// Whether a secret is a part of how it tells.
+    #[must_use]
+    pub fn names(&self, environment: &EnvironmentName, secret: &SecretName) -> bool {
+        let is_it = |text: &Sealable| match text {
+            Sealable::Secret(of, name) => of == environment && name == secret,
+            Sealable::Plain(_) | Sealable::File(_) => false,
+        };
+        self.channel.confidential().any(is_it)
+    }
+}
+
+impl Channel {
+    /// All that may be too confidential for a manifest.
+    pub fn confidential(&self) -> impl Iterator<Item = &Sealable> {
+        let (url, key) = match self {
+            Self::Webhook { url, key } => (url, key.as_ref()),
+            Self::Slack { url } | Self::Teams { url } => (url, None),
+        };
+        std::iter::once(url).chain(key)
+    }
 }

@@ -227,11 +227,6 @@ apiVersion: holdfast/v1
 kind: Source
 metadata: {name: a}
 spec: {}
----
-apiVersion: holdfast/v1
-kind: Notifier
-metadata: {name: chat}
-spec: {slack: {url: {secret: slack-web}}}
 ";
     check(
         content,
@@ -243,12 +238,6 @@ spec: {slack: {url: {secret: slack-web}}}
           |       ^^^^^^
           |
           = help: known are Environment, Service, Protection, Policy, Notifier
-
-        error: `spec.slack.url.secret` is not supported by this version yet; write {file: NAME} with a file on the coordinator
-         --> web.yaml:9:22
-          |
-        9 | spec: {slack: {url: {secret: slack-web}}}
-          |                      ^^^^^^
     "#]],
     );
 }

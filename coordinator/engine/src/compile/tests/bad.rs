@@ -223,7 +223,7 @@ fn names_in_protections_policies_and_notifiers_lead_somewhere() {
             document(
                 "Notifier",
                 "b",
-                "on: [], webhook: {url: {file: ../key}, key: {secret: x}}",
+                "on: [], webhook: {url: {file: ../key}, key: {secret: X y}}",
             ),
             document(
                 "Notifier",
@@ -242,6 +242,19 @@ fn which_value_of_a_secret_is_used_is_not_for_a_manifest_to_choose() {
         &[environment("a", ""), service("web", chosen)],
         &Known::default(),
         "secret-1",
+    );
+}
+
+#[test]
+fn a_secret_of_a_notifier_is_of_an_environment_that_is_there() {
+    let webhook = "webhook: {url: {secret: url}, key: {secret: key, environment: stagin}}";
+    refused(
+        &[
+            environment("staging", ""),
+            document("Notifier", "a", webhook),
+        ],
+        &Known::default(),
+        "secret-2",
     );
 }
 

@@ -44,7 +44,7 @@ static WEBHOOK: Object = Object::of(&[
 const URL: Field = Field::required(
     "url",
     Shape::TextOr(Grammar::Address, &SEALED),
-    "Where to: the address itself, or {file: NAME}.",
+    "Where to: the address itself, {secret: NAME, environment: NAME}, or {file: NAME}.",
 );
 
 static SEALED: Object = Object::of(&[
@@ -53,12 +53,18 @@ static SEALED: Object = Object::of(&[
         Shape::Text(Grammar::FileName),
         "The content of this file on the coordinator, in its directory for such files.",
     ),
-    Field::refused(
+    Field::optional(
         "secret",
-        "is not supported by this version yet; write {file: NAME} with a file on the coordinator",
+        Shape::Text(Grammar::Name),
+        "The newest value of this secret, of the environment that is named beside it.",
+    ),
+    Field::optional(
+        "environment",
+        Shape::Text(Grammar::Name),
+        "The environment whose secret it is.",
     ),
 ])
-.one_of(&["file"]);
+.one_of(&["file", "secret"]);
 
 /// The kinds of event: all that is written to the history.
 pub fn events() -> impl Iterator<Item = &'static str> {
