@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use holdfast_protocol::name::SecretName;
 use holdfast_protocol::time::parse_span;
 #[cfg(feature = "run")]
 use holdfast_protocol::workload::{Form, Workload};
@@ -176,6 +177,13 @@ impl<'a> Reading<'a> {
     }
 }
 
+impl Reading<'_> {
+    /// The secret that a value stands for; nothing where it is something else.
+    pub(crate) fn secret(&self, value: &Value) -> Option<Result<SecretName, String>> {
+        secret::of(value, self.stage)
+    }
+}
+
 impl<'a> Fields<'a> {
     pub(crate) fn at(&self, key: &str) -> String {
         join(&self.path, key)
@@ -260,7 +268,7 @@ impl<'a> Fields<'a> {
                 problem(message);
                 continue;
             }
-            match secret::of(value, self.reading.stage) {
+            match self.reading.secret(value) {
                 Some(Ok(secret)) => drop(secrets.insert(name.clone(), secret)),
                 Some(Err(message)) => problem(message),
                 None => match value {

@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 
 pub mod object;
+mod secret;
 pub mod spec;
 
 #[cfg(feature = "run")]

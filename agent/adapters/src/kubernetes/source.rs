@@ -10,7 +10,7 @@ use super::object::Object;
 use super::order::rank;
 use super::record::{AGENT_LABEL, SERVICE_LABEL};
 use super::spec::{OBJECTS_MAX, Template};
-use super::{job, manifest};
+use super::{job, manifest, secret};
 use crate::durable;
 use crate::failure::Failure;
 use crate::run::Wanted;
@@ -60,6 +60,9 @@ impl Inner {
         own: &Path,
     ) -> Result<Vec<Object>, Failure> {
         let mut objects = template.objects.clone();
+        for object in &mut objects {
+            secret::fill(object, &wanted.secrets)?;
+        }
         for path in &template.manifests {
             let filled = Placeholder::fill(path, &|placeholder| match placeholder {
                 Placeholder::ArtifactPath(name) => {

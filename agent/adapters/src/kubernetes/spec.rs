@@ -4,6 +4,7 @@ use holdfast_protocol::workload::PLACEHOLDER_OPEN;
 use serde_json::Value;
 
 use super::object::Object;
+use super::secret;
 use crate::fields::{self, Fields, Reading, join};
 use crate::{Context, Problem};
 
@@ -84,6 +85,7 @@ fn read_object(reading: &Reading<'_>, path: &str, value: &Value) -> Option<Objec
         reading.problem(path, why);
         return None;
     }
+    secret::check(reading, value, path);
     let object = Object::parse(value.clone());
     let object = object.map_err(|(at, why)| reading.problem(join(path, &at), why));
     let object = object.ok()?;
