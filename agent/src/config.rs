@@ -1,6 +1,7 @@
 //! Flags, environment and `agent.toml` become one [`Config`], by one pure function.
 
 mod artifacts;
+mod secrets;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -355,7 +356,7 @@ pub fn config(
         kubernetes: cluster(file.kubernetes)?,
         plugins: plugins(file.plugin_directory, file.plugins)?,
         object_store: object_store(file.object_store)?,
-        secrets: secrets(flags.secrets_directory.clone().or(file.secrets_directory))?,
+        secrets: secrets::directory(flags.secrets_directory.clone().or(file.secrets_directory))?,
     };
     let credentials = runtimes.container.credentials.as_deref();
     Ok(Config {
@@ -506,16 +507,6 @@ fn cluster(file: KubernetesFile) -> Result<kubernetes::Settings, ConfigError> {
         namespace: file.namespace,
         namespaces: file.namespaces,
     })
-}
-
-fn secrets(directory: Option<PathBuf>) -> Result<Option<PathBuf>, ConfigError> {
-    match directory {
-        Some(directory) if !directory.is_absolute() => {
-            let problem = format!("secrets-directory: {} is not absolute", directory.display());
-            Err(refused(problem, "write the whole path, from /"))
-        }
-        directory => Ok(directory),
-    }
 }
 
 /// The launcher and the target's name are known only later.

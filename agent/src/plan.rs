@@ -21,6 +21,7 @@
 
 mod fetch;
 mod job;
+mod order;
 mod secret;
 mod status;
 
@@ -41,6 +42,7 @@ use crate::desired::{Bodies, Desired, Intent, Standing, Standings, selected};
 use crate::diff::{Difference, Sights, differences, unwanted};
 use crate::health::Probe;
 
+use order::dependencies_first;
 pub use secret::{Secrets, Source};
 pub use status::Status;
 
@@ -604,33 +606,6 @@ fn take(slots: &mut usize) -> bool {
     let free = *slots > 0;
     *slots = slots.saturating_sub(1);
     free
-}
-
-/// The services, each after the ones it depends on; the rest of a circle comes last, by name.
-fn dependencies_first(
-    selected: &BTreeMap<ServiceName, Digest>,
-    bodies: &Bodies,
-) -> Vec<ServiceName> {
-    let mut order = Vec::with_capacity(selected.len());
-    let mut placed = BTreeSet::new();
-    while order.len() < selected.len() {
-        let before = order.len();
-        for (service, body) in selected {
-            let needs = bodies.get(body).map_or(&[][..], |b| &b.workload.depends_on);
-            let free = needs
-                .iter()
-                .all(|n| placed.contains(n) || !selected.contains_key(n));
-            if free && placed.insert(service.clone()) {
-                order.push(service.clone());
-            }
-        }
-        if order.len() == before {
-            let circle = selected.keys().filter(|service| !placed.contains(*service));
-            order.extend(circle.cloned());
-            break;
-        }
-    }
-    order
 }
 
 /// Whether something that ended so is started again.

@@ -397,8 +397,7 @@ fn assemble(
     let certificate_clock = Arc::new(CertificateClock::not_before(certificate.not_before));
     let facts = facts::sample(data);
     let outputs = Outputs::new(data.join("output"));
-    let sealing_key = home.files()?.sealing_key()?;
-    let sealing_public = *sealing_key.public();
+    let key = home.files()?.sealing_key()?;
     let owner = Owner::from(&certificate.identity);
     let parts = Parts {
         clock: Clock::start(),
@@ -412,7 +411,7 @@ fn assemble(
         store: Store::open(&data.join("artifacts")).map_err(failed)?,
         homes: config.artifacts.rules.clone().map(Homes::new).map(Arc::new),
         fetches_max: config.artifacts.parallel,
-        secrets: Secrets::open(&data.join("secrets"), sealing_key, owner).map_err(failed)?,
+        secrets: Secrets::open(&data.join("secrets"), key, owner).map_err(failed)?,
         journal: Journal::open(&data.join("journal")),
         outputs: outputs.clone(),
         facts: facts.clone(),
@@ -442,7 +441,7 @@ fn assemble(
             logs: logs.clone(),
             checks,
         },
-        sealing_key: sealing_public,
+        sealing_key: parts.secrets.public(),
     };
     Ok(Assembled {
         driver: Driver::new(parts, outlets),

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_certs::seal::{Owner, SealError, SealingKey};
+use holdfast_certs::seal::{Owner, SealError, SealingKey, SealingPublicKey};
 use holdfast_protocol::codec;
 use holdfast_protocol::frame::{self, Decoder, FRAME_MAX_BYTES};
 use holdfast_protocol::name::SecretName;
@@ -85,6 +85,12 @@ impl Secrets {
             key: Arc::new(key),
             owner,
         })
+    }
+
+    /// What the coordinator seals to.
+    #[must_use]
+    pub fn public(&self) -> SealingPublicKey {
+        *self.key.public()
     }
 
     /// The secrets that are here and open.

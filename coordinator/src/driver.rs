@@ -497,35 +497,7 @@ fn take(round: &mut Round<'_>, event: Event) {
             };
             round.answer(reply, answer);
         }
-        Event::SealingKey {
-            target,
-            session,
-            key,
-        } => round.sealing_key(&target, session, &key),
-        Event::SetSecret {
-            environment,
-            name,
-            value,
-            rotate,
-            by,
-            reply,
-        } => {
-            let answer = round.set_secret((&environment, &name), &value, rotate, &by);
-            round.answer(reply, answer);
-        }
-        Event::DeleteSecret {
-            environment,
-            name,
-            by,
-            reply,
-        } => {
-            let answer = round.delete_secret(&environment, &name, &by);
-            round.answer(reply, answer);
-        }
-        Event::RekeySecrets { by, reply } => {
-            let answer = round.rekey_secrets(&by);
-            round.answer(reply, answer);
-        }
+        Event::Secret(change) => round.change_secret(*change),
         Event::Label {
             target,
             change,

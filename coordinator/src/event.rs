@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use holdfast_certs::vault::Plain;
 use holdfast_certs::verify::Peer;
 use holdfast_engine::check::Answer;
 use holdfast_engine::track::TrackName;
@@ -12,7 +11,6 @@ use holdfast_protocol::api::apply::{Applied, ApplyRequest, Plan};
 use holdfast_protocol::api::deployment::Deployment;
 use holdfast_protocol::api::freeze::NewFreeze;
 use holdfast_protocol::api::release::{NewRelease, Release};
-use holdfast_protocol::api::secret::Secret;
 use holdfast_protocol::api::steer::{Judgement, Steer, Steered};
 use holdfast_protocol::api::token::{CreatedToken, NewToken, Token};
 use holdfast_protocol::api::{Code, Diagnostic};
@@ -21,8 +19,7 @@ use holdfast_protocol::digest::Digest;
 use holdfast_protocol::join::{JoinRequest, Joined, RenewRequest};
 use holdfast_protocol::message::{Hello, Refusal};
 use holdfast_protocol::name::{
-    ArtifactName, EnvironmentName, LabelKey, LabelValue, NotifierName, SecretName, ServiceName,
-    TargetName,
+    ArtifactName, EnvironmentName, LabelKey, LabelValue, NotifierName, ServiceName, TargetName,
 };
 use holdfast_protocol::observed::{Hold, Report};
 use tokio::sync::{oneshot, watch};
@@ -30,6 +27,7 @@ use tokio::sync::{oneshot, watch};
 use crate::access::Caller;
 use crate::world::access;
 use crate::world::apply::{NotApplied, Prepared};
+use crate::world::secret::Change;
 use crate::world::{Orders, SessionId, World};
 
 /// Why something was not done; becomes a problem document of the API.
@@ -322,48 +320,8 @@ pub enum Event {
         /// The answer.
         reply: Reply<()>,
     },
-    /// What a target's secrets are sealed to.
-    SealingKey {
-        /// Which target.
-        target: TargetName,
-        /// By which connection.
-        session: SessionId,
-        /// The public key.
-        key: Vec<u8>,
-    },
-    /// A secret has a new value.
-    SetSecret {
-        /// Of which environment.
-        environment: EnvironmentName,
-        /// The secret.
-        name: SecretName,
-        /// The value.
-        value: Plain,
-        /// Whether there has to be one already.
-        rotate: bool,
-        /// Who.
-        by: String,
-        /// The answer.
-        reply: Reply<Secret>,
-    },
-    /// A secret is to be forgotten.
-    DeleteSecret {
-        /// Of which environment.
-        environment: EnvironmentName,
-        /// The secret.
-        name: SecretName,
-        /// Who.
-        by: String,
-        /// The answer.
-        reply: Reply<Secret>,
-    },
-    /// The values of all secrets are to be under a new key.
-    RekeySecrets {
-        /// Who.
-        by: String,
-        /// The answer.
-        reply: Reply<Steered>,
-    },
+    /// Secrets change, or what they are sealed to.
+    Secret(Box<Change>),
     /// A target's labels change.
     Label {
         /// Which target.

@@ -12,7 +12,7 @@
 //!     │ ── Report{sequence, statuses, …} ─────► │   whenever something changed
 //!     │ ◄── Stored{sequence} ────────────────── │   after the commit
 //!     │ ── Hold{until, reason} ───────────────► │   from minor version 2: first of all, and when it changes
-//!     │ ── SealingKey(key) ───────────────────► │   from minor version 3: once, after `Welcome`
+//!     │ ── SealingKey(key) ───────────────────► │   from minor version 4: once, after `Welcome`
 //!     │ ── Renew{request} ────────────────────► │   from half-life of the certificate
 //!     │ ◄── Renewed{chain} ──────────────────── │
 //! ```

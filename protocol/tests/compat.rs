@@ -367,6 +367,21 @@ fn recorded_messages_are_read_and_written_as_ever() {
 }
 
 #[test]
+fn recorded_requests_for_secrets_are_read_and_written_as_ever() {
+    let reference = SecretRef {
+        name: "db-password".parse().unwrap(),
+        version: 300,
+    };
+    one(AgentOpens::Secret(reference), "opens-secret");
+    let sealed = Sealed {
+        encapsulated: vec![4; 32],
+        ciphertext: vec![5; 24],
+    };
+    one(SecretReply::Sealed(sealed), "secret-sealed");
+    one(SecretReply::Unavailable, "secret-unavailable");
+}
+
+#[test]
 fn recorded_bodies_assignments_and_streams_are_read_and_written_as_ever() {
     one(Body::V1(workload()), "body-v1");
     one(Body::V2(workload(), terms()), "body-v2");
@@ -403,17 +418,6 @@ fn recorded_bodies_assignments_and_streams_are_read_and_written_as_ever() {
         },
         "opens-artifact",
     );
-    let reference = SecretRef {
-        name: "db-password".parse().unwrap(),
-        version: 300,
-    };
-    one(AgentOpens::Secret(reference), "opens-secret");
-    let sealed = Sealed {
-        encapsulated: vec![4; 32],
-        ciphertext: vec![5; 24],
-    };
-    one(SecretReply::Sealed(sealed), "secret-sealed");
-    one(SecretReply::Unavailable, "secret-unavailable");
     one(ArtifactReply::Content { size: 70_000 }, "artifact-content");
     one(ArtifactReply::Unavailable, "artifact-unavailable");
     let message = "registry.example.com does not answer".to_owned();

@@ -17,6 +17,7 @@ use super::problem::{Answer, Body, Failed, Path, Query};
 use super::{App, Caller};
 use crate::access::{self, Action, Subject};
 use crate::event::{Event, Refused};
+use crate::world::secret::Change;
 
 /// Sets a secret; each new value has the next number. The value is in no answer.
 #[utoipa::path(
@@ -37,13 +38,15 @@ pub async fn set(
     let value = value(new.value, new.base64)?;
     let by = caller.name;
     let (environment, name, rotate) = (new.environment, new.name, new.rotate);
-    let event = |reply| Event::SetSecret {
-        environment,
-        name,
-        value,
-        rotate,
-        by,
-        reply,
+    let event = |reply| {
+        Event::Secret(Box::new(Change::Set {
+            environment,
+            name,
+            value,
+            rotate,
+            by,
+            reply,
+        }))
     };
     Ok(Json(app.driver.request(event).await?))
 }
@@ -96,11 +99,13 @@ pub async fn delete(
     let name: SecretName = super::parse(&name)?;
     demand(&caller, &environment)?;
     let by = caller.name;
-    let event = |reply| Event::DeleteSecret {
-        environment,
-        name,
-        by,
-        reply,
+    let event = |reply| {
+        Event::Secret(Box::new(Change::Delete {
+            environment,
+            name,
+            by,
+            reply,
+        }))
     };
     Ok(Json(app.driver.request(event).await?))
 }
@@ -113,7 +118,7 @@ pub async fn delete(
 )]
 pub async fn rekey(State(app): State<App>, Caller(caller): Caller) -> Answer<Steered> {
     let by = caller.name;
-    let event = |reply| Event::RekeySecrets { by, reply };
+    let event = |reply| Event::Secret(Box::new(Change::Rekey { by, reply }));
     Ok(Json(app.driver.request(event).await?))
 }
 

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use super::{CloseReason, Context, artifacts};
 use crate::clock;
 use crate::event::{Connected, Event, Refused};
+use crate::world::secret::Change;
 use crate::world::{Orders, SessionId};
 
 /// Time from the handshake to the whole hello.
@@ -373,11 +374,11 @@ impl<'c> Conversation<'c> {
                 session,
                 hold,
             },
-            Said::SealingKey(key) => Event::SealingKey {
+            Said::SealingKey(key) => Event::Secret(Box::new(Change::Key {
                 target,
                 session,
                 key,
-            },
+            })),
             Said::Report(report) => Event::Report {
                 target,
                 session,

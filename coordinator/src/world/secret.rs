@@ -4,6 +4,8 @@
 //! what they were given under its number; a value is sealed for a target of its own environment only,
 //! and only while a body that names it is placed there.
 
+mod change;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -16,6 +18,8 @@ use holdfast_protocol::api::steer::Steered;
 use holdfast_protocol::name::{EnvironmentName, SecretName, TargetName};
 use holdfast_protocol::secret::{self, SECRETS_MAX, SecretRef, VALUE_MAX_BYTES};
 use holdfast_protocol::workload::Workload;
+
+pub use change::Change;
 
 use super::{After, Round, SessionId, World};
 use crate::event::Refused;

@@ -7,14 +7,14 @@
 //! Requests that change something are never dropped half way, but for a stop. *Assumptions*: one
 //! operation a service at a time.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::models::{NetworkCreateRequest, NetworkDisconnectRequest};
 use bollard::query_parameters::ListNetworksOptionsBuilder;
-use holdfast_protocol::name::{SecretName, ServiceName};
+use holdfast_protocol::name::ServiceName;
 use holdfast_protocol::workload::PLACEHOLDER_OPEN;
 use tokio_util::sync::CancellationToken;
 
@@ -31,10 +31,10 @@ use crate::failure::Failure;
 use crate::fields;
 use crate::run::Wanted;
 use crate::secret::Secret;
-use crate::secret::memory::{Files, Owner};
 use crate::unpacked::Store;
 
 mod job;
+mod secret;
 
 /// How long a new release without a check must run before the one before it is stopped.
 const RAN_LONG_ENOUGH: Duration = Duration::from_secs(2);
@@ -84,8 +84,7 @@ impl Inner {
         let outcome = way.run().await;
         self.watch.stir();
         outcome?;
-        let (files, _) = way.lay_secrets().await?;
-        self.memory.sweep(&wanted.workload.service, Some(&files))
+        way.sweep_secrets().await
     }
 
     /// Removes all that was made for a service. Named volumes stay: they are data.
@@ -135,27 +134,6 @@ impl Inner {
             }
         };
         template.volumes.iter().enumerate().map(source).collect()
-    }
-
-    /// What secrets stand for in its environment, where this target lets them.
-    fn variables(
-        &self,
-        wanted: &Wanted,
-        template: &Template,
-    ) -> Result<Vec<(String, Secret)>, Failure> {
-        let secrets = template.secret_environment.iter();
-        let one = |(variable, secret): (&String, &SecretName)| {
-            if !self.settings.secrets_in_environment {
-                return Err(Failure::Permanent(format!(
-                    "environment.{variable}: a container engine writes the environment of its \
-                     containers on its disk: name {secret} under files instead, or allow it with \
-                     secrets-in-environment under [container] in agent.toml"
-                )));
-            }
-            let value = wanted.secrets.text(secret)?;
-            Ok((variable.clone(), Secret::copy(value.as_bytes())))
-        };
-        secrets.map(one).collect()
     }
 
     fn needs_of_others(&self, service: &ServiceName) -> Result<Vec<Need>, Failure> {
@@ -326,15 +304,7 @@ impl Way<'_> {
         let unique = format!("{} {:?}", self.wanted.body, clock::monotonic());
         let name = body::name(service, &unique);
         let (_, secrets) = self.lay_secrets().await?;
-        let made = body::Made {
-            agent: &self.inner.agent,
-            wanted: self.wanted,
-            template: &self.template,
-            sources: &self.sources,
-            variables: &self.variables,
-            secrets: &secrets,
-        };
-        let create = body::create(&made);
+        let create = self.create(&secrets);
         let id = self.engine.create(&name, create).await?;
         if let Err(failure) = self.put_in_place(&id, &name, &old).await {
             // It is nobody's yet; what cannot be removed now is found by its labels.
@@ -392,43 +362,6 @@ impl Way<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Lays down the files of secrets, and says where each is that is to be mounted, by its path inside.
-    async fn lay_secrets(&self) -> Result<(Files, BTreeMap<String, PathBuf>), Failure> {
-        if self.template.files.is_empty() {
-            return Ok((Files::default(), BTreeMap::new()));
-        }
-        let (memory, secrets) = (&self.inner.memory, &self.wanted.secrets);
-        let owner = self.owner().await?;
-        let mut files = memory.files(&self.wanted.workload.service, secrets, owner)?;
-        let laid = self.template.files.iter();
-        let laid = laid.map(|(inside, secret)| Ok((inside.clone(), files.add(secret, secrets)?)));
-        let laid: Result<_, Failure> = laid.collect();
-        let laid = laid?;
-        memory.lay(&files)?;
-        Ok((files, laid))
-    }
-
-    /// Who reads the files of secrets: whom the container runs as, by number.
-    async fn owner(&self) -> Result<Option<Owner>, Failure> {
-        let user = match &self.template.user {
-            Some(user) => user.clone(),
-            None => image::user(&self.engine, &self.template.image).await?,
-        };
-        let (uid, gid) = user.split_once(':').unwrap_or((&user, ""));
-        let number = |text: &str| match text {
-            "" | "root" => Ok(0),
-            number => number.parse::<u32>(),
-        };
-        match (number(uid), number(gid)) {
-            (Ok(0), _) => Ok(None),
-            (Ok(uid), Ok(gid)) => Ok(Some(Owner { uid, gid })),
-            (Ok(_) | Err(_), Ok(_) | Err(_)) => Err(Failure::Permanent(format!(
-                "files of secrets are for one user alone, and {user:?} is a name that only the image \
-                 knows: say user: by number"
-            ))),
-        }
     }
 
     async fn make_network(&self, name: &str) -> Result<(), Failure> {
