@@ -15,6 +15,8 @@ use crate::child::{Child, Ran};
 use crate::journal::Journal;
 use crate::voice::Voice;
 
+/// Shortest part of a secret that is looked for in what is said, in bytes.
+const MASKED_MIN_BYTES: usize = 4;
 /// Time that is kept of a call's own for saying what came of it.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -98,9 +100,27 @@ impl<'a, T> Call<'a, T> {
         self.end - LAST_WORDS
     }
 
+    /// Whether secrets were given: with a change of a template that names some.
+    #[must_use]
+    pub fn has_secrets(&self) -> bool {
+        !self.secrets.is_empty()
+    }
+
+    /// A text without the secrets that were given. The agent masks what it is told, too; what is
+    /// written down here does not pass it.
+    fn masked(&self, text: &str) -> String {
+        let given = self
+            .secrets
+            .values()
+            .filter_map(|secret| secret.text.as_deref());
+        let lines = given.flat_map(str::lines).map(str::trim);
+        let long = lines.filter(|line| line.len() >= MASKED_MIN_BYTES);
+        long.fold(text.to_owned(), |text, line| text.replace(line, "[secret]"))
+    }
+
     /// Says what it is at, for people.
     pub fn progress(&self, message: &str) {
-        self.voice.progress(message);
+        self.voice.progress(&self.masked(message));
     }
 
     /// Shows a line of output; whether somebody still listens. For [`crate::Plugin::logs`] alone.
@@ -111,8 +131,9 @@ impl<'a, T> Call<'a, T> {
 
     /// Says what it is at, and keeps it for `logs`.
     pub fn output(&self, text: &str) {
-        self.voice.progress(text);
-        Journal::of(&self.state).keep(text);
+        let text = self.masked(text);
+        self.voice.progress(&text);
+        Journal::of(&self.state).keep(&text);
     }
 
     /// An observed state of this workload, with nothing more to say.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::child::{Child, Ran};
+use crate::secret::{self, Text};
 use crate::{About, Call, Failure, Plugin, Sighting, State, Wrong, environment, memory, span};
 use state::Found;
 
@@ -29,7 +30,7 @@ pub struct Template {
     remove: Option<Vec<String>>,
     expect: Option<Value>,
     #[serde(default)]
-    environment: BTreeMap<String, String>,
+    environment: BTreeMap<String, Text>,
     working_directory: Option<String>,
     #[serde(default)]
     timeout: Timeout,
@@ -68,7 +69,7 @@ impl Plugin for Command {
                 "properties": {
                     "fetch": command, "apply": command, "remove": command,
                     "expect": {"description": "what fetch prints when it is so"},
-                    "environment": {"type": "object", "additionalProperties": text},
+                    "environment": {"type": "object", "additionalProperties": secret::schema()},
                     "workingDirectory": text,
                     "timeout": {"type": "object", "additionalProperties": false,
                         "properties": {"fetch": text, "apply": text, "remove": text}},
@@ -148,7 +149,7 @@ impl Plugin for Command {
             return Ok(());
         };
         let limit = span::read(call.template.timeout.remove.as_deref(), REMOVE_LIMIT);
-        changed("remove", &run(call, remove, limit)?)
+        changed("remove", &run(call, child(call, remove), limit)?)
     }
 }
 
@@ -177,7 +178,11 @@ fn apply(call: &Call<'_, Template>, made: Option<Made>, inputs: &Digest) -> Resu
     };
     memory::remember(call.directory(), MADE, &begun)?;
     let limit = span::read(call.template.timeout.apply.as_deref(), APPLY_LIMIT);
-    changed("apply", &run(call, &call.template.apply, limit)?)?;
+    let child = Child {
+        environment: environment::of_change(call, &call.template.environment)?,
+        ..child(call, &call.template.apply)
+    };
+    changed("apply", &run(call, child, limit)?)?;
     let found = fetch(call)?;
     let wrong = match &call.template.expect {
         Some(expect) => found.difference(expect),
@@ -202,10 +207,10 @@ fn fetch(call: &Call<'_, Template>) -> Result<Found, Failure> {
 }
 
 /// Runs a command that changes something; all that it prints is output.
-fn run(call: &Call<'_, Template>, command: &[String], limit: Duration) -> Result<Ran, Failure> {
+fn run(call: &Call<'_, Template>, child: Child, limit: Duration) -> Result<Ran, Failure> {
     let child = Child {
         tells: true,
-        ..child(call, command)
+        ..child
     };
     call.run(&child, limit)
 }

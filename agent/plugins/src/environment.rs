@@ -2,15 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Call, Wrong};
+use crate::secret::{self, Text};
+use crate::{Call, Failure, Wrong};
 
 /// What the names of variables that are ours begin with.
 const OURS: &str = "HOLDFAST_";
 
-/// The template's variables, and what the call is about.
+/// The template's variables, and what the call is about: for what only looks, which is given no
+/// secrets, without the variables that are some.
 #[must_use]
-pub fn of<T>(call: &Call<'_, T>, own: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let mut environment = own.clone();
+pub fn of<T>(call: &Call<'_, T>, own: &BTreeMap<String, Text>) -> BTreeMap<String, String> {
+    let plain = own.iter().filter_map(|(name, text)| match text {
+        Text::Plain(text) => Some((name.clone(), text.clone())),
+        Text::Secret(_) => None,
+    });
+    let mut environment: BTreeMap<String, String> = plain.collect();
     let directory = call.directory().display().to_string();
     environment.extend(
         [
@@ -25,15 +31,32 @@ pub fn of<T>(call: &Call<'_, T>, own: &BTreeMap<String, String>) -> BTreeMap<Str
     environment
 }
 
+/// The same with the variables that are secrets, for a change.
+///
+/// # Errors
+/// Permanent where one was not given, or is no text.
+pub fn of_change<T>(
+    call: &Call<'_, T>,
+    own: &BTreeMap<String, Text>,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let mut environment = of(call, own);
+    for (name, text) in own {
+        if let Some(reference) = text.reference() {
+            environment.insert(name.clone(), secret::text(call, reference)?);
+        }
+    }
+    Ok(environment)
+}
+
 /// What is wrong with a template's variables; `also` are beginnings of names that are set otherwise.
 #[must_use]
-pub fn problems(own: &BTreeMap<String, String>, also: &[(&str, &str)]) -> Vec<Wrong> {
-    let wrong = |(name, value): (&String, &String)| {
+pub fn problems(own: &BTreeMap<String, Text>, also: &[(&str, &str)]) -> Vec<Wrong> {
+    let wrong = |(name, value): (&String, &Text)| {
         let at = |why: &str| Some(Wrong::at(&format!("environment.{name}"), why));
         if name.is_empty() || name.contains(['=', '\0']) {
             return at("is no name of a variable");
         }
-        if value.contains('\0') {
+        if matches!(value, Text::Plain(text) if text.contains('\0')) {
             return at("has a value that no variable can have");
         }
         if name.starts_with(OURS) {

@@ -75,6 +75,7 @@ pub mod image;
 pub mod journal;
 pub mod memory;
 pub mod plugin;
+pub mod secret;
 pub mod span;
 pub mod terraform;
 mod voice;

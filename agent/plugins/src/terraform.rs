@@ -21,6 +21,7 @@ use serde_json::{Map, Value, json};
 
 use crate::child::{Child, Ran};
 use crate::journal::wall;
+use crate::secret::{self, Text};
 use crate::{About, Call, Failure, Plugin, Sighting, State, Wrong, environment, memory, span};
 use speech::Speech;
 
@@ -38,7 +39,7 @@ pub struct Template {
     backend: Option<Backend>,
     workspace: Option<String>,
     #[serde(default)]
-    environment: BTreeMap<String, String>,
+    environment: BTreeMap<String, Text>,
     #[serde(default)]
     drift: Drift,
     #[serde(default)]
@@ -120,7 +121,7 @@ impl Plugin for Terraform {
                     "module": text, "program": text, "variables": any, "workspace": text,
                     "backend": {"type": "object", "required": ["type"], "additionalProperties": false,
                         "properties": {"type": text, "config": any}},
-                    "environment": {"type": "object", "additionalProperties": {"type": "string"}},
+                    "environment": {"type": "object", "additionalProperties": secret::schema()},
                     "drift": {"type": "object", "additionalProperties": false,
                         "properties": {"by": {"enum": ["plan", "none"]}, "every": text}},
                     "timeout": {"type": "object", "additionalProperties": false,
@@ -147,6 +148,11 @@ impl Plugin for Terraform {
             "timeout.lock",
             template.timeout.lock.as_deref(),
         ));
+        if template.drift.by == By::Plan && has_secrets(template) {
+            let why = "has to be `none`: a plan needs the secrets of variables and environment, and \
+                       they are given to changes alone";
+            problems.push(Wrong::at("drift.by", why));
+        }
         match module::declared(&template.module) {
             Ok(declared) => problems.extend(
                 template
@@ -329,7 +335,7 @@ fn prepare(call: &Call<'_, Template>) -> Result<(), Failure> {
             ["workspace", "select", "-or-create", "-no-color", wanted],
         )?;
     }
-    let ran = command(call, ["validate", "-json"]).run(call.left(), &|_| {})?;
+    let ran = command(call, ["validate", "-json"])?.run(call.left(), &|_| {})?;
     match speech::invalid(&ran.output) {
         Some(why) => Err(Failure::Permanent(why)),
         None => Ok(()),
@@ -355,7 +361,7 @@ fn planned(call: &Call<'_, Template>) -> Result<(State, Option<String>), Failure
         "-detailed-exitcode",
         "-lock=false",
     ];
-    let ran = command(call, plan).run(PLAN_LIMIT.min(call.left()), &|_| {})?;
+    let ran = command(call, plan)?.run(PLAN_LIMIT.min(call.left()), &|_| {})?;
     let speech = Speech::read(&ran.output);
     match ran.code {
         Some(0) => Ok((State::Running, None)),
@@ -373,7 +379,7 @@ fn speak<'c>(
     let child = Child {
         tells: true,
         is_asked: true,
-        ..command(call, arguments)
+        ..command(call, arguments)?
     };
     let keep = |line: &str| {
         if let Some(message) = speech::message(line) {
@@ -391,7 +397,7 @@ fn plainly<'c>(
     call: &Call<'_, Template>,
     arguments: impl IntoIterator<Item = &'c str>,
 ) -> Result<(), Failure> {
-    let child = command(call, arguments);
+    let child = command(call, arguments)?;
     let ran = call.run(&child, call.left())?;
     if ran.succeeded() {
         return Ok(());
@@ -400,9 +406,17 @@ fn plainly<'c>(
     Err(Failure::Retryable(format!("{what} {}", ran.why())))
 }
 
-fn command<'c>(call: &Call<'_, Template>, arguments: impl IntoIterator<Item = &'c str>) -> Child {
+fn command<'c>(
+    call: &Call<'_, Template>,
+    arguments: impl IntoIterator<Item = &'c str>,
+) -> Result<Child, Failure> {
     let template = &call.template;
-    let mut environment = environment::of(call, &template.environment);
+    // What is destroyed needs all variables, and none of their values.
+    let (mut environment, otherwise) = if call.has_secrets() {
+        (environment::of_change(call, &template.environment)?, None)
+    } else {
+        (environment::of(call, &template.environment), Some(""))
+    };
     let own = |name: &str, value: String| (name.to_owned(), value);
     environment.extend([
         own(
@@ -412,18 +426,19 @@ fn command<'c>(call: &Call<'_, Template>, arguments: impl IntoIterator<Item = &'
         own("TF_IN_AUTOMATION", "1".to_owned()),
         own("CHECKPOINT_DISABLE", "1".to_owned()),
     ]);
-    let variables = template.variables.iter();
-    environment
-        .extend(variables.map(|(name, value)| (format!("TF_VAR_{name}"), module::variable(value))));
+    for (name, value) in &template.variables {
+        let value = secret::filled(call, value, otherwise)?;
+        environment.insert(format!("TF_VAR_{name}"), module::variable(&value));
+    }
     let mut child = Child::of([program(template)]);
     child
         .command
         .extend(arguments.into_iter().map(str::to_owned));
-    Child {
+    Ok(Child {
         environment,
         directory: Some(place(call)),
         ..child
-    }
+    })
 }
 
 /// The program: the one that is named, or the first of both that is on the path.
@@ -436,6 +451,11 @@ fn program(template: &Template) -> String {
         .program
         .clone()
         .unwrap_or_else(|| (*found()).to_owned())
+}
+
+fn has_secrets(template: &Template) -> bool {
+    let mut texts = template.environment.values();
+    texts.any(|text| text.reference().is_some()) || template.variables.values().any(secret::is_in)
 }
 
 fn place(call: &Call<'_, Template>) -> PathBuf {

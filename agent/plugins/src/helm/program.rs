@@ -11,7 +11,7 @@ use super::place::Place;
 use super::sight::{self, Listed};
 use super::{CHANGE_LIMIT, Drift, Template};
 use crate::child::{Child, Ran};
-use crate::{Call, Failure, environment, span};
+use crate::{Call, Failure, environment, secret, span};
 
 /// The label of a release that says whose it is.
 const OWNER: &str = "holdfast-workload";
@@ -120,6 +120,7 @@ impl<'c> Programs<'c> {
         // The template's own values last: they win.
         arguments.push("--values=-");
         let values = Value::Object(call.template.values.clone());
+        let values = secret::filled(call, &values, None)?;
         let child = Child {
             input: values.to_string().into_bytes(),
             ..self.helm(&arguments)

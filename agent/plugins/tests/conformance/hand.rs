@@ -12,6 +12,8 @@ pub(crate) struct Hand {
     pub(crate) plugin: &'static str,
     pub(crate) state: PathBuf,
     pub(crate) environment: Vec<(&'static str, String)>,
+    /// Values of secrets, as they come with a change.
+    pub(crate) secrets: Value,
 }
 
 /// How a call ended, and all that was said.
@@ -23,10 +25,13 @@ impl Hand {
         let text = template.to_string();
         let body = holdfast_protocol::digest::Digest::of(text.as_bytes());
         fs::create_dir_all(&self.state).unwrap();
-        let request = json!({"protocol": 1, "operation": operation, "deadlineSeconds": 60,
+        let mut request = json!({"protocol": 1, "operation": operation, "deadlineSeconds": 60,
             "stateDirectory": self.state, "workload": {"id": "e/t/s", "environment": "e",
                 "target": "t", "service": "s", "version": "1.0", "body": body.to_string(),
                 "template": template, "artifacts": {}}});
+        if operation == "converge" {
+            request["secrets"] = self.secrets.clone();
+        }
         let environment = self.environment.iter();
         let mut plugin = Command::new(env!("CARGO_BIN_EXE_holdfast-plugins"))
             .arg(self.plugin)

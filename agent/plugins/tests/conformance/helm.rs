@@ -84,6 +84,7 @@ impl Site {
             plugin: "helm",
             state: self.room.path("state"),
             environment: self.environment().into_iter().chain([home]).collect(),
+            secrets: json!({"word": {"version": 1, "text": "s3cret-word"}}),
         }
     }
 
@@ -124,7 +125,7 @@ pub(crate) fn helm_leaves_others_alone_and_ends_what_was_cut_off() {
     };
     let hand = site.hand();
     let own = |values: Value| site.template("own", &values);
-    let good = own(json!({"release": "1", "word": "s3cret-word"}));
+    let good = own(json!({"release": "1", "word": {"secret": "word", "version": 1}}));
     let chart = site.chart();
     let mine = ["install", "mine", &chart, "--create-namespace"];
     let made = site.helm(&mine).args(["--set", "release=0"]).output();
@@ -145,6 +146,8 @@ pub(crate) fn helm_leaves_others_alone_and_ends_what_was_cut_off() {
     assert!(!said.contains("s3cret") && !kept.contains("s3cret"));
     assert_eq!(hand.seen(&good)["state"], "running");
     assert!(hand.converges(&good).contains("unchanged"));
+    let manifest = site.helm(&["get", "manifest", "own"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&manifest.stdout).contains("s3cret-word"));
 
     let another = ["upgrade", "own", &chart, "--set", "release=9"];
     assert!(site.helm(&another).output().unwrap().status.success());

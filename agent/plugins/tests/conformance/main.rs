@@ -20,6 +20,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use holdfast_adapters::plugin::{Settings, author};
+use serde_json::json;
+
+use hand::Hand;
 
 #[path = "../harness/cases.rs"]
 mod cases;
@@ -41,6 +44,10 @@ mod terraform;
 
 const TESTS: &[cases::Test] = &[
     ("command_conforms", command_conforms),
+    (
+        "command_gives_secrets_to_changes_alone_and_keeps_none",
+        command_gives_secrets_to_changes_alone_and_keeps_none,
+    ),
     ("terraform_conforms", terraform::terraform_conforms),
     (
         "terraform_keeps_its_state_and_shows_no_secret",
@@ -114,6 +121,37 @@ fn trials() -> PathBuf {
 
 fn command_conforms() {
     Room::new().conforms("command", &trials().join("command.test.json"), &[]);
+}
+
+fn command_gives_secrets_to_changes_alone_and_keeps_none() {
+    let room = Room::new();
+    let hand = Hand {
+        plugin: "command",
+        state: room.path("state"),
+        environment: Vec::new(),
+        secrets: json!({"word": {"version": 1, "text": "s3cret-word"}}),
+    };
+    let shell = |script: &str| json!(["sh", "-c", script]);
+    let template = json!({
+        "fetch": shell("cat \"$FILE\"; echo ${WORD:-nothing}"),
+        "apply": shell("echo \"applied $WORD\"; echo \"$WORD\" | cksum >\"$FILE\""),
+        "environment": {"FILE": room.path("made"), "WORD": {"secret": "word", "version": 1}},
+    });
+    let said = hand.converges(&template);
+    assert!(said.contains("applied [secret]"), "{said}");
+    let kept = fs::read_to_string(hand.state.join("output.log")).unwrap();
+    assert!(kept.contains("applied [secret]"), "{kept}");
+    let made = fs::read_to_string(room.path("made")).unwrap();
+    let sum = Command::new("sh")
+        .args(["-c", "echo s3cret-word | cksum"])
+        .output();
+    assert_eq!(made.as_bytes(), sum.unwrap().stdout);
+    // Another version is another input.
+    let unchanged = hand.converges(&template);
+    assert!(!unchanged.contains("applied"), "{unchanged}");
+    let mut newer = template;
+    newer["environment"]["WORD"]["version"] = json!(2);
+    assert!(hand.converges(&newer).contains("applied"));
 }
 
 fn called_by_another_name_it_says_which_it_knows() {

@@ -51,9 +51,10 @@ pub(crate) fn terraform_keeps_its_state_and_shows_no_secret() {
         plugin: "terraform",
         state: room.path("state"),
         environment: vec![("HOME", room.path("home").display().to_string())],
+        secrets: json!({"word": {"version": 1, "text": "s3cret-word"}}),
     };
     let wanted = |size: u32, backend: &str| {
-        json!({"module": module, "variables": {"word": "s3cret-word", "size": size},
+        json!({"module": module, "variables": {"word": "plain-word", "size": size},
             "backend": {"type": backend}, "drift": {"every": "0s"}})
     };
 
@@ -63,7 +64,7 @@ pub(crate) fn terraform_keeps_its_state_and_shows_no_secret() {
     let said = hand.converges(&wanted(1, "local"));
     assert!(said.contains("size = 1") && said.contains("word = (secret)"));
     let kept = fs::read_to_string(hand.state.join("output.log")).unwrap();
-    assert!(!said.contains("s3cret") && !kept.contains("s3cret"));
+    assert!(!said.contains("plain-word") && !kept.contains("plain-word"));
     assert!(hand.state.join("terraform.tfstate").is_file());
     assert!(!hand.state.join("plan").exists());
     assert_eq!(hand.seen(&wanted(1, "local"))["state"], "running");
@@ -78,8 +79,22 @@ pub(crate) fn terraform_keeps_its_state_and_shows_no_secret() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("main.tf:8: Unsupported argument"), "{said}");
     fs::write(module.join("main.tf"), MODULE).unwrap();
-    hand.converges(&wanted(2, "local"));
-    let (code, said) = hand.call("remove", &wanted(2, "local"));
+
+    // A secret is given to changes alone: nothing else can be planned, and all can be destroyed.
+    let mut secret = wanted(2, "local");
+    secret["variables"]["word"] = json!({"secret": "word", "version": 1});
+    let (code, said) = hand.call("validate", &secret);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("drift.by"), "{said}");
+    secret["drift"] = json!({"by": "none"});
+    let (_, said) = hand.call("validate", &secret);
+    assert!(said.contains("\"problems\":[]"), "{said}");
+    let said = hand.converges(&secret);
+    let kept = fs::read_to_string(hand.state.join("output.log")).unwrap();
+    assert!(!said.contains("s3cret") && !kept.contains("s3cret"));
+    let state = fs::read_to_string(hand.state.join("terraform.tfstate")).unwrap();
+    assert!(state.contains("s3cret-word"));
+    let (code, said) = hand.call("remove", &secret);
     assert_eq!(code, Some(0), "{said}");
     let state = fs::read_to_string(hand.state.join("terraform.tfstate")).unwrap();
     assert!(!state.contains("terraform_data"), "{state}");
