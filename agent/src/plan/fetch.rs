@@ -28,6 +28,7 @@ pub(super) fn in_turn(actions: &mut Vec<Action>, world: &World<'_>) {
         Action::Fetch(fetch) => taken(fetch),
         Action::Record { .. }
         | Action::Cancel { .. }
+        | Action::Ask(_)
         | Action::Remove { .. }
         | Action::Converge { .. }
         | Action::Conclude { .. } => true,
