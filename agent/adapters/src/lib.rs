@@ -90,6 +90,19 @@ pub fn validate(
     }
 }
 
+/// The runtimes that run jobs, in the order of [`RUNTIMES`].
+const RUN_JOBS: &[&str] = &["process", "container", "systemd", "kubernetes"];
+
+/// Why a runtime that is known runs no jobs; nothing where it runs them.
+#[must_use]
+pub fn refused_job(runtime: &str) -> Option<Problem> {
+    let refuses = runtime == "static" || runtime.starts_with(plugin::PREFIX);
+    refuses.then(|| Problem {
+        path: String::new(),
+        message: format!("{runtime} runs no jobs; {} do", RUN_JOBS.join(", ")),
+    })
+}
+
 /// The adapter that answers for a runtime: its own name, and one for all of `plugin/NAME`.
 #[must_use]
 pub fn adapter_of(runtime: &str) -> &str {
@@ -113,6 +126,22 @@ pub(crate) fn list(problems: &[Problem]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_runtime_runs_jobs_or_says_who_does() {
+        for runtime in RUNTIMES {
+            assert_eq!(
+                refused_job(runtime).is_none(),
+                RUN_JOBS.contains(runtime),
+                "{runtime}"
+            );
+        }
+        let said = refused_job("plugin/dns").expect("plugins run none").message;
+        assert!(
+            said.starts_with("plugin/dns runs no jobs; process, "),
+            "{said}"
+        );
+    }
 
     #[test]
     fn one_adapter_answers_for_every_plugin() {

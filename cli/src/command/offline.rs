@@ -1,14 +1,12 @@
 //! `validate`, `schema`, `completion`: what needs no coordinator.
 
-use std::collections::BTreeMap;
-
 use holdfast_adapters::Context;
-use holdfast_engine::compile::TemplateProblem;
+use holdfast_engine::compile::{Asked, TemplateProblem};
 use holdfast_engine::manifest::{self as engine, schema as engine_schema};
 use holdfast_protocol::api::apply::ManifestFile;
 use holdfast_protocol::name::ArtifactName;
 use holdfast_protocol::workload::Form;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Outcome, manifest};
 use crate::args;
@@ -80,20 +78,19 @@ fn check(files: &[ManifestFile]) -> Result<engine::ManifestSet, Failure> {
 }
 
 /// What the adapters say of a template.
-fn template_problems(
-    runtime: &str,
-    template: &Value,
-    artifacts: &BTreeMap<ArtifactName, String>,
-) -> Vec<TemplateProblem> {
-    let artifacts: Vec<(ArtifactName, bool)> = artifacts
+fn template_problems(asked: &Asked<'_>) -> Vec<TemplateProblem> {
+    let artifacts: Vec<(ArtifactName, bool)> = asked
+        .artifacts
         .iter()
         .map(|(name, file)| (name.clone(), Form::of_file(file) != Form::File))
         .collect();
     let context = Context {
         artifacts: &artifacts,
     };
-    holdfast_adapters::validate(runtime, template, &context)
+    let job = holdfast_adapters::refused_job(asked.runtime).filter(|_| asked.is_job);
+    holdfast_adapters::validate(asked.runtime, asked.template, &context)
         .into_iter()
+        .chain(job)
         .map(|problem| TemplateProblem {
             path: problem.path,
             message: problem.message,
@@ -142,11 +139,42 @@ mod tests {
         assert_eq!(out.text(), "");
     }
 
+    #[tokio::test]
+    async fn a_job_is_refused_where_its_runtime_runs_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let job = "\
+apiVersion: holdfast/v1
+kind: Environment
+metadata: {name: staging, owner: platform}
+---
+apiVersion: holdfast/v1
+kind: Service
+metadata: {name: pages, owner: team-web}
+spec:
+  kind: job
+  runtime: static
+  artifacts: {site: {file: site.tar.gz}}
+  template: {path: /srv/www/site}
+";
+        std::fs::write(folder.path().join("all.yaml"), job).unwrap();
+        let args = Validate {
+            file: vec![folder.path().to_owned()],
+        };
+        let (mut screen, ..) = screen(Format::Table);
+        let failure = validate(&args, &mut screen).await.unwrap_err();
+        let said = failure.text();
+        assert!(
+            said.contains("static runs no jobs; process, container, systemd, kubernetes do")
+                && said.contains("all.yaml:10"),
+            "{said}"
+        );
+    }
+
     #[test]
     fn the_schema_names_both_kinds() {
         let (mut screen, out, _) = screen(Format::Table);
         schema(&mut screen).unwrap();
-        let value: Value = serde_json::from_str(&out.text()).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&out.text()).unwrap();
         let text = value.to_string();
         assert!(text.contains("Environment") && text.contains("Service"));
     }

@@ -26,10 +26,7 @@ fn main() {
     let before = BTreeMap::from([(default_set(), set)]);
     let resident = resident_kib();
     let (compiled, compiling) = timed(|| {
-        compile(&before, &default_set(), &Known::default(), &|_, _, _| {
-            Vec::new()
-        })
-        .expect("compiles")
+        compile(&before, &default_set(), &Known::default(), &|_| Vec::new()).expect("compiles")
     });
     assert_eq!(compiled.tracks.len(), SERVICES * ENVIRONMENTS);
     let compiled_kib = resident_kib().saturating_sub(resident);

@@ -58,10 +58,21 @@ use crate::track::TrackName;
 /// Most services times environments of one installation.
 pub const TRACKS_MAX: usize = 100_000;
 
-/// Says what is wrong with a template for a runtime. Strings of the template may hold unrendered
-/// `{{ }}`. The artifacts of the service are given with their file names.
-pub type Validate<'a> =
-    &'a dyn Fn(&str, &Value, &BTreeMap<ArtifactName, String>) -> Vec<TemplateProblem>;
+/// Says what is wrong with what is asked of a runtime.
+pub type Validate<'a> = &'a dyn Fn(&Asked<'_>) -> Vec<TemplateProblem>;
+
+/// What is asked of a runtime.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The runtime.
+    pub runtime: &'a str,
+    /// How it is to run there; strings may hold unrendered `{{ }}`.
+    pub template: &'a Value,
+    /// The artifacts of the service, with their file names.
+    pub artifacts: &'a BTreeMap<ArtifactName, String>,
+    /// Whether it is a job, which ends.
+    pub is_job: bool,
+}
 
 /// One thing wrong with a template.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -67,7 +67,7 @@ fn applied(example: &str) -> World {
     assert!(problems.is_empty(), "{example}: {problems:?}");
     let name: InputSetName = "default".parse().expect("a name");
     let sets = BTreeMap::from([(name.clone(), set)]);
-    let compiled = compile(&sets, &name, &Known::default(), &|_, _, _| Vec::new());
+    let compiled = compile(&sets, &name, &Known::default(), &|_| Vec::new());
     let mut world = World::new();
     world.apply(compiled.unwrap_or_else(|problems| panic!("{example}: {problems:?}")));
     world

@@ -66,7 +66,7 @@ fn world(script: &str) -> World {
     assert!(problems.is_empty(), "{problems:?}");
     let name: InputSetName = "default".parse().unwrap();
     let sets = BTreeMap::from([(name.clone(), set)]);
-    let compiled = compile(&sets, &name, &Known::default(), &|_, _, _| Vec::new()).unwrap();
+    let compiled = compile(&sets, &name, &Known::default(), &|_| Vec::new()).unwrap();
     let mut world = World::new();
     world.apply(compiled);
     let joins = "join s1 staging\njoin p1 production\njoin p2 production";

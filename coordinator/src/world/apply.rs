@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use holdfast_adapters as adapters;
-use holdfast_engine::compile::{self as engine, Known, TemplateProblem, canonical, diff, removal};
+use holdfast_engine::compile::{
+    self as engine, Asked, Known, TemplateProblem, canonical, diff, removal,
+};
 use holdfast_engine::compiled::Compiled;
 use holdfast_engine::manifest::{self, ManifestSet};
 use holdfast_engine::track::{Track, TrackName};
@@ -111,21 +113,20 @@ pub fn compile(
 }
 
 /// What the adapters say of a template.
-fn validate(
-    runtime: &str,
-    template: &serde_json::Value,
-    artifacts: &BTreeMap<ArtifactName, String>,
-) -> Vec<TemplateProblem> {
-    let artifacts: Vec<(ArtifactName, bool)> = artifacts
+fn validate(asked: &Asked<'_>) -> Vec<TemplateProblem> {
+    let artifacts: Vec<(ArtifactName, bool)> = asked
+        .artifacts
         .iter()
         .map(|(name, file)| (name.clone(), Form::of_file(file) != Form::File))
         .collect();
     let context = adapters::Context {
         artifacts: &artifacts,
     };
-    let problems = adapters::validate(runtime, template, &context);
+    let problems = adapters::validate(asked.runtime, asked.template, &context);
+    let job = adapters::refused_job(asked.runtime).filter(|_| asked.is_job);
     problems
         .into_iter()
+        .chain(job)
         .map(|problem| TemplateProblem {
             path: problem.path,
             message: problem.message,

@@ -12,7 +12,7 @@ use crate::compile::field::{is_true, names, number, span, text};
 use crate::compile::health::health;
 use crate::compile::merge::Tree;
 use crate::compile::track::Merged;
-use crate::compile::{Report, Validate, canonical, reference};
+use crate::compile::{Asked, Report, Validate, canonical, reference};
 use crate::compiled::{Configuration, Job, JobTerms, Rollout, Selector};
 use crate::track::TrackName;
 
@@ -124,11 +124,12 @@ pub(super) fn check_template(
     validate: Validate<'_>,
     report: &mut Report<'_>,
 ) {
-    let problems = validate(
-        &configuration.runtime,
-        &configuration.template,
-        &configuration.artifacts,
-    );
+    let problems = validate(&Asked {
+        runtime: &configuration.runtime,
+        template: &configuration.template,
+        artifacts: &configuration.artifacts,
+        is_job: configuration.job.is_some(),
+    });
     for problem in problems {
         let (path, message) = match problem.path.as_str() {
             "" => ("runtime".to_owned(), problem.message),

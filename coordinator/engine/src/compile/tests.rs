@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 use super::diff::changes;
 use super::removal::removals;
-use super::{Known, TemplateProblem, compile, provenance};
+use super::{Asked, Known, TemplateProblem, compile, provenance};
 use crate::compiled::{Compiled, Extent, Layer, TrackSpec, Wave};
 use crate::diagnostic::render;
 use crate::manifest::tests::{EXAMPLE, file};
@@ -38,7 +38,7 @@ pub(crate) fn compiled(content: &str) -> Compiled {
         &sets(&[("default", content)]),
         &set_name("default"),
         &Known::default(),
-        &|_, _, _| Vec::new(),
+        &|_| Vec::new(),
     ) {
         Ok(compiled) => compiled,
         Err(diagnostics) => panic!("{}", render(&diagnostics, false)),
@@ -58,12 +58,9 @@ fn track_name(service: &str, environment: &str) -> TrackName {
 
 /// What is said when `applied` joins the other sets.
 fn refused(named: &[(&str, &str)], applied: &str, expected: Expect) {
-    let error = compile(
-        &sets(named),
-        &set_name(applied),
-        &Known::default(),
-        &|_, _, _| Vec::new(),
-    )
+    let error = compile(&sets(named), &set_name(applied), &Known::default(), &|_| {
+        Vec::new()
+    })
     .unwrap_err();
     expected.assert_eq(&render(&error, false));
 }
@@ -393,8 +390,8 @@ fn what_an_adapter_says_is_shown_at_the_field() {
             "\n  template: {restart: {policy: often},\n   files: {conf/app.toml: x}}"
         )
     );
-    let validate = |runtime: &str, _: &serde_json::Value, _: &BTreeMap<_, _>| {
-        assert_eq!(runtime, "process");
+    let validate = |asked: &Asked<'_>| {
+        assert_eq!((asked.runtime, asked.is_job), ("process", false));
         let problem = |path: &str, message: &str| TemplateProblem {
             path: path.to_owned(),
             message: message.to_owned(),
@@ -455,7 +452,7 @@ fn the_order_of_files_documents_and_keys_changes_nothing() {
         .map(|(n, d)| file(&format!("{n}.yaml"), d))
         .collect();
     let set = BTreeMap::from([(set_name("default"), parse(&files).0)]);
-    let backward = compile(&set, &set_name("default"), &Known::default(), &|_, _, _| {
+    let backward = compile(&set, &set_name("default"), &Known::default(), &|_| {
         Vec::new()
     })
     .unwrap();
@@ -633,9 +630,13 @@ fn a_template_is_checked_though_the_service_runs_nowhere_yet() {
         "web",
         "template: {comand: [a, '{{ vars.of_some_environment }}']}",
     );
-    let complain = |runtime: &str, template: &serde_json::Value, _: &_| {
-        assert_eq!(runtime, "process");
-        let keys = template.as_object().into_iter().flat_map(|o| o.keys());
+    let complain = |asked: &Asked<'_>| {
+        assert_eq!(asked.runtime, "process");
+        let keys = asked
+            .template
+            .as_object()
+            .into_iter()
+            .flat_map(|o| o.keys());
         let problem = |path: &String| TemplateProblem {
             path: path.clone(),
             message: "unknown field".to_owned(),

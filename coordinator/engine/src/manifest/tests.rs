@@ -21,7 +21,7 @@ pub(crate) fn file(path: &str, content: &str) -> ManifestFile {
 /// All that is said about one file that stands alone.
 fn said(content: &str) -> String {
     render(
-        &validate_only(&[file("web.yaml", content)], &|_, _, _| Vec::new()),
+        &validate_only(&[file("web.yaml", content)], &|_| Vec::new()),
         false,
     )
 }

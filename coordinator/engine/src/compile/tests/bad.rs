@@ -28,7 +28,7 @@ fn policy(name: &str, spec: &str) -> String {
 fn refused(documents: &[String], known: &Known, expected: &str) {
     let content = documents.concat();
     let sets = sets(&[("default", &content)]);
-    let said = match compile(&sets, &set_name("default"), known, &|_, _, _| Vec::new()) {
+    let said = match compile(&sets, &set_name("default"), known, &|_| Vec::new()) {
         Ok(_) => String::new(),
         Err(diagnostics) => render(&diagnostics, false),
     };
