@@ -174,10 +174,9 @@ pub(super) fn observe(
         return Ok(altered(body, "what was known of it here is lost"));
     };
     let Some(settled) = record.settled else {
-        return Ok(altered(
-            Some(record.body),
-            "a change of it was not finished",
-        ));
+        // Before the first unit is written, it is not even known whether it is a job.
+        let body = (!record.units.is_empty()).then_some(record.body);
+        return Ok(altered(body, "a change of it was not finished"));
     };
     let drift = drift(place, &record, listing, line)?;
     let live = if drift.what.is_empty() {
