@@ -16,12 +16,20 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use holdfast_tests::fleet::Fleet;
-use holdfast_tests::manifest::{ENVIRONMENTS, sleeper};
+use holdfast_tests::manifest::sleeper;
 use holdfast_tests::process::{Process, workloads};
 use holdfast_tests::program::{Program, built};
 use holdfast_tests::wait::{expect, wait_for};
 use serde_json::{Value, json};
 
+/// Two hundred are started on a busy machine, too.
+const ENVIRONMENT: &str = "\
+apiVersion: holdfast/v1
+kind: Environment
+metadata: {name: staging, owner: platform}
+spec:
+  rollout: {waves: [100%], soak: 0s, progressDeadline: 5m}
+";
 /// Workloads, fewest first.
 const WORKLOADS: [usize; 2] = [10, 200];
 /// How long an agent at rest is watched.
@@ -51,7 +59,7 @@ fn row(count: usize) -> Value {
     let fleet = Fleet::start();
     let services: Vec<String> = (0..count).map(|i| format!("sleeper-{i}")).collect();
     let manifests: Vec<String> = services.iter().map(|service| sleeper(service)).collect();
-    fleet.try_apply("platform", ENVIRONMENTS).unwrap();
+    fleet.try_apply("platform", ENVIRONMENT).unwrap();
     fleet.try_apply("teams", &manifests.join("---\n")).unwrap();
     let agent = agent(&fleet);
     agent.start();

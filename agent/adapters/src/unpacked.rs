@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use holdfast_protocol::digest::{Digest, Hasher};
 use holdfast_protocol::workload::{Artifact, Form};
@@ -18,6 +19,32 @@ pub(crate) struct Store {
     root: PathBuf,
     /// Locked while something is laid down or removed, so that the two do not meet.
     turn: PathBuf,
+    /// Keys that are in use and may stand in no record yet, one for each [`Held`].
+    held: Arc<Mutex<Vec<String>>>,
+}
+
+/// Artifacts that stay for as long as this is kept, whatever the records say of them.
+pub(crate) struct Held {
+    keys: Vec<String>,
+    all: Arc<Mutex<Vec<String>>>,
+}
+
+impl Held {
+    /// The keys of them.
+    pub(crate) fn keys(&self) -> &[String] {
+        &self.keys
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in &self.keys {
+            if let Some(at) = all.iter().position(|held| held == key) {
+                all.swap_remove(at);
+            }
+        }
+    }
 }
 
 impl Store {
@@ -32,7 +59,23 @@ impl Store {
         {
             durable::remove_all(&root.join(name))?;
         }
-        Ok(Self { root, turn })
+        Ok(Self {
+            root,
+            turn,
+            held: Arc::default(),
+        })
+    }
+
+    /// Keeps [`Self::sweep`] away from artifacts that are about to be laid down and to be used before a
+    /// record names them.
+    pub(crate) fn hold(&self, artifacts: &[Artifact]) -> Held {
+        let keys: Vec<String> = artifacts.iter().map(Self::key).collect();
+        let mut all = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        all.extend(keys.iter().cloned());
+        Held {
+            keys,
+            all: Arc::clone(&self.held),
+        }
     }
 
     /// The name under which an artifact lies in the store.
@@ -80,15 +123,18 @@ impl Store {
         Ok(true)
     }
 
-    /// Removes everything but the artifacts that `needed` names. It is asked while nothing can be
-    /// laid down, and gives nothing when it does not know.
+    /// Removes everything but what is [held](Self::hold) and the artifacts that `needed` names. It is
+    /// asked while nothing can be laid down, and gives nothing when it does not know.
     pub(crate) fn sweep(&self, needed: impl FnOnce() -> Option<BTreeSet<String>>) {
         let Ok(_turn) = durable::lock(&self.turn) else {
             return;
         };
+        // Before the records: who lets go has written one.
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = held.clone();
         let Some(needed) = needed() else { return };
         for name in durable::names(&self.root).unwrap_or_default() {
-            if !name.starts_with('.') && !needed.contains(&name) {
+            if !name.starts_with('.') && !needed.contains(&name) && !held.contains(&name) {
                 // Renamed first, so that a half removed one is never taken for a whole one.
                 let gone = self.root.join(format!(".gone-{name}"));
                 let removed = fs::rename(self.root.join(&name), &gone)
@@ -192,4 +238,37 @@ fn sync_tree(path: &Path) -> io::Result<()> {
         }
     }
     durable::sync_directory(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_stays_until_it_is_let_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().join("artifacts")).unwrap();
+        let blob = folder.path().join("blob");
+        fs::write(&blob, "content").unwrap();
+        let artifact = Artifact {
+            name: "app".parse().unwrap(),
+            digest: Digest::of(b"content"),
+            form: Form::File,
+            file: "app".to_owned(),
+            size: 7,
+            home: None,
+        };
+        let held = [
+            store.hold(std::slice::from_ref(&artifact)),
+            store.hold(std::slice::from_ref(&artifact)),
+        ];
+        store.lay(&artifact, &blob, &|| false).unwrap();
+        for held in held {
+            store.sweep(|| Some(BTreeSet::new()));
+            assert!(store.path(&artifact).is_file());
+            assert_eq!(held.keys(), [Store::key(&artifact)]);
+        }
+        store.sweep(|| Some(BTreeSet::new()));
+        assert!(!store.path(&artifact).exists());
+    }
 }

@@ -176,7 +176,9 @@ impl Inner {
                     message: problem.message,
                 }),
         )?;
-        let keys = self.lay(wanted, cancelled)?;
+        // Until the record names them: a workload beside this one may be done, and sweep.
+        let held = self.store.hold(&wanted.workload.artifacts);
+        self.lay(wanted, cancelled)?;
         self.caller.end_leftovers(service.as_str());
         self.leave_the_plugin_before(service, name).await?;
         place
@@ -185,8 +187,10 @@ impl Inner {
         let asked = self.request(Operation::Validate, &place, &workload);
         let verdict: Verdict = self.caller.ask(&known.plugin, &asked, &mut |_| {}).await?;
         refuse(&known, verdict.problems)?;
+        let keys = held.keys().to_vec();
         self.change(&known, wanted, (&place, workload, keys), say)
             .await?;
+        drop(held);
         self.sweep();
         self.stirred.notify_waiters();
         Ok(())
@@ -383,17 +387,15 @@ impl Inner {
         })
     }
 
-    /// Lays the artifacts down; where they lie in the store.
-    fn lay(&self, wanted: &Wanted, cancelled: &dyn Fn() -> bool) -> Result<Vec<String>, Failure> {
-        let mut keys = Vec::with_capacity(wanted.workload.artifacts.len());
+    /// Lays the artifacts down.
+    fn lay(&self, wanted: &Wanted, cancelled: &dyn Fn() -> bool) -> Result<(), Failure> {
         for artifact in &wanted.workload.artifacts {
             let name = &artifact.name;
             let missing = || Failure::Retryable(format!("artifact {name} is not here yet"));
             let blob = wanted.artifacts.get(name).ok_or_else(missing)?;
             self.store.lay(artifact, blob, cancelled)?;
-            keys.push(Store::key(artifact));
         }
-        Ok(keys)
+        Ok(())
     }
 
     /// Removes artifacts that no workload needs any more.
