@@ -64,6 +64,8 @@ pub struct Attempt {
 pub struct JobAttempts {
     /// Starts, what was found running or ended included.
     pub started: u32,
+    /// Starts before the one that is under way, which may be seen before it is done.
+    pub before: u32,
     /// How the last attempt ended, with the end of its output; none while it runs or has succeeded.
     pub trouble: Option<String>,
 }
@@ -114,6 +116,7 @@ impl Attempt {
             health: None,
             job: JobAttempts {
                 started: 0,
+                before: 0,
                 trouble: None,
             },
         }
@@ -196,7 +199,7 @@ impl Attempt {
     }
 
     fn done(&mut self, mended: bool, now: Moment) {
-        self.job.started += 1;
+        self.job.started = self.job.before + 1;
         self.job.trouble = None;
         self.failure = None;
         self.failures = 0;
@@ -262,6 +265,7 @@ impl Attempts {
     pub fn begin(&mut self, service: &ServiceName, body: Digest, now: Moment) {
         if let Some(attempt) = self.about(service, body) {
             attempt.began.get_or_insert(now);
+            attempt.job.before = attempt.job.started;
         }
     }
 
@@ -445,6 +449,27 @@ mod tests {
             Moment::from_millis(2),
         );
         assert!(!attempt.was_ready, "after a rollback it is awaited");
+    }
+
+    #[test]
+    fn a_start_that_is_seen_before_it_is_done_counts_once() {
+        let (service, body) = (ServiceName::parse("job").unwrap(), Digest::of(b"body"));
+        let now = Moment::from_millis(1);
+        let selected = BTreeMap::from([(service.clone(), body)]);
+        let ended = Difference::Ended(holdfast_adapters::run::Exit::Code(1));
+        let mut attempts = Attempts::default();
+        let see = |attempts: &mut Attempts, difference: &Difference| {
+            let seen = BTreeMap::from([(service.clone(), difference.clone())]);
+            attempts.see(&selected, &Standings::default(), &seen, now);
+            attempts.services[&service].job.started
+        };
+        assert_eq!(see(&mut attempts, &Difference::Missing), 0);
+        for start in 1..=2 {
+            attempts.begin(&service, body, now);
+            assert_eq!(see(&mut attempts, &ended), start.min(1));
+            attempts.end(&service, body, start > 1, Ok(()), (now, 0.0));
+            assert_eq!(see(&mut attempts, &ended), start);
+        }
     }
 
     #[test]

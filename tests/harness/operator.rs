@@ -32,6 +32,13 @@ impl Said {
         }
     }
 
+    /// Standard error in one line: what is searched for may have been wrapped.
+    #[must_use]
+    pub fn complaint(&self) -> String {
+        let words: Vec<&str> = self.stderr.split_whitespace().collect();
+        words.join(" ")
+    }
+
     /// It must have ended with this exit code.
     #[track_caller]
     #[must_use]

@@ -53,11 +53,15 @@ fn a_token_stands_alone_on_standard_output_and_does_what_its_role_says() {
         token.starts_with("hf_") && !token.contains(char::is_whitespace),
         "{token}"
     );
-    assert!(made.stderr.contains("shown only now"), "{}", made.stderr);
+    assert!(
+        made.complaint().contains("shown only now"),
+        "{}",
+        made.stderr
+    );
     let again = told(&fleet, "user create ada --role viewer").ends_with(0);
     assert_eq!(again.stdout, "");
     assert!(
-        again.stderr.contains("holdfast user rotate ada"),
+        again.complaint().contains("holdfast user rotate ada"),
         "{}",
         again.stderr
     );
@@ -70,7 +74,7 @@ fn a_token_stands_alone_on_standard_output_and_does_what_its_role_says() {
     let _ = by(&fleet, token, "status").succeeds();
     let refused = by(&fleet, token, "pause web -e staging").ends_with(4);
     assert!(
-        refused.stderr.contains("permission deploy"),
+        refused.complaint().contains("permission deploy"),
         "{}",
         refused.stderr
     );
@@ -88,7 +92,7 @@ fn a_token_stands_alone_on_standard_output_and_does_what_its_role_says() {
     let _ = told(&fleet, "user revoke nobody").ends_with(3);
     let last = told(&fleet, "user revoke admin");
     assert!(
-        last.stderr.contains("last administrator"),
+        last.complaint().contains("last administrator"),
         "{}",
         last.stderr
     );
@@ -140,7 +144,7 @@ fn a_role_is_declared_shown_given_and_deleted_from_the_command_line() {
         "Environment production",
         "Service web",
     ] {
-        assert!(refused.stderr.contains(document), "{}", refused.stderr);
+        assert!(refused.complaint().contains(document), "{}", refused.stderr);
     }
     assert_eq!(
         told(&fleet, "get revisions -o name")
@@ -151,7 +155,7 @@ fn a_role_is_declared_shown_given_and_deleted_from_the_command_line() {
     );
 
     let held = told(&fleet, "role delete team-web").ends_with(8);
-    assert!(held.stderr.contains("dev"), "{}", held.stderr);
+    assert!(held.complaint().contains("dev"), "{}", held.stderr);
     let _ = told(&fleet, "user revoke dev").succeeds();
     let _ = told(&fleet, "role delete team-web").succeeds();
     let _ = told(&fleet, "role show team-web").ends_with(3);
@@ -176,7 +180,7 @@ fn what_is_named_decides_what_a_limit_allows() {
     let label = "target label staging-1 rack=b2";
     let refused = by(&fleet, hosts.trim(), label).ends_with(4);
     assert!(
-        refused.stderr.contains("environment staging"),
+        refused.complaint().contains("environment staging"),
         "{}",
         refused.stderr
     );
@@ -193,7 +197,11 @@ fn what_is_named_decides_what_a_limit_allows() {
     assert!(!applied["held"].as_array().unwrap().is_empty(), "{applied}");
     let confirm = format!("confirm {}", applied["revision"]);
     let refused = by(&fleet, api.trim(), &confirm).ends_with(4);
-    assert!(refused.stderr.contains("service web"), "{}", refused.stderr);
+    assert!(
+        refused.complaint().contains("service web"),
+        "{}",
+        refused.stderr
+    );
     let _ = by(&fleet, web.trim(), &confirm).succeeds();
 }
 

@@ -140,8 +140,8 @@ fn what_is_wrong_with_manifests_is_said_with_its_place_and_nothing_changes() {
         let said = fleet.operator(&["apply", "-f", &path]);
         println!("{what}: {:?}\n{}", said.code, said.stderr);
         let place = place.map(|(line, column)| format!("wrong.yaml:{line}:{column}: "));
-        let placed = place.is_none_or(|place| said.stderr.contains(&place));
-        let helped = said.stderr.contains("help: ");
+        let placed = place.is_none_or(|place| said.complaint().contains(&place));
+        let helped = said.complaint().contains("help: ");
         let offline = fleet.run("holdfast", &["validate", "-f", &path], &[]);
         if said.code != Some(65) || !placed || !helped || offline.code != Some(65) {
             silent.push((what, said.code, offline.code, said.stderr));
@@ -198,7 +198,7 @@ fn two_teams_apply_apart_and_neither_can_take_what_the_other_owns() {
     let said = fleet.operator(&["apply", "--set", "team-api", "-f", &path]);
     assert!(matches!(said.code, Some(8 | 65)), "{said:?}");
     assert!(
-        said.stderr.contains("team-web"),
+        said.complaint().contains("team-web"),
         "the owner is named: {}",
         said.stderr
     );
@@ -285,7 +285,7 @@ fn a_plan_tells_what_would_change_and_is_refused_when_stale() {
             .join("---\n"),
     );
     let stale = fleet.operator(&["apply", &saved]).ends_with(8);
-    assert!(stale.stderr.contains("help: "), "{}", stale.stderr);
+    assert!(stale.complaint().contains("help: "), "{}", stale.stderr);
     assert_eq!(revisions(&fleet), 2);
 }
 
@@ -318,7 +318,7 @@ spec:
     let _ = release("one").succeeds();
     let _ = release("one").succeeds();
     let refused = release("other").ends_with(8);
-    assert!(refused.stderr.contains("1.0.0"), "{}", refused.stderr);
+    assert!(refused.complaint().contains("1.0.0"), "{}", refused.stderr);
     let all = fleet
         .operator(&["get", "releases", "site", "-o", "json"])
         .json();

@@ -305,7 +305,7 @@ fn each_kind_of_failure_has_its_exit_code() {
         let words: Vec<&str> = line.split_whitespace().collect();
         let said = fleet.operator(&words).ends_with(code);
         assert!(
-            code == 0 || said.stderr.contains("error: ") || code == 64,
+            code == 0 || said.complaint().contains("error: ") || code == 64,
             "{said:?}"
         );
         said
@@ -332,7 +332,7 @@ fn each_kind_of_failure_has_its_exit_code() {
     let late = "release create web --version 1.0.1 --wait --timeout 2s";
     let said = ends(6, late);
     assert!(
-        said.stderr.contains("production"),
+        said.complaint().contains("production"),
         "it says why it waits: {}",
         said.stderr
     );
@@ -342,7 +342,7 @@ fn each_kind_of_failure_has_its_exit_code() {
     let _ = ends(0, line);
     let said = ends(7, &line.replace("1.0.0", "1.1.0"));
     assert!(
-        said.stderr.contains("it cannot be"),
+        said.complaint().contains("it cannot be"),
         "the log's tail is shown: {}",
         said.stderr
     );
@@ -407,7 +407,12 @@ fn what_a_workload_said_is_kept_when_its_deployment_is_over() {
     );
     // It is the same deployment's after the agent was started again, and nobody else's.
     let foreign = fleet.operator(&["logs", "other", "-e", "staging", "--deployment", &ids[0]]);
-    assert!(foreign.ends_with(1).stderr.contains("is of web in staging"));
+    assert!(
+        foreign
+            .ends_with(1)
+            .complaint()
+            .contains("is of web in staging")
+    );
     let _ = fleet
         .operator(&["logs", "web", "-e", "staging", "--deployment", "4711"])
         .ends_with(3);
@@ -441,7 +446,7 @@ fn the_last_lines_of_what_failed_are_read_while_its_target_is_away() {
     until("they are read while the target is away", || {
         let line = ["logs", "web", "-e", "staging", "--deployment", &failed];
         let read = fleet.operator(&line);
-        let away = read.code == Some(0) && read.stderr.contains("not connected");
+        let away = read.code == Some(0) && read.complaint().contains("not connected");
         (away && read.stdout.contains("the till is broken")).then_some(())
     });
 }

@@ -324,7 +324,7 @@ fn uploads_that_no_release_needs_go_and_their_releases_say_so() {
     let deploy = ["deploy", "shop", "-e", "staging", "--version", "1"];
     let refused = fleet.operator(&deploy);
     assert!(
-        refused.code != Some(0) && refused.stderr.contains("upload the same file again"),
+        refused.code != Some(0) && refused.complaint().contains("upload the same file again"),
         "{refused:?}"
     );
     let list = fleet.operator(&["get", "releases"]);

