@@ -179,15 +179,33 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
+/// How long is waited for what the controllers of a cluster have to do, on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Waits for a condition; says what it was when it does not come.
 pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) -> Duration {
+    let (limit, pause) = (Duration::from_secs(20), Duration::from_millis(2));
+    within((limit, pause), what, condition)
+}
+
+/// The same where the controllers of a cluster have to do their part.
+pub(crate) fn patiently(what: &str, condition: impl Fn() -> bool) -> Duration {
+    within((PATIENCE, Duration::from_millis(20)), what, condition)
+}
+
+fn within(
+    (limit, pause): (Duration, Duration),
+    what: &str,
+    condition: impl Fn() -> bool,
+) -> Duration {
     let begun = Instant::now();
     while !condition() {
         assert!(
-            begun.elapsed() < Duration::from_secs(20),
-            "{what} did not happen in 20 s"
+            begun.elapsed() < limit,
+            "{what} did not happen in {} s",
+            limit.as_secs()
         );
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(pause);
     }
     begun.elapsed()
 }

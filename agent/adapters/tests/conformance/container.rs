@@ -1,13 +1,12 @@
 //! What is particular to containers: how they are made, changed behind the adapter's back, replaced.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::Docker;
 use bollard::models::{ContainerInspectResponse, HostConfig};
 use bollard::query_parameters as query;
 use holdfast_adapters::failure::Failure;
-use holdfast_adapters::run::{Adapter, Exit, Live, LogRequest, Observed, Wanted};
+use holdfast_adapters::run::{Exit, Live, LogRequest};
 use holdfast_protocol::name::ServiceName;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -15,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bench::{eventually, runtime};
 use crate::bench_container::{ContainerBench, limits};
+use crate::driver::Driver;
 use crate::engine::{Kind, available};
 use crate::registry;
 use crate::table;
@@ -63,79 +63,6 @@ pub(crate) const TESTS: &[crate::Test] = &[
         output_since_a_time_is_what_came_after_it,
     ),
 ];
-
-/// One adapter that stays open, as in an agent.
-pub(crate) struct Driver {
-    pub(crate) runtime: tokio::runtime::Runtime,
-    pub(crate) adapter: Arc<dyn Adapter>,
-}
-
-impl Driver {
-    pub(crate) fn new(bench: &ContainerBench) -> Self {
-        let runtime = runtime();
-        let adapter = bench.adapter();
-        Self { runtime, adapter }
-    }
-
-    pub(crate) fn try_converge(&self, wanted: &Wanted) -> Result<(), Failure> {
-        let (progress, _told) = mpsc::channel(64);
-        let cancel = CancellationToken::new();
-        let work = self.adapter.converge(wanted, &progress, &cancel);
-        self.runtime.block_on(work)
-    }
-
-    pub(crate) fn converge(&self, wanted: &Wanted) {
-        self.try_converge(wanted).unwrap();
-    }
-
-    pub(crate) fn try_observe(&self) -> Result<Vec<Observed>, Failure> {
-        self.runtime.block_on(self.adapter.observe())
-    }
-
-    pub(crate) fn observe(&self, service: &str) -> Option<Observed> {
-        let all = self.try_observe().unwrap();
-        all.into_iter()
-            .find(|seen| seen.service.as_str() == service)
-    }
-
-    /// What differs, of a service that somebody changed.
-    pub(crate) fn altered(&self, service: &str) -> String {
-        match self.observe(service).map(|seen| seen.live) {
-            Some(Live::Altered { what }) => what,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    pub(crate) fn runs(&self, service: &str) -> bool {
-        let seen = self.observe(service);
-        matches!(
-            seen,
-            Some(Observed {
-                live: Live::Running { .. },
-                ..
-            })
-        )
-    }
-
-    pub(crate) fn remove(&self, service: &str) {
-        let service = ServiceName::parse(service).unwrap();
-        self.runtime
-            .block_on(self.adapter.remove(&service))
-            .unwrap();
-    }
-
-    pub(crate) fn lines(&self, service: &str, request: LogRequest) -> Vec<String> {
-        let service = ServiceName::parse(service).unwrap();
-        self.runtime.block_on(async {
-            let mut lines = self.adapter.logs(&service, request).await.unwrap();
-            let mut all = Vec::new();
-            while let Some(line) = lines.recv().await {
-                all.push(line.text);
-            }
-            all
-        })
-    }
-}
 
 /// Everything that there is so far.
 pub(crate) const ALL: LogRequest = LogRequest {

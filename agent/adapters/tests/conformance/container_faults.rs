@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::bench::eventually;
 use crate::bench_container::ContainerBench;
-use crate::container::Driver;
+use crate::driver::Driver;
 use crate::engine::{Engine, Kind, available};
 use crate::killed;
 use crate::proxy::{Manner, Proxy, changes};

@@ -11,7 +11,7 @@ use holdfast_protocol::digest::Digest;
 use serde_json::json;
 
 use crate::bench_container::ContainerBench;
-use crate::container::Driver;
+use crate::driver::Driver;
 use crate::engine::{Engine, Kind, available};
 use crate::registry::{Image, MANIFEST_TYPE, Registry, image};
 

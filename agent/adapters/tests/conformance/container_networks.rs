@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::bench::eventually;
 use crate::bench_container::ContainerBench;
-use crate::container::Driver;
+use crate::driver::Driver;
 use crate::engine::{Engine, Kind, Namespace, available};
 use crate::registry::{Registry, free_port, image};
 

@@ -1,20 +1,16 @@
 //! What is particular to clusters: order, ownership, conflicts, readiness, drift, pruning, jobs.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
 use holdfast_adapters::conformance::run;
 use holdfast_adapters::failure::Failure;
-use holdfast_adapters::run::{Adapter, Exit, Live, LogRequest, Observed, Wanted};
+use holdfast_adapters::run::{Exit, Live, LogRequest};
 use holdfast_protocol::name::ServiceName;
 use holdfast_protocol::time::Timestamp;
 use holdfast_protocol::workload::JobTerms;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
-use crate::bench::runtime;
+use crate::bench::{PATIENCE, patiently, runtime};
 use crate::bench_kubernetes::{KubernetesBench, available, config_map, deployment};
+use crate::driver::Driver;
 use crate::table;
 
 pub(crate) const TESTS: &[crate::Test] = &[
@@ -68,90 +64,6 @@ pub(crate) const TESTS: &[crate::Test] = &[
         output_of_every_pod_is_read_and_followed,
     ),
 ];
-
-/// One adapter that stays open, as in an agent.
-pub(crate) struct Driver {
-    pub(crate) runtime: tokio::runtime::Runtime,
-    pub(crate) adapter: Arc<dyn Adapter>,
-}
-
-/// Longest time that a condition may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Waits for a condition.
-pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < PATIENCE, "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-impl Driver {
-    pub(crate) fn new(bench: &KubernetesBench) -> Self {
-        Self {
-            runtime: runtime(),
-            adapter: bench.adapter(),
-        }
-    }
-
-    pub(crate) fn try_converge(&self, wanted: &Wanted) -> Result<(), Failure> {
-        let (progress, _told) = mpsc::channel(64);
-        let cancel = CancellationToken::new();
-        let work = self.adapter.converge(wanted, &progress, &cancel);
-        self.runtime.block_on(work)
-    }
-
-    pub(crate) fn converge(&self, wanted: &Wanted) {
-        self.try_converge(wanted).unwrap();
-    }
-
-    /// Why a workload is refused for good.
-    pub(crate) fn refused(&self, wanted: &Wanted) -> String {
-        match self.try_converge(wanted) {
-            Err(Failure::Permanent(why)) => why,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    pub(crate) fn try_observe(&self) -> Result<Vec<Observed>, Failure> {
-        self.runtime.block_on(self.adapter.observe())
-    }
-
-    pub(crate) fn observe(&self, service: &str) -> Option<Observed> {
-        let all = self.try_observe().unwrap();
-        all.into_iter()
-            .find(|seen| seen.service.as_str() == service)
-    }
-
-    pub(crate) fn live(&self, service: &str) -> Live {
-        self.observe(service).unwrap().live
-    }
-
-    pub(crate) fn runs(&self, service: &str) -> bool {
-        matches!(self.live(service), Live::Running { .. })
-    }
-
-    pub(crate) fn await_running(&self, service: &str) {
-        eventually(&format!("{service} runs"), || self.runs(service));
-    }
-
-    /// What differs, of a service that somebody changes.
-    pub(crate) fn await_altered(&self, service: &str) -> String {
-        let altered = || match self.live(service) {
-            Live::Altered { what } => Some(what),
-            Live::Running { .. } | Live::Unready { .. } | Live::Ended { .. } => None,
-        };
-        eventually("it is seen as changed", || altered().is_some());
-        altered().unwrap()
-    }
-
-    pub(crate) fn remove(&self, service: &str) {
-        let service = ServiceName::parse(service).unwrap();
-        let removed = self.runtime.block_on(self.adapter.remove(&service));
-        removed.unwrap();
-    }
-}
 
 fn kubernetes_conforms() {
     if !available("kubernetes_conforms") {
@@ -207,7 +119,7 @@ fn a_definition_and_an_object_of_it_come_in_one_set() {
         bench.cluster.edit(&path, &patch);
     };
     say("False");
-    eventually("it is not ready", || {
+    patiently("it is not ready", || {
         matches!(driver.live("gadgets"), Live::Unready { failing: false, ref why, .. }
             if why.contains("Gadget custom/first: Assembling"))
     });
@@ -327,7 +239,7 @@ fn a_field_of_somebody_else_is_named_and_left() {
     // A field that the set does not have is others' to set, and no drift.
     let path = bench.path("apps/v1/deployments/web");
     bench.cluster.edit(&path, &json!({"spec": {"replicas": 2}}));
-    eventually("both pods are there", || {
+    patiently("both pods are there", || {
         bench.get("apps/v1/deployments/web").unwrap()["status"]["availableReplicas"] == 2
     });
     driver.await_running("web");
@@ -454,7 +366,7 @@ fn an_image_that_cannot_be_pulled_fails_after_its_deadline() {
     web["spec"]["progressDeadlineSeconds"] = json!(3);
     driver.converge(&bench.set("web", &[web], &json!({})));
     let unready = |failing: bool| {
-        eventually(
+        patiently(
             "it is not ready",
             || matches!(driver.live("web"), Live::Unready { failing: found, .. } if found == failing),
         );
@@ -541,16 +453,16 @@ fn a_job_in_a_cluster_ends_with_the_exit_code_of_its_pod() {
     let uid = || bench.get("batch/v1/jobs/migrate").unwrap()["metadata"]["uid"].clone();
     let good = job("echo migrating", 1);
     driver.converge(&good);
-    eventually("it ends", || ended().is_some());
+    patiently("it ends", || ended().is_some());
     assert_eq!(ended(), Some(Exit::Code(0)));
     let first = uid();
     // Another run of the same release is another Job.
     driver.converge(&job("echo migrating", 2));
-    eventually("it ends again", || ended().is_some());
+    patiently("it ends again", || ended().is_some());
     assert_ne!(uid(), first);
     let failing = job("echo no such table; exit 3", 3);
     driver.converge(&failing);
-    eventually("it fails", || ended() == Some(Exit::Code(3)));
+    patiently("it fails", || ended() == Some(Exit::Code(3)));
     let service = ServiceName::parse("migrate").unwrap();
     let lines = driver.runtime.block_on(async {
         let request = LogRequest {
@@ -659,7 +571,7 @@ fn output_of_every_pod_is_read_and_followed() {
             texts
         })
     };
-    eventually("both have said something", || past(10).len() == 2);
+    patiently("both have said something", || past(10).len() == 2);
     let mut whose: Vec<_> = past(10)
         .iter()
         .map(|t| t.split(':').next().unwrap().to_owned())

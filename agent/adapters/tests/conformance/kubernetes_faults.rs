@@ -12,9 +12,10 @@ use holdfast_adapters::run::Live;
 use holdfast_protocol::name::ServiceName;
 use serde_json::{Value, json};
 
+use crate::bench::patiently;
 use crate::bench_kubernetes::{KubernetesBench, available, config_map, deployment};
 use crate::cluster::{AGENT, LIMITED};
-use crate::kubernetes::{Driver, eventually};
+use crate::driver::Driver;
 
 pub(crate) const TESTS: &[crate::Test] = &[
     (
@@ -157,7 +158,7 @@ fn a_cluster_that_is_away_is_unknown_and_its_return_is_announced() {
     assert!(matches!(removed, Err(Failure::Retryable(_))), "{removed:?}");
     Arc::get_mut(&mut bench.cluster).unwrap().go_on();
     while next().as_str() != "web" {}
-    eventually("it is seen again", || {
+    patiently("it is seen again", || {
         driver.try_observe().is_ok_and(|seen| {
             let seen = seen.into_iter().next().unwrap();
             seen.body == Some(wanted.body) && matches!(seen.live, Live::Running { .. })
@@ -206,7 +207,7 @@ fn a_cluster_that_hangs_or_fails_for_a_while_harms_nothing() {
         println!("{said}: two answers after {:?}", begun.elapsed());
         assert!(begun.elapsed() < Duration::from_secs(40));
         gate.lead_to(bench.cluster.port());
-        eventually("it is seen again", || {
+        patiently("it is seen again", || {
             driver.try_observe().is_ok_and(|seen| {
                 matches!(seen[0].live, Live::Running { .. }) && seen[0].body == Some(wanted.body)
             })
@@ -259,7 +260,7 @@ fn what_the_agent_may_not_do_is_named() {
     records(&bench, "forbidden-records");
     let looks = json!([{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]);
     allow(&bench, "forbidden-looks", "forbidden", &looks);
-    eventually("it may look", || {
+    patiently("it may look", || {
         !driver.refused(&wanted).contains("cannot get")
     });
     let why = driver.refused(&wanted);
@@ -339,7 +340,7 @@ fn a_cluster_that_goes_away_in_the_middle_is_brought_to_its_end_later() {
             Err(other) => panic!("{other:?}"),
         }
         gate.lead_to(bench.cluster.port());
-        eventually("it is brought to its end", || {
+        patiently("it is brought to its end", || {
             driver.try_converge(&wanted).is_ok()
         });
         assert_eq!(there(release), OBJECTS);
@@ -370,7 +371,7 @@ fn rights_in_one_namespace_are_enough_for_it() {
         &[config_map("conf", &json!({"a": "1"})), web],
         &json!({}),
     );
-    eventually("the roles are known", || {
+    patiently("the roles are known", || {
         driver.try_converge(&wanted).is_ok()
     });
     driver.await_running("web");
@@ -419,7 +420,7 @@ fn two_hundred_unchanged_sets_ask_for_no_change() {
             .filter(|seen| matches!(seen.live, Live::Running { .. }));
         running.count() == SETS
     };
-    eventually("all of them run", all_run);
+    patiently("all of them run", all_run);
     let before = bench.cluster.asked_by("agent").len();
     assert!(all_run());
     let look = bench.cluster.asked_by("agent").split_off(before);

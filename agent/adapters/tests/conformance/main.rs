@@ -29,6 +29,7 @@ mod container;
 mod container_faults;
 mod container_images;
 mod container_networks;
+mod driver;
 mod engine;
 mod inside_secret;
 mod inside_systemd;
@@ -43,6 +44,8 @@ mod secret;
 mod static_files;
 mod systemd;
 
+#[path = "../../../../tests/harness/cases.rs"]
+mod cases;
 // It asks the API server with reqwest, beside the client of the adapter.
 #[allow(dead_code, reason = "tests of whole programs use the rest")]
 #[path = "../../../../tests/kubernetes/cluster.rs"]
@@ -63,7 +66,7 @@ mod tree;
 #[path = "../../../../tests/systemd/wait.rs"]
 mod wait;
 
-type Test = (&'static str, fn());
+use cases::Test;
 
 fn tests() -> Vec<Test> {
     let mut tests: Vec<Test> = vec![("every_adapter_conforms", every_adapter_conforms)];
@@ -99,43 +102,17 @@ fn main() -> ExitCode {
         }
         Some("agent") => killed::agent(&arguments[1..]),
         Some("inside") => systemd::inside(arguments[1].to_str().unwrap()),
-        _ => harness(&arguments),
+        _ => tested(&arguments),
     }
 }
 
-fn harness(arguments: &[OsString]) -> ExitCode {
-    let is = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    let names: Vec<&str> = arguments
-        .iter()
-        .filter_map(|a| a.to_str())
-        .filter(|a| !a.starts_with('-'))
-        .collect();
-    let exact = is("--exact");
-    let wanted = |name: &str| {
-        names.is_empty()
-            || names
-                .iter()
-                .any(|n| if exact { name == *n } else { name.contains(n) })
-    };
-    if is("--list") {
-        for (name, _) in tests().iter().filter(|_| !is("--ignored")) {
-            println!("{name}: test");
-        }
-        return ExitCode::SUCCESS;
-    }
-    let mut failed = 0;
-    for (name, test) in tests().into_iter().filter(|(name, _)| wanted(name)) {
-        let passed = std::panic::catch_unwind(test).is_ok();
-        println!("test {name} ... {}", if passed { "ok" } else { "FAILED" });
-        failed += usize::from(!passed);
-    }
+/// Runs the tests that are named, and ends the servers that they share.
+fn tested(arguments: &[OsString]) -> ExitCode {
+    let words: Vec<&str> = arguments.iter().filter_map(|a| a.to_str()).collect();
+    let told = cases::run(&tests(), &words);
     bench_container::end();
     bench_kubernetes::end();
-    if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    told
 }
 
 fn every_adapter_conforms() {

@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bench::{Home, eventually, home_id, runtime};
 use crate::bench_container::ContainerBench;
-use crate::container::{ALL, Driver};
+use crate::container::ALL;
+use crate::driver::Driver;
 use crate::engine::{Kind, available};
 use crate::plugin::Plugins;
 

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 
 #[path = "../harness/agent.rs"]
 mod agent;
-#[path = "../harness/cases.rs"]
+#[path = "../../../../tests/harness/cases.rs"]
 mod cases;
 mod cloud;
 #[allow(

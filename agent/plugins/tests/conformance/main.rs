@@ -24,7 +24,7 @@ use serde_json::json;
 
 use hand::Hand;
 
-#[path = "../harness/cases.rs"]
+#[path = "../../../../tests/harness/cases.rs"]
 mod cases;
 // It asks the API server with reqwest.
 #[allow(dead_code, reason = "tests of whole programs use the rest")]

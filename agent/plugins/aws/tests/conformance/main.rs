@@ -20,7 +20,7 @@ use std::process::ExitCode;
 mod agent;
 #[path = "../../../../../tests/cache.rs"]
 mod cache;
-#[path = "../../../tests/harness/cases.rs"]
+#[path = "../../../../../tests/harness/cases.rs"]
 mod cases;
 mod ecs;
 mod engine;
