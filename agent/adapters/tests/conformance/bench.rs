@@ -184,16 +184,24 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits for a condition; says what it was when it does not come.
 pub(crate) fn eventually(what: &str, condition: impl Fn() -> bool) -> Duration {
-    let (limit, pause) = (Duration::from_secs(20), Duration::from_millis(2));
-    within((limit, pause), what, condition)
+    asked(
+        (Duration::from_secs(20), Duration::from_millis(2)),
+        what,
+        condition,
+    )
 }
 
 /// The same where the controllers of a cluster have to do their part.
 pub(crate) fn patiently(what: &str, condition: impl Fn() -> bool) -> Duration {
-    within((PATIENCE, Duration::from_millis(20)), what, condition)
+    within(PATIENCE, what, condition)
 }
 
-fn within(
+/// The same with a limit of the caller's.
+pub(crate) fn within(limit: Duration, what: &str, condition: impl Fn() -> bool) -> Duration {
+    asked((limit, Duration::from_millis(20)), what, condition)
+}
+
+fn asked(
     (limit, pause): (Duration, Duration),
     what: &str,
     condition: impl Fn() -> bool,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::{StreamExt as _, stream};
 use holdfast_adapters::conformance::Subject;
 use holdfast_adapters::failure::Failure;
 use holdfast_adapters::run::{Adapter, Live, LogRequest, Observed, Wanted};
@@ -16,6 +17,9 @@ pub(crate) struct Driver {
     pub(crate) runtime: tokio::runtime::Runtime,
     pub(crate) adapter: Arc<dyn Adapter>,
 }
+
+/// What an agent does at a time.
+const ACTIONS_MAX: usize = 4;
 
 impl Driver {
     pub(crate) fn new(subject: &dyn Subject) -> Self {
@@ -34,6 +38,31 @@ impl Driver {
 
     pub(crate) fn converge(&self, wanted: &Wanted) {
         self.try_converge(wanted).unwrap();
+    }
+
+    /// Converges many, as many of them at a time as an agent does.
+    pub(crate) fn converge_all(&self, wanted: &[Wanted]) {
+        let one = |wanted| async move {
+            let (progress, _told) = mpsc::channel(64);
+            let cancel = CancellationToken::new();
+            self.adapter.converge(wanted, &progress, &cancel).await
+        };
+        let all = stream::iter(wanted).map(one).buffer_unordered(ACTIONS_MAX);
+        let results: Vec<_> = self.runtime.block_on(all.collect());
+        let failed: Vec<_> = results.into_iter().filter_map(Result::err).collect();
+        assert_eq!(failed.len(), 0, "{failed:?}");
+    }
+
+    /// The same for what is wanted no more.
+    pub(crate) fn remove_all(&self, wanted: &[Wanted]) {
+        let one = |wanted: &'_ Wanted| {
+            let service = wanted.workload.service.clone();
+            async move { self.adapter.remove(&service).await }
+        };
+        let all = stream::iter(wanted).map(one).buffer_unordered(ACTIONS_MAX);
+        let results: Vec<_> = self.runtime.block_on(all.collect());
+        let failed: Vec<_> = results.into_iter().filter_map(Result::err).collect();
+        assert_eq!(failed.len(), 0, "{failed:?}");
     }
 
     /// Why a workload is refused for good.
