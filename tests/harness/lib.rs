@@ -22,6 +22,7 @@
 //! | [`prometheus`] | a real Prometheus server |
 //! | [`home`] | a web server, a registry, and what can be wrong on the way to them |
 //! | [`faults`] | a network that can be cut, chance that can be repeated |
+//! | [`disk`] | a small disk, which can be filled |
 //! | [`port`], [`archive`], [`manifest`], [`visitor`], [`skip`] | what tests deploy, and how they look at it |
 #![allow(
     clippy::unwrap_used,
@@ -36,6 +37,7 @@
 
 pub mod api;
 pub mod archive;
+pub mod disk;
 pub mod faults;
 pub mod fleet;
 pub mod home;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use holdfast_protocol::api::target::Target;
 use holdfast_protocol::observed::TargetConditionKind;
+use holdfast_tests::disk::Disk;
 use holdfast_tests::fleet::Fleet;
 use holdfast_tests::manifest::sleeper;
 use holdfast_tests::process::Process;
@@ -266,50 +267,6 @@ fn with_both_records_destroyed_the_agent_touches_nothing_until_it_is_told_again(
     assert_eq!(processes(&fleet), before);
 }
 
-/// A small disk of its own, mounted while this lives.
-pub(crate) struct Disk(PathBuf);
-
-impl Disk {
-    /// Nothing where this machine does not allow it.
-    pub(crate) fn mount(at: &Path, size: &str) -> Option<Self> {
-        fs::create_dir_all(at).unwrap();
-        let options = format!("size={size},mode=700");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &options, "holdfast-test"]);
-        let mounted = mount.arg(at).output();
-        let mounted = mounted.is_ok_and(|output| output.status.success());
-        mounted.then(|| Self(at.to_owned()))
-    }
-
-    /// Has `size` from now on.
-    pub(crate) fn resize(&self, size: &str) {
-        let options = format!("remount,size={size}");
-        let mut mount = Command::new("mount");
-        let mounted = mount.args(["-o", &options]).arg(&self.0).status();
-        assert!(mounted.is_ok_and(|status| status.success()));
-    }
-
-    /// Takes every byte that is left.
-    fn fill(&self) {
-        let mut file = fs::File::create(self.0.join(FILLER)).unwrap();
-        for size in [64 * 1024, 512, 1] {
-            while file.write_all(&vec![0; size]).is_ok() {}
-        }
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.0.join(FILLER)).unwrap();
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Programs that still have files there keep it alive; it is gone for everybody else.
-        let unmounted = Command::new("umount").arg("-l").arg(&self.0).status();
-        assert!(unmounted.is_ok_and(|status| status.success()) || std::thread::panicking());
-    }
-}
-
 fn kinds(target: &Target) -> Vec<TargetConditionKind> {
     target.conditions.iter().map(|one| one.kind).collect()
 }
@@ -490,5 +447,3 @@ fn a_full_disk_of_the_coordinator_stops_changes_and_nothing_else() {
     let check = ["check", "--data", data.to_str().unwrap()];
     let _ = fleet.run("holdfast-coordinator", &check, &[]).succeeds();
 }
-
-const FILLER: &str = "filler";

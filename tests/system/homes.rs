@@ -9,14 +9,13 @@ use holdfast_protocol::api::event::Event;
 use holdfast_protocol::api::release::Release;
 use holdfast_protocol::digest::Digest;
 use holdfast_tests::archive::{site, tar_gz};
+use holdfast_tests::disk::Disk;
 use holdfast_tests::fleet::Fleet;
 use holdfast_tests::home::{Fault, Home, lacking};
 use holdfast_tests::manifest::ENVIRONMENTS;
 use holdfast_tests::program::{Program, built};
 use holdfast_tests::skip::skip;
 use holdfast_tests::wait::{PATIENCE, expect, wait_for};
-
-use crate::cache::Disk;
 
 /// Most bytes of one answer's headers.
 const HEADERS: u64 = 2_000;

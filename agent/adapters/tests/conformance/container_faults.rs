@@ -14,10 +14,9 @@ use serde_json::json;
 use crate::bench::{eventually, within};
 use crate::bench_container::ContainerBench;
 use crate::driver::Driver;
-use crate::engine::{Engine, Kind, available};
+use crate::engine::{Kind, available};
 use crate::killed;
 use crate::proxy::{Manner, Proxy, changes};
-use crate::registry::Registry;
 
 pub(crate) const TESTS: &[crate::Test] = &[
     (
@@ -41,6 +40,10 @@ pub(crate) const TESTS: &[crate::Test] = &[
         agent_and_engine_killed_together_converge_later,
     ),
     (
+        "an_engine_that_ends_in_the_middle_is_taken_up_again",
+        an_engine_that_ends_in_the_middle_is_taken_up_again,
+    ),
+    (
         "an_agent_without_containers_asks_the_engine_once",
         an_agent_without_containers_asks_the_engine_once,
     ),
@@ -50,9 +53,12 @@ fn an_engine_that_is_away_is_unknown_and_its_return_is_announced() {
     if !available("an_engine_that_is_away_is_unknown_and_its_return_is_announced") {
         return;
     }
-    let registry = Arc::new(Registry::start(false));
-    let engine = Engine::start(Kind::Docker);
-    let mut bench = ContainerBench::over(Arc::new(engine), registry);
+    for kind in [Kind::Docker, Kind::Podman] {
+        comes_back(ContainerBench::own(kind));
+    }
+}
+
+fn comes_back(mut bench: ContainerBench) {
     let driver = Driver::new(&bench);
     let mut announced = driver.adapter.changes();
     let wanted = bench.release("survivor", 1, &json!({}));
@@ -99,7 +105,12 @@ fn an_engine_that_hangs_or_refuses_for_a_while_harms_nothing() {
     if !available("an_engine_that_hangs_or_refuses_for_a_while_harms_nothing") {
         return;
     }
-    let mut bench = ContainerBench::shared();
+    for bench in [ContainerBench::shared(), ContainerBench::own(Kind::Podman)] {
+        is_patient(bench);
+    }
+}
+
+fn is_patient(mut bench: ContainerBench) {
     let proxy = Proxy::start(&bench.engine.socket());
     bench.settings.socket = Some(proxy.socket());
     let driver = Driver::new(&bench);
@@ -195,12 +206,17 @@ fn many_unchanged_workloads_ask_for_no_change(mut bench: ContainerBench) {
 }
 
 fn agent_and_engine_killed_together_converge_later() {
-    const KILLS: u32 = 6;
     if !available("agent_and_engine_killed_together_converge_later") {
         return;
     }
-    let registry = Arc::new(Registry::start(false));
-    let mut bench = ContainerBench::over(Arc::new(Engine::start(Kind::Docker)), registry);
+    for kind in [Kind::Docker, Kind::Podman] {
+        converges_after_kills(ContainerBench::own(kind));
+    }
+}
+
+fn converges_after_kills(mut bench: ContainerBench) {
+    const KILLS: u32 = 6;
+    let kind = bench.engine.kind;
     let socket = bench.engine.socket();
     let service = ServiceName::parse("victim").unwrap();
     let releases =
@@ -224,9 +240,62 @@ fn agent_and_engine_killed_together_converge_later() {
         eventually("one container of the wanted release", || {
             bench.alive(&service) == [i % 2 + 1]
         });
-        assert_eq!(bench.containers("victim").len(), 1, "after kill {i}");
+        let all = bench.containers("victim").len();
+        assert_eq!(all, 1, "{kind:?}: after kill {i}");
     }
     Driver::new(&bench).remove("victim");
+}
+
+/// Ends the engine in the moment in which it is asked for the first change, the second, and so on.
+fn an_engine_that_ends_in_the_middle_is_taken_up_again() {
+    const CHANGES: usize = 6;
+    if !available("an_engine_that_ends_in_the_middle_is_taken_up_again") {
+        return;
+    }
+    for kind in [Kind::Docker, Kind::Podman] {
+        let mut bench = ContainerBench::own(kind);
+        let proxy = Proxy::start(&bench.engine.socket());
+        bench.settings.socket = Some(proxy.socket());
+        let driver = Driver::new(&bench);
+        let release = |n: u32| bench.release("middle", n, &json!({"stop": {"signal": "SIGKILL"}}));
+        let releases = [release(1), release(2)];
+        driver.converge(&releases[0]);
+        let mut cut = 0;
+        for step in 1..=CHANGES {
+            let wanted = &releases[step % 2];
+            proxy.asked();
+            let result = std::thread::scope(|scope| {
+                let work = scope.spawn(|| driver.try_converge(wanted));
+                while proxy.changes() < step && !work.is_finished() {
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+                let engine = Arc::get_mut(&mut bench.engine).unwrap();
+                match step % 3 {
+                    0 => engine.stop(),
+                    _ => engine.crash(),
+                }
+                work.join().unwrap()
+            });
+            println!("{kind:?}: ended at change {step}: {result:?}");
+            match result {
+                Ok(()) => {}
+                Err(Failure::Retryable(_)) => cut += 1,
+                Err(other) => panic!("{kind:?}: {other:?}"),
+            }
+            Arc::get_mut(&mut bench.engine).unwrap().go_on();
+            eventually("it is brought to its end", || {
+                driver.try_converge(wanted).is_ok()
+            });
+            let expected = u32::try_from(step % 2).unwrap() + 1;
+            let service = ServiceName::parse("middle").unwrap();
+            eventually("the wanted release runs", || {
+                bench.alive(&service) == [expected]
+            });
+            assert_eq!(bench.containers("middle").len(), 1, "{kind:?}: {step}");
+        }
+        assert!(cut > 0, "{kind:?}: it was never cut in the middle");
+        driver.remove("middle");
+    }
 }
 
 fn an_agent_without_containers_asks_the_engine_once() {

@@ -1,15 +1,19 @@
 //! Where images come from, what can be wrong with them, and when they go.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use bollard::Docker;
+use holdfast_adapters::conformance::Subject as _;
 use holdfast_adapters::failure::Failure;
 use holdfast_protocol::digest::Digest;
 use serde_json::json;
 
+use crate::bench::eventually;
 use crate::bench_container::ContainerBench;
 use crate::driver::Driver;
 use crate::engine::{Engine, Kind, available};
@@ -23,6 +27,10 @@ pub(crate) const TESTS: &[crate::Test] = &[
     (
         "a_registry_that_lies_about_a_digest_is_not_believed",
         a_registry_that_lies_about_a_digest_is_not_believed,
+    ),
+    (
+        "a_slow_pull_is_given_up_in_time_and_holds_up_nobody",
+        a_slow_pull_is_given_up_in_time_and_holds_up_nobody,
     ),
     (
         "an_image_that_is_not_there_leaves_what_runs_alone",
@@ -92,53 +100,131 @@ fn a_registry_that_lies_about_a_digest_is_not_believed() {
 
 /// Serves one image under every digest that is asked for.
 fn lying_registry(image: Image) -> String {
+    registry_of(image, Arc::default())
+}
+
+/// Serves one image; while `slow`, a few bytes of its layer a second.
+fn registry_of(image: Image, slow: Arc<AtomicBool>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let host = listener.local_addr().unwrap().to_string();
+    let image = Arc::new(image);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut head = [0; 8192];
-            let read = stream.read(&mut head).unwrap_or(0);
-            let line = String::from_utf8_lossy(&head[..read])
-                .lines()
-                .next()
-                .unwrap_or("")
-                .to_owned();
-            let (kind, body): (&str, &[u8]) = if line.contains("/manifests/") {
-                (MANIFEST_TYPE, &image.manifest)
-            } else if line.contains(&Digest::of(&image.config).to_string()) {
-                ("application/octet-stream", &image.config)
-            } else if line.contains("/blobs/") {
-                ("application/octet-stream", &image.layer)
-            } else {
-                ("application/json", b"{}")
-            };
-            let digest = line
-                .split("sha256:")
-                .nth(1)
-                .and_then(|rest| rest.split(' ').next());
-            let _ = write!(
-                stream,
-                "HTTP/1.1 200 OK\r\nDocker-Distribution-Api-Version: registry/2.0\r\n\
-                 Docker-Content-Digest: sha256:{}\r\nContent-Type: {kind}\r\n\
-                 Content-Length: {}\r\nConnection: close\r\n\r\n",
-                digest.unwrap_or(""),
-                body.len()
-            );
-            if !line.starts_with("HEAD") {
-                let _ = stream.write_all(body);
-            }
+            let (image, slow) = (Arc::clone(&image), Arc::clone(&slow));
+            // An engine that has enough goes away, which is no failure of the test.
+            std::thread::spawn(move || drop(serve(stream.unwrap(), &image, &slow)));
         }
     });
     host
+}
+
+fn serve(mut stream: TcpStream, image: &Image, slow: &AtomicBool) -> std::io::Result<()> {
+    let mut head = [0; 8192];
+    let read = stream.read(&mut head)?;
+    let head = String::from_utf8_lossy(&head[..read]);
+    let line = head.lines().next().unwrap_or("");
+    let (kind, body): (&str, &[u8]) = if line.contains("/manifests/") {
+        (MANIFEST_TYPE, &image.manifest)
+    } else if line.contains(&Digest::of(&image.config).to_string()) {
+        ("application/octet-stream", &image.config)
+    } else if line.contains("/blobs/") {
+        ("application/octet-stream", &image.layer)
+    } else {
+        ("application/json", b"{}")
+    };
+    let digest = line
+        .split("sha256:")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next());
+    write!(
+        stream,
+        "HTTP/1.1 200 OK\r\nDocker-Distribution-Api-Version: registry/2.0\r\n\
+         Docker-Content-Digest: sha256:{}\r\nContent-Type: {kind}\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n",
+        digest.unwrap_or(""),
+        body.len()
+    )?;
+    if line.starts_with("HEAD") {
+        return Ok(());
+    }
+    let mut rest = body;
+    while slow.load(Ordering::SeqCst) && rest.len() > image.config.len() {
+        let (piece, more) = rest.split_at(16);
+        stream.write_all(piece)?;
+        rest = more;
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    stream.write_all(rest)
+}
+
+fn a_slow_pull_is_given_up_in_time_and_holds_up_nobody() {
+    if !available("a_slow_pull_is_given_up_in_time_and_holds_up_nobody") {
+        return;
+    }
+    for kind in [Kind::Docker, Kind::Podman] {
+        let bench = match kind {
+            Kind::Docker => ContainerBench::shared(),
+            Kind::Podman => ContainerBench::own(kind),
+        };
+        // One that no engine here has seen.
+        let fresh = image(92, &json!({}));
+        let (digest, slow) = (Digest::of(&fresh.manifest), Arc::new(AtomicBool::new(true)));
+        let host = registry_of(fresh, Arc::clone(&slow));
+        let from = |timeout: &str| {
+            let image = format!("{host}/web@{digest}");
+            let more = json!({"image": image, "pull": {"timeout": timeout},
+                "stop": {"signal": "SIGKILL"}});
+            bench.release("web", 92, &more)
+        };
+        let driver = Driver::new(&bench);
+        let kill = json!({"stop": {"signal": "SIGKILL"}});
+        let (first, beside) = (
+            bench.release("web", 1, &kill),
+            bench.release("beside", 1, &kill),
+        );
+        driver.converge(&first);
+        let id = bench.id("web");
+        let (short, begun) = (from("12s"), Instant::now());
+        std::thread::scope(|scope| {
+            let pull = scope.spawn(|| driver.try_converge(&short));
+            driver.converge(&beside);
+            eventually("another service is made meanwhile", || {
+                driver.runs("beside")
+            });
+            assert!(!pull.is_finished(), "{kind:?}: the pull was not slow");
+            match pull.join().unwrap() {
+                Err(Failure::Retryable(why)) => {
+                    assert!(
+                        why.contains("was not pulled within 12 s"),
+                        "{kind:?}: {why}"
+                    );
+                }
+                other => panic!("{kind:?}: {other:?}"),
+            }
+        });
+        println!("{kind:?}: given up after {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(40));
+        assert_eq!(bench.id("web"), id, "{kind:?}: what runs was touched");
+        slow.store(false, Ordering::SeqCst);
+        driver.converge(&from("8m"));
+        let service = "web".parse().unwrap();
+        eventually("it runs at last", || bench.alive(&service) == [92]);
+        driver.remove("web");
+        driver.remove("beside");
+    }
 }
 
 fn an_image_that_is_not_there_leaves_what_runs_alone() {
     if !available("an_image_that_is_not_there_leaves_what_runs_alone") {
         return;
     }
-    let bench = ContainerBench::shared();
-    let driver = Driver::new(&bench);
+    for bench in [ContainerBench::shared(), ContainerBench::own(Kind::Podman)] {
+        leaves_alone_what_runs(&bench);
+    }
+}
+
+fn leaves_alone_what_runs(bench: &ContainerBench) {
+    let driver = Driver::new(bench);
     driver.converge(&bench.release("careful", 1, &json!({})));
     let before = driver.observe("careful").unwrap();
     let nowhere = Digest::of(b"no such image");

@@ -23,9 +23,13 @@ const ACTIONS_MAX: usize = 4;
 
 impl Driver {
     pub(crate) fn new(subject: &dyn Subject) -> Self {
+        Self::over(subject.open().unwrap())
+    }
+
+    pub(crate) fn over(adapter: Arc<dyn Adapter>) -> Self {
         Self {
             runtime: runtime(),
-            adapter: subject.open().unwrap(),
+            adapter,
         }
     }
 

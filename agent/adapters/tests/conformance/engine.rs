@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bollard::Docker;
 
+use crate::disk::Disk;
 use crate::skip::skip;
 
 /// Which engine.
@@ -23,6 +24,8 @@ pub(crate) struct Engine {
     root: tempfile::TempDir,
     /// The network namespace that it runs in; the tests' own where it has none.
     namespace: Option<Namespace>,
+    /// What its images and containers lie on; that of its directory where it has none.
+    disk: Option<Disk>,
     child: Option<Child>,
     runtime: Option<tokio::runtime::Runtime>,
 }
@@ -82,6 +85,26 @@ impl Engine {
 
     /// In a network namespace of its own an engine may have bridges, and publish ports there.
     pub(crate) fn start_in(kind: Kind, namespace: Option<Namespace>) -> Self {
+        let mut engine = Self::new(kind, namespace);
+        engine.go_on();
+        engine
+    }
+
+    /// One whose images and containers have no more room than `size`. None where a machine does not
+    /// allow that.
+    pub(crate) fn start_small(kind: Kind, size: &str) -> Option<Self> {
+        let mut engine = Self::new(kind, None);
+        engine.disk = Some(Disk::mount(&engine.path().join("data"), size)?);
+        engine.go_on();
+        Some(engine)
+    }
+
+    /// The disk of an engine that has a small one.
+    pub(crate) fn disk(&self) -> &Disk {
+        self.disk.as_ref().unwrap()
+    }
+
+    fn new(kind: Kind, namespace: Option<Namespace>) -> Self {
         // Sockets have short paths; the usual directory of temporary files may be deep.
         let root = tempfile::Builder::new()
             .prefix("hf-")
@@ -92,15 +115,14 @@ impl Engine {
             .enable_all()
             .build()
             .unwrap();
-        let mut engine = Self {
+        Self {
             kind,
             root,
             namespace,
+            disk: None,
             child: None,
             runtime: Some(runtime),
-        };
-        engine.go_on();
-        engine
+        }
     }
 
     /// Starts the engine again over what it left.
@@ -276,6 +298,7 @@ impl Drop for Engine {
             self.remove_everything();
         }
         self.stop();
+        drop(self.disk.take());
         unmount(self.path());
         self.runtime.take().unwrap().shutdown_background();
     }

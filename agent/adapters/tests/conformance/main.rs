@@ -22,6 +22,7 @@ mod bench;
 mod bench_bucket;
 mod bench_container;
 mod bench_kubernetes;
+mod bench_plugin;
 mod bench_static;
 mod bench_systemd;
 mod bucket;
@@ -31,11 +32,13 @@ mod container_images;
 mod container_networks;
 mod driver;
 mod engine;
+mod full;
 mod inside_secret;
 mod inside_systemd;
 mod killed;
 mod kubernetes;
 mod kubernetes_faults;
+mod many;
 mod plugin;
 mod process;
 mod proxy;
@@ -50,6 +53,13 @@ mod cases;
 #[allow(dead_code, reason = "tests of whole programs use the rest")]
 #[path = "../../../../tests/kubernetes/cluster.rs"]
 mod cluster;
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "it is a part of the tests of whole programs"
+)]
+#[path = "../../../../tests/harness/disk.rs"]
+mod disk;
 #[allow(dead_code, reason = "the tests of the installer use the rest")]
 #[path = "../../../../tests/systemd/host.rs"]
 mod host;
@@ -73,6 +83,8 @@ fn tests() -> Vec<Test> {
     tests.extend(killed::TESTS);
     tests.extend(archives::TESTS);
     tests.extend(process::TESTS);
+    tests.extend(many::TESTS);
+    tests.extend(full::TESTS);
     tests.extend(plugin::TESTS);
     tests.extend(secret::TESTS);
     tests.extend(static_files::TESTS);

@@ -67,6 +67,16 @@ impl Proxy {
     pub(crate) fn asked(&self) -> Vec<String> {
         std::mem::take(&mut self.state.lock().unwrap().asked)
     }
+
+    /// How many requests that change something came since [`Self::asked`] was asked.
+    pub(crate) fn changes(&self) -> usize {
+        let state = self.state.lock().unwrap();
+        state
+            .asked
+            .iter()
+            .filter(|request| changes(request))
+            .count()
+    }
 }
 
 /// Whether a request changes something.
