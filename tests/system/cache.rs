@@ -3,7 +3,6 @@
 //! shown in the agent's own tests; here the real programs live with the damage.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;

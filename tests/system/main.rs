@@ -29,5 +29,5 @@ mod secrets;
 mod software;
 mod verbs;
 
-// Where the engines of the adapter's tests look for it.
-use holdfast_tests::skip;
+// Where the engines of the adapter's tests look for them.
+use holdfast_tests::{disk, skip};
