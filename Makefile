@@ -3,6 +3,8 @@
 PREFIX  ?= /usr/local
 DESTDIR ?=
 TARGET  := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+# What the agent is built with besides, such as --no-default-features; see docs/operate.md.
+AGENT   ?=
 PROGRAMS := holdfast holdfast-coordinator holdfast-agent
 # Each plugin after the program that goes by its name.
 PLUGINS := holdfast-plugins/cloud-run holdfast-plugins/command holdfast-plugins/helm \
@@ -42,9 +44,12 @@ bench:  ## measure; prints tables, and writes every figure to target/bench.json
 
 install:  ## optimised programs to $(PREFIX)/bin, plugins to lib/holdfast, units and installer to share/holdfast
 	@tests/setup.sh build
-	cargo build --release $(PROGRAMS:%=-p %) $(patsubst %/,-p %,$(sort $(dir $(PLUGINS))))
+	cargo build --release $(patsubst %,-p %,$(filter-out holdfast-agent,$(PROGRAMS))) \
+		$(patsubst %/,-p %,$(sort $(dir $(PLUGINS))))
+	cargo build --profile agent -p holdfast-agent $(AGENT)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/holdfast/systemd
-	install -m 755 $(PROGRAMS:%=$(TARGET)/release/%) $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(filter-out %-agent,$(PROGRAMS:%=$(TARGET)/release/%)) $(TARGET)/agent/holdfast-agent \
+		$(DESTDIR)$(PREFIX)/bin
 	install -d $(DESTDIR)$(PREFIX)/lib/holdfast/plugins
 	$(foreach plugin,$(PLUGINS),install -m 755 $(TARGET)/release/$(patsubst %/,%,$(dir $(plugin))) \
 		$(DESTDIR)$(PREFIX)/lib/holdfast/plugins/$(notdir $(plugin)) &&) true

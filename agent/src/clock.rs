@@ -5,6 +5,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use holdfast_protocol::time::{Timestamp, millis};
 
+use crate::beat;
+
 /// A point on the monotonic clock: milliseconds since this program started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Moment(u64);
@@ -70,6 +72,13 @@ impl Clock {
     #[must_use]
     pub fn instant(&self, moment: Moment) -> tokio::time::Instant {
         (self.started + Duration::from_millis(moment.0)).into()
+    }
+
+    /// The moment at which a wait until `moment` ends that need not be exact.
+    #[must_use]
+    pub fn on_beat(&self, moment: Moment) -> Moment {
+        let end = beat::ends(self.instant(moment).into_std());
+        Moment(millis(end.saturating_duration_since(self.started))).max(moment)
     }
 }
 

@@ -14,7 +14,7 @@
 //! ([`cache`]); what differs ([`diff`]), what was tried ([`attempt`]), what is next ([`plan`]); the
 //! one loop ([`driver`], [`event`]) and what it starts ([`perform`], [`health`], [`artifacts`]); what
 //! is said ([`journal`], [`snapshot`], [`facts`]) and over what ([`link`], [`transport`], [`join`],
-//! [`logs`], [`socket`]); how it is put together ([`run`], [`config`], [`command`]).
+//! [`logs`], [`socket`]); when it wakes ([`beat`]); how it is put together ([`run`], [`config`], [`command`]).
 //!
 //! *Absent here:* policy of a deployment (which release, when, on which targets) and everything that
 //! is particular to a runtime.
@@ -27,6 +27,7 @@
 pub mod accept;
 pub mod artifacts;
 pub mod attempt;
+pub mod beat;
 pub mod cache;
 pub mod checks;
 pub mod clock;

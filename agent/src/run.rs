@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::artifacts::Store;
+use crate::beat;
 use crate::cache::{Cache, CacheError, record};
 use crate::checks::{Checks, LAUNCH};
 use crate::clock::Clock;
@@ -549,7 +550,8 @@ async fn dial_after(
 
 async fn sample_facts(data: PathBuf, events: mpsc::Sender<Event>) {
     loop {
-        tokio::time::sleep(facts::SAMPLE_INTERVAL).await;
+        let next = tokio::time::Instant::now() + facts::SAMPLE_INTERVAL;
+        tokio::time::sleep_until(beat::ends_tokio(next)).await;
         let sampled = facts::sample(&data);
         if events
             .send(Event::Sampled(Box::new(sampled)))

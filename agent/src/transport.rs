@@ -9,6 +9,8 @@ use holdfast_protocol::version::COORDINATOR_NAME;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, Endpoint, EndpointConfig, TransportConfig, VarInt};
 
+use crate::beat::OnBeat;
+
 /// Data of one stream that may be under way to us, in bytes.
 pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// Data of all streams that may be under way to us, in bytes.
@@ -110,13 +112,8 @@ pub fn endpoint(address: SocketAddr) -> Result<Endpoint, DialError> {
         (Ipv6Addr::UNSPECIFIED, 0).into()
     };
     let socket = std::net::UdpSocket::bind(local).map_err(DialError::Socket)?;
-    Endpoint::new(
-        EndpointConfig::default(),
-        None,
-        socket,
-        Arc::new(quinn::TokioRuntime),
-    )
-    .map_err(DialError::Socket)
+    Endpoint::new(EndpointConfig::default(), None, socket, Arc::new(OnBeat))
+        .map_err(DialError::Socket)
 }
 
 /// Dials a coordinator, by whichever of its addresses answers first in order.

@@ -32,8 +32,10 @@ spec:
 ";
 /// Workloads, fewest first.
 const WORKLOADS: [usize; 2] = [10, 200];
+/// How long an agent has to come to rest after a start.
+const SETTLE: Duration = Duration::from_secs(45);
 /// How long an agent at rest is watched.
-const WATCH: Duration = Duration::from_secs(30);
+const WATCH: Duration = Duration::from_secs(60);
 /// Time that all workloads have to run.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// The kernel counts processor time in these.
@@ -76,6 +78,7 @@ fn row(count: usize) -> Value {
     fleet.wait_converged("staging-1");
     let again = all_run(&data, count);
     let restarted = again.difference(&running).count();
+    thread::sleep(SETTLE);
     let before = Seen::of(&agent);
     let begun = Instant::now();
     thread::sleep(WATCH);

@@ -5,28 +5,28 @@ use std::path::PathBuf;
 pub mod spec;
 pub mod wiring;
 
-#[cfg(feature = "run")]
+#[cfg(feature = "container")]
 pub(crate) mod adapter;
-#[cfg(feature = "run")]
+#[cfg(feature = "container")]
 mod body;
-#[cfg(feature = "run")]
+#[cfg(feature = "container")]
 mod converge;
-#[cfg(feature = "run")]
-#[cfg(feature = "run")]
+#[cfg(feature = "container")]
+#[cfg(feature = "container")]
 mod engine;
-#[cfg(feature = "run")]
+#[cfg(feature = "container")]
 mod image;
-#[cfg(feature = "run")]
+#[cfg(feature = "container")]
 mod logs;
-#[cfg(feature = "run")]
+#[cfg(feature = "container")]
 mod mount;
-#[cfg(feature = "run")]
+#[cfg(feature = "container")]
 mod record;
-#[cfg(feature = "run")]
+#[cfg(feature = "container")]
 mod shape;
-#[cfg(feature = "run")]
+#[cfg(feature = "container")]
 mod sight;
-#[cfg(feature = "run")]
+#[cfg(feature = "container")]
 mod watch;
 
 /// What the agent's own configuration says of its container engine.

@@ -10,45 +10,45 @@ pub mod object;
 mod secret;
 pub mod spec;
 
-#[cfg(feature = "run")]
+#[cfg(feature = "kubernetes")]
 pub(crate) mod adapter;
-#[cfg(feature = "run")]
+#[cfg(feature = "kubernetes")]
 mod apply;
-#[cfg(feature = "run")]
+#[cfg(feature = "kubernetes")]
 mod check;
-#[cfg(feature = "run")]
+#[cfg(feature = "kubernetes")]
 mod cluster;
-#[cfg(feature = "run")]
+#[cfg(feature = "kubernetes")]
 mod converge;
-#[cfg(feature = "run")]
+#[cfg(feature = "kubernetes")]
 mod definition;
-#[cfg(feature = "run")]
+#[cfg(feature = "kubernetes")]
 mod field;
-#[cfg(feature = "run")]
+#[cfg(feature = "kubernetes")]
 mod job;
-#[cfg(feature = "run")]
+#[cfg(feature = "kubernetes")]
 mod kind;
-#[cfg(feature = "run")]
+#[cfg(feature = "kubernetes")]
 mod logs;
-#[cfg(feature = "run")]
+#[cfg(feature = "kubernetes")]
 mod manifest;
-#[cfg(feature = "run")]
+#[cfg(feature = "kubernetes")]
 mod order;
-#[cfg(feature = "run")]
+#[cfg(feature = "kubernetes")]
 mod pod;
-#[cfg(feature = "run")]
+#[cfg(feature = "kubernetes")]
 mod readiness;
-#[cfg(feature = "run")]
+#[cfg(feature = "kubernetes")]
 mod record;
-#[cfg(feature = "run")]
+#[cfg(feature = "kubernetes")]
 mod refusal;
-#[cfg(feature = "run")]
+#[cfg(feature = "kubernetes")]
 mod remove;
-#[cfg(feature = "run")]
+#[cfg(feature = "kubernetes")]
 mod sight;
-#[cfg(feature = "run")]
+#[cfg(feature = "kubernetes")]
 mod source;
-#[cfg(feature = "run")]
+#[cfg(feature = "kubernetes")]
 mod watch;
 
 /// What the agent's own configuration says of its cluster.

@@ -15,9 +15,11 @@ use holdfast_protocol::workload::{Placeholder, Workload};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "container")]
 use crate::container::adapter::Container;
 use crate::durable;
 use crate::failure::Failure;
+#[cfg(feature = "kubernetes")]
 use crate::kubernetes::adapter::Kubernetes;
 use crate::plugin::adapter::Plugins;
 use crate::process::adapter::Process;
@@ -234,31 +236,42 @@ pub fn adapters_with(
         }
     };
     let memory = |runtime| Memory::new(settings.secrets.as_deref(), &id, runtime);
-    let (process, systemd, container) = (memory("process"), memory("systemd"), memory("container"));
-    Ok(vec![
-        Arc::new(
-            Process::open(&home.join("process"), &id, process, launcher)
-                .map_err(refused("process"))?,
-        ),
-        Arc::new(
-            StaticFiles::open(&home.join("static"), home, settings.object_store)
-                .map_err(refused("static"))?,
-        ),
-        Arc::new(Systemd::open(&home.join("systemd"), home, systemd).map_err(refused("systemd"))?),
-        Arc::new(
-            Container::open(&home.join("container"), &id, container, settings.container)
-                .map_err(refused("container"))?,
-        ),
-        Arc::new(
-            Kubernetes::open(&home.join("kubernetes"), &id, settings.kubernetes)
-                .map_err(refused("kubernetes"))?,
-        ),
-        Arc::new(
-            Plugins::open(&home.join("plugin"), &id, settings.plugins)
-                .map_err(refused("plugin"))?,
-        ),
-    ])
+    let process = Process::open(&home.join("process"), &id, memory("process"), launcher);
+    let systemd = Systemd::open(&home.join("systemd"), home, memory("systemd"));
+    #[cfg(feature = "container")]
+    let container = Container::open(
+        &home.join("container"),
+        &id,
+        memory("container"),
+        settings.container,
+    );
+    #[cfg(feature = "kubernetes")]
+    let kubernetes = Kubernetes::open(&home.join("kubernetes"), &id, settings.kubernetes);
+    let statics = StaticFiles::open(&home.join("static"), home, settings.object_store);
+    let plugins = Plugins::open(&home.join("plugin"), &id, settings.plugins);
+    let adapters: [Arc<dyn Adapter>; _] = [
+        Arc::new(process.map_err(refused("process"))?),
+        Arc::new(statics.map_err(refused("static"))?),
+        Arc::new(systemd.map_err(refused("systemd"))?),
+        #[cfg(feature = "container")]
+        Arc::new(container.map_err(refused("container"))?),
+        #[cfg(feature = "kubernetes")]
+        Arc::new(kubernetes.map_err(refused("kubernetes"))?),
+        Arc::new(plugins.map_err(refused("plugin"))?),
+    ];
+    Ok(Vec::from(adapters))
 }
+
+/// The runtimes that this program was built with, in the order of [`crate::RUNTIMES`].
+pub const BUILT_IN: &[&str] = &[
+    "process",
+    "static",
+    #[cfg(feature = "container")]
+    "container",
+    "systemd",
+    #[cfg(feature = "kubernetes")]
+    "kubernetes",
+];
 
 /// The id of an agent's directory, by which it knows what is its own in the runtimes. Made of the
 /// directory's path and nothing in it, so that an agent that lost its directory still knows.

@@ -23,7 +23,7 @@ pub(super) async fn run(command: AdapterCommand, config: Config) -> Result<(), F
 }
 
 async fn list(settings: &Settings) -> Result<(), Failed> {
-    let mut text = holdfast_adapters::RUNTIMES.join("\n") + "\n";
+    let mut text = holdfast_adapters::run::BUILT_IN.join("\n") + "\n";
     let listed = author::list(settings).await;
     let plugins = listed.map_err(|error| {
         let directory = settings.directory.display();

@@ -161,7 +161,7 @@ impl Driver {
         if now < self.next_observe {
             return;
         }
-        self.next_observe = now.after(OBSERVE_INTERVAL);
+        self.next_observe = self.parts.clock.on_beat(now.after(OBSERVE_INTERVAL));
         let runtimes: Vec<_> = self.parts.adapters.keys().copied().collect();
         for runtime in runtimes {
             self.look(runtime);

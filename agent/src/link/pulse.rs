@@ -4,8 +4,12 @@
 
 use std::time::Duration;
 
-/// Pause between two looks.
+/// Pause between two looks while something that was said waits for an answer.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(4);
+/// Pause while nothing does: each look wakes a processor, and an agent at rest is to sleep. What the
+/// keep-alive asks is seen at the next look, so that a peer that was killed is still found out before
+/// the idle time is over.
+pub(super) const REST_INTERVAL: Duration = Duration::from_secs(8);
 
 /// What one look at a connection's counters sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,11 +41,22 @@ impl Pulse {
         // At the first look what was asked may be under way; after a third it is not.
         self.unanswered_looks < 2
     }
+
+    /// Pause until the next look.
+    pub(super) fn pause(&self) -> Duration {
+        if self.unanswered_looks > 0 {
+            LOOK_INTERVAL
+        } else {
+            REST_INTERVAL
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::beat::BEAT;
+    use crate::config::{IDLE, KEEP_ALIVE};
 
     fn alive(looks: &[(u64, u64)]) -> bool {
         let mut pulse = Pulse::default();
@@ -56,6 +71,24 @@ mod tests {
     #[test]
     fn silence_after_nothing_was_said_is_fine() {
         assert!(alive(&[(3, 2), (3, 2), (3, 2), (3, 2)]));
+    }
+
+    #[test]
+    fn a_connection_at_rest_is_seldom_looked_at_and_a_question_unanswered_soon() {
+        let mut pulse = Pulse::default();
+        let seen = |asked, answered| Counters { asked, answered };
+        assert!(pulse.look(seen(3, 2)));
+        assert_eq!(pulse.pause(), REST_INTERVAL);
+        assert!(pulse.look(seen(4, 2)));
+        assert_eq!(pulse.pause(), LOOK_INTERVAL);
+        assert!(pulse.look(seen(4, 3)));
+        assert_eq!(pulse.pause(), REST_INTERVAL);
+        // A keep-alive at the end of its pause, just after a look, that nobody answers; both on the beat.
+        let beats = |span: Duration| {
+            BEAT * u32::try_from(span.as_millis().div_ceil(BEAT.as_millis())).unwrap()
+        };
+        let found_out = beats(KEEP_ALIVE) + beats(REST_INTERVAL) + LOOK_INTERVAL;
+        assert!(found_out < IDLE, "{found_out:?}");
     }
 
     #[test]

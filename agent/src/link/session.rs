@@ -15,10 +15,10 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::pulse::{Counters, LOOK_INTERVAL, Pulse};
+use super::pulse::{Counters, LOOK_INTERVAL, Pulse, REST_INTERVAL};
 use super::{COMMANDS_MAX, Command, Greeting, Link, LinkError, LinkEvent};
-use crate::clock;
 use crate::streams;
+use crate::{beat, clock};
 
 /// Time that a message may wait for the coordinator to take it.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
@@ -93,7 +93,7 @@ impl Conversation<'_> {
         stop: &CancellationToken,
     ) -> Result<(), LinkError> {
         let mut pulse = Pulse::default();
-        let mut looks = tokio::time::interval(LOOK_INTERVAL);
+        let mut look_at = Instant::now();
         let welcome_by = Instant::now() + WELCOME_LIMIT;
         let mut opened = tokio::task::JoinSet::new();
         self.flush().await?;
@@ -105,17 +105,22 @@ impl Conversation<'_> {
                     Ok(None) => return Err(LinkError::Ended),
                     Err(_) => return Err(self.connection_error().await),
                 },
-                Some(command) = self.commands.recv() => self.say(command)?,
+                Some(command) = self.commands.recv() => {
+                    self.say(command)?;
+                    look_at = look_at.min(Instant::now() + LOOK_INTERVAL);
+                }
                 streams = self.connection.accept_bi() => {
                     let (send, receive) = streams.map_err(LinkError::Connection)?;
                     opened.spawn(streams::serve(self.link.offers.clone(), send, receive));
                 }
                 Some(_) = opened.join_next(), if !opened.is_empty() => {}
-                _ = looks.tick() => {
+                () = tokio::time::sleep_until(look_at) => {
                     if !pulse.look(counters(self.connection)) {
                         return Err(LinkError::Silent);
                     }
                     self.renew_if_due()?;
+                    let pause = pulse.pause().min(self.renewal_pause());
+                    look_at = beat::ends_tokio(Instant::now() + pause);
                 }
                 () = tokio::time::sleep_until(welcome_by), if !self.welcomed => {
                     return Err(LinkError::Silent);
@@ -222,6 +227,16 @@ impl Conversation<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Pause until a look at whether a certificate is to be asked for.
+    fn renewal_pause(&self) -> Duration {
+        let old = self.link.clock.now().after(REST_INTERVAL) >= self.renew_at;
+        if old || !self.welcomed {
+            LOOK_INTERVAL
+        } else {
+            REST_INTERVAL
+        }
     }
 
     /// Keeps a new certificate; whether it could be kept.

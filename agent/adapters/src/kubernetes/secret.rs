@@ -51,10 +51,10 @@ fn misplaced(reading: &Reading<'_>, value: &Value, path: &str) {
 /// The fields of a Secret that hold its content.
 const CONTENTS: [&str; 2] = ["stringData", "data"];
 
-#[cfg(feature = "run")]
+#[cfg(feature = "kubernetes")]
 pub(super) use run::fill;
 
-#[cfg(feature = "run")]
+#[cfg(feature = "kubernetes")]
 mod run {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
@@ -144,7 +144,7 @@ mod tests {
     }
 }
 
-#[cfg(all(test, feature = "run"))]
+#[cfg(all(test, feature = "kubernetes"))]
 mod filled {
     use serde_json::json;
 

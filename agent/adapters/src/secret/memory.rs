@@ -154,6 +154,7 @@ impl Memory {
     }
 
     /// The directories in which files may lie: nothing else may be led there.
+    #[cfg(feature = "container")]
     pub(crate) fn guarded(&self) -> &[PathBuf] {
         &self.directories
     }

@@ -33,6 +33,11 @@ use crate::static_files::bucket::record::Known;
 use crate::static_files::destination::Destination;
 use crate::static_files::{Settings, spec};
 
+#[cfg(feature = "object-store")]
+mod cloud;
+#[cfg(not(feature = "object-store"))]
+#[path = "bucket/no_cloud.rs"]
+mod cloud;
 pub(super) mod connect;
 mod converge;
 mod journal;

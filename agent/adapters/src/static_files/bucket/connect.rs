@@ -3,29 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
-use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
+use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Key;
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use tokio::sync::Semaphore;
 
 use crate::durable::{self, failed};
 use crate::failure::Failure;
 use crate::static_files::Settings;
+use crate::static_files::bucket::cloud;
 use crate::static_files::destination::{Destination, Scheme};
 
-/// Time until a connection stands.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// Time for one request with its answer.
-const REQUEST_LIMIT: Duration = Duration::from_secs(60);
-/// How often one request is tried again; beyond that the driver tries the whole again, later.
-const RETRIES_MAX: usize = 4;
-/// How long one request is tried again.
-const RETRY_LIMIT: Duration = Duration::from_secs(15);
 /// Largest file of credentials, in bytes.
 const CREDENTIALS_MAX_BYTES: u64 = 1 << 20;
 /// Bytes of files that are in memory at a time, in units of [`UNIT_BYTES`].
@@ -101,17 +90,8 @@ pub(super) fn allowed(settings: &Settings, destination: &Destination) -> Result<
 /// Makes a client; asks nobody yet. Made for each operation, so that changed credentials count at once.
 pub(super) fn connect(settings: &Settings, destination: &Destination) -> Result<Place, Failure> {
     let options = options(settings, destination)?;
-    let refused = |error: object_store::Error| {
-        Failure::Retryable(format!(
-            "{} cannot be used: {}; see [object-store] in agent.toml",
-            destination.home(),
-            say(&error)
-        ))
-    };
     let store = match destination.scheme {
-        Scheme::S3 => s3(destination, options).map_err(refused)?,
-        Scheme::Gs => gs(destination, options).map_err(refused)?,
-        Scheme::Az => az(destination, options).map_err(refused)?,
+        Scheme::S3 | Scheme::Gs | Scheme::Az => cloud::store(destination, options)?,
         Scheme::File => folder(destination)?,
     };
     let prefix = match destination.scheme {
@@ -126,50 +106,8 @@ pub(super) fn connect(settings: &Settings, destination: &Destination) -> Result<
     })
 }
 
-type Options = BTreeMap<String, String>;
-
-fn s3(destination: &Destination, options: Options) -> object_store::Result<Arc<dyn ObjectStore>> {
-    let plain = is_plain(&options);
-    let builder = AmazonS3Builder::from_env()
-        .with_client_options(client())
-        .with_retry(retry())
-        .with_allow_http(plain);
-    let with = |builder: AmazonS3Builder, (key, value): (String, String)| {
-        Ok::<_, object_store::Error>(builder.with_config(key.parse::<AmazonS3ConfigKey>()?, value))
-    };
-    let builder = options.into_iter().try_fold(builder, with)?;
-    Ok(Arc::new(
-        builder.with_bucket_name(&destination.bucket).build()?,
-    ))
-}
-
-fn gs(destination: &Destination, options: Options) -> object_store::Result<Arc<dyn ObjectStore>> {
-    let builder = GoogleCloudStorageBuilder::from_env()
-        .with_client_options(client().with_allow_http(is_plain(&options)))
-        .with_retry(retry());
-    let with = |builder: GoogleCloudStorageBuilder, (key, value): (String, String)| {
-        Ok::<_, object_store::Error>(builder.with_config(key.parse::<GoogleConfigKey>()?, value))
-    };
-    let builder = options.into_iter().try_fold(builder, with)?;
-    Ok(Arc::new(
-        builder.with_bucket_name(&destination.bucket).build()?,
-    ))
-}
-
-fn az(destination: &Destination, options: Options) -> object_store::Result<Arc<dyn ObjectStore>> {
-    let plain = is_plain(&options);
-    let builder = MicrosoftAzureBuilder::from_env()
-        .with_client_options(client())
-        .with_retry(retry())
-        .with_allow_http(plain);
-    let with = |builder: MicrosoftAzureBuilder, (key, value): (String, String)| {
-        Ok::<_, object_store::Error>(builder.with_config(key.parse::<AzureConfigKey>()?, value))
-    };
-    let builder = options.into_iter().try_fold(builder, with)?;
-    Ok(Arc::new(
-        builder.with_container_name(&destination.bucket).build()?,
-    ))
-}
+/// Options of a kind of storage, by name.
+pub(super) type Options = BTreeMap<String, String>;
 
 fn folder(destination: &Destination) -> Result<Arc<dyn ObjectStore>, Failure> {
     let path = directory(destination);
@@ -185,33 +123,6 @@ fn folder(destination: &Destination) -> Result<Arc<dyn ObjectStore>, Failure> {
 
 fn directory(destination: &Destination) -> PathBuf {
     Path::new("/").join(&destination.prefix)
-}
-
-fn client() -> ClientOptions {
-    ClientOptions::new()
-        .with_connect_timeout(CONNECT_LIMIT)
-        .with_timeout(REQUEST_LIMIT)
-}
-
-fn retry() -> RetryConfig {
-    RetryConfig {
-        backoff: BackoffConfig::default(),
-        max_retries: RETRIES_MAX,
-        retry_timeout: RETRY_LIMIT,
-    }
-}
-
-/// Whoever writes down an address without TLS means it.
-fn is_plain(options: &Options) -> bool {
-    let plain = |key: &str| options.get(key).is_some_and(|v| v.starts_with("http://"));
-    [
-        "endpoint",
-        "aws_endpoint",
-        "azure_storage_endpoint",
-        "google_base_url",
-    ]
-    .iter()
-    .any(|key| plain(key))
 }
 
 /// What the agent's configuration and its file of credentials say of a bucket.
@@ -250,15 +161,7 @@ fn credentials(path: &Path, destination: &Destination) -> Result<Options, Failur
 /// # Errors
 /// Why not, for people.
 pub fn check_option(scheme: &str, key: &str) -> Result<(), String> {
-    let known = match scheme {
-        "s3" => key.parse::<AmazonS3ConfigKey>().is_ok(),
-        "gs" => key.parse::<GoogleConfigKey>().is_ok(),
-        "az" => key.parse::<AzureConfigKey>().is_ok(),
-        _ => return Err(format!("{scheme:?} is not s3, gs or az")),
-    };
-    if !known {
-        return Err(format!("{key:?} is no option of {scheme}"));
-    }
+    cloud::check_known(scheme, key)?;
     let secret = ["secret", "token", "_key", "password", "sas"];
     if secret.iter().any(|part| key.contains(part)) && !key.ends_with("_file") {
         return Err(format!(
@@ -276,7 +179,7 @@ pub(super) fn unable(
 }
 
 /// An error in words, without what follows a question mark: addresses may hold signatures there.
-fn say(error: &object_store::Error) -> String {
+pub(super) fn say(error: &object_store::Error) -> String {
     let mut said = String::new();
     for word in error.to_string().split_whitespace() {
         if !said.is_empty() {
