@@ -12,7 +12,6 @@ mod body;
 #[cfg(feature = "container")]
 mod converge;
 #[cfg(feature = "container")]
-#[cfg(feature = "container")]
 mod engine;
 #[cfg(feature = "container")]
 mod image;
