@@ -119,6 +119,42 @@ impl Turns {
     }
 }
 
+#[cfg(any(feature = "container", feature = "kubernetes"))]
+impl Turns {
+    /// [`Self::converge`] with an operation that awaits what the caller's runtime drives, such as the
+    /// sockets of a client that all services share.
+    pub(crate) async fn converge_awaiting(
+        &self,
+        wanted: &Wanted,
+        progress: &mpsc::Sender<String>,
+        cancel: &CancellationToken,
+        operation: impl AsyncFnOnce(&Wanted, &Say<'_>, &CancellationToken) -> Result<(), Failure>
+        + Send
+        + 'static,
+    ) -> Result<(), Failure> {
+        let runtime = tokio::runtime::Handle::current();
+        let whole = move |wanted: &Wanted, say: &Say<'_>, token: &CancellationToken| {
+            runtime.block_on(operation(wanted, say, token))
+        };
+        self.converge(wanted, progress, cancel, whole).await
+    }
+
+    /// [`Self::remove`] in the same way.
+    pub(crate) async fn remove_awaiting(
+        &self,
+        service: &ServiceName,
+        operation: impl AsyncFnOnce(&ServiceName, &CancellationToken) -> Result<(), Failure>
+        + Send
+        + 'static,
+    ) -> Result<(), Failure> {
+        let runtime = tokio::runtime::Handle::current();
+        let whole = move |service: &ServiceName, token: &CancellationToken| {
+            runtime.block_on(operation(service, token))
+        };
+        self.remove(service, whole).await
+    }
+}
+
 /// Runs something that may block, on a thread of its own.
 async fn blocking<T: Send + 'static>(
     operation: impl FnOnce() -> Result<T, Failure> + Send + 'static,

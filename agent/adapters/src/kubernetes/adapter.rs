@@ -117,25 +117,21 @@ impl Adapter for Kubernetes {
         cancel: &'a CancellationToken,
     ) -> BoxFuture<'a, Result<(), Failure>> {
         let inner = Arc::clone(&self.inner);
-        Box::pin(async move {
-            let handle = tokio::runtime::Handle::current();
-            let operation = move |wanted: &Wanted, say: &Say<'_>, token: &CancellationToken| {
-                handle.block_on(inner.converge(wanted, say, token))
-            };
-            let turn = self.turns.converge(wanted, progress, cancel, operation);
-            turn.await
-        })
+        let operation = async move |wanted: &Wanted, say: &Say<'_>, token: &CancellationToken| {
+            inner.converge(wanted, say, token).await
+        };
+        Box::pin(
+            self.turns
+                .converge_awaiting(wanted, progress, cancel, operation),
+        )
     }
 
     fn remove<'a>(&'a self, service: &'a ServiceName) -> BoxFuture<'a, Result<(), Failure>> {
         let inner = Arc::clone(&self.inner);
-        Box::pin(async move {
-            let handle = tokio::runtime::Handle::current();
-            let operation = move |service: &ServiceName, token: &CancellationToken| {
-                handle.block_on(inner.remove(service, token))
-            };
-            self.turns.remove(service, operation).await
-        })
+        let operation = async move |service: &ServiceName, token: &CancellationToken| {
+            inner.remove(service, token).await
+        };
+        Box::pin(self.turns.remove_awaiting(service, operation))
     }
 
     fn changes(&self) -> mpsc::Receiver<ServiceName> {
