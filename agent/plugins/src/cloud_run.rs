@@ -15,8 +15,9 @@ use self::plan::{Wanted, mine, sight};
 use self::template::Place;
 pub use self::template::Template;
 use crate::hidden::hidden;
+use crate::made::Made;
 use crate::wait::wait_for;
-use crate::{About, Call, Failure, Plugin, Sighting, Wrong, memory};
+use crate::{About, Call, Failure, Plugin, Sighting, Wrong};
 
 mod api;
 mod change;
@@ -31,8 +32,6 @@ mod tests;
 
 /// Time between two looks whether a service is gone.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Where it is remembered which services were made.
-const MADE_FILE: &str = "made.json";
 /// Longest value of a label in Google's cloud, in characters.
 const LABEL_MAX_CHARS: usize = 63;
 
@@ -98,35 +97,26 @@ impl Plugin for Services {
     fn converge(&self, call: &Call<'_, Template>) -> Result<(), Failure> {
         let wanted = wanted(call)?;
         let mine = &wanted.service.place;
-        let mut all: Vec<Place> = memory::recall(call.directory(), MADE_FILE).unwrap_or_default();
-        if !all.contains(mine) {
-            all.push(mine.clone());
-            memory::remember(call.directory(), MADE_FILE, &all)?;
-        }
+        let mut made = Made::recall(call.directory());
+        made.note(mine)?;
         wait_for(async {
             let run = &Run::open(&self.own, mine, call.left()).await?;
             let wanted = &wanted;
             let converge = Converge { call, wanted, run };
-            let made = in_time(call, converge.to_the_end()).await;
-            made.map_err(|failure| hidden(failure, wanted.service.settings.values()))?;
-            let others: Vec<&Place> = all.iter().filter(|other| *other != mine).collect();
-            for other in &others {
-                in_time(call, delete(call, &self.own, other)).await?;
+            let converged = in_time(call, converge.to_the_end()).await;
+            converged.map_err(|failure| hidden(failure, wanted.service.settings.values()))?;
+            for other in made.others(mine) {
+                in_time(call, delete(call, &self.own, &other)).await?;
             }
-            if others.is_empty() {
-                return Ok(());
-            }
-            memory::remember(call.directory(), MADE_FILE, &[mine])
+            made.keep(mine)
         })
     }
 
     fn remove(&self, call: &Call<'_, Template>) -> Result<(), Failure> {
-        let mut all: Vec<Place> = memory::recall(call.directory(), MADE_FILE).unwrap_or_default();
-        // What was made before a memory that was lost.
-        let asked = template::read(&call.template).map(|service| service.place);
-        all.extend(asked.ok().filter(|place| !all.contains(place)));
+        let named = template::read(&call.template).map(|service| service.place);
+        let made = Made::recall(call.directory()).all(named.ok());
         wait_for(async {
-            for place in &all {
+            for place in &made {
                 in_time(call, delete(call, &self.own, place)).await?;
             }
             Ok(())

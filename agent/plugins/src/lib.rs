@@ -57,8 +57,8 @@
 //! - [`Call`] has what is asked about: ids, body, artifacts, directory, time that is left; it says
 //!   [`Call::progress`], and [`Call::output`] keeps a line for `logs` ([`journal`]).
 //! - [`Failure::Permanent`] ends with 1, [`Failure::Retryable`] with 2.
-//! - [`memory`] keeps a value in the workload's directory, whole or not at all; [`child`] runs a
-//!   program within bounds of time and output.
+//! - [`memory`] keeps a value in the workload's directory, whole or not at all; [`made`], by that, what
+//!   a workload has made; [`child`] runs a program within bounds of time and output.
 //!
 //! *Absent here:* threads that outlive a call, and policy. What needs an asynchronous client makes a
 //! runtime of one thread within an operation.
@@ -73,6 +73,7 @@ pub mod helm;
 pub mod hidden;
 pub mod image;
 pub mod journal;
+pub mod made;
 pub mod memory;
 pub mod plugin;
 pub mod secret;

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use holdfast_plugins::hidden::hidden;
+use holdfast_plugins::made::Made;
 use holdfast_plugins::wait::wait_for;
-use holdfast_plugins::{About, Call, Failure, Plugin, Sighting, State, Wrong, memory};
+use holdfast_plugins::{About, Call, Failure, Plugin, Sighting, State, Wrong};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
@@ -26,15 +27,13 @@ const CALL_LIMIT: Duration = Duration::from_secs(30);
 const STEPS_MAX: usize = 1000;
 /// Time between two looks at what ECS is at: at first, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(3));
-/// Where it is remembered which services were made.
-const MADE_FILE: &str = "made.json";
 
 /// Services in Amazon ECS.
 pub(crate) struct Services;
 
-/// A service that was made, or was about to be.
+/// Where a service is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Made {
+struct Address {
     cluster: String,
     name: String,
     place: Place,
@@ -61,7 +60,7 @@ impl Plugin for Services {
     fn observe(&self, call: &Call<'_, Value>) -> Result<Sighting, Failure> {
         let wanted = wanted(call)?;
         let (sight, body) = wait_for(async {
-            let ecs = open(&made(&wanted), call).await?;
+            let ecs = open(&address(&wanted), call).await?;
             let seen = ecs.look().await?;
             Ok(sight(&wanted, seen.as_ref()))
         })?;
@@ -81,34 +80,25 @@ impl Plugin for Services {
 
     fn converge(&self, call: &Call<'_, Value>) -> Result<(), Failure> {
         let wanted = wanted(call)?;
-        let mine = made(&wanted);
-        let mut all: Vec<Made> = memory::recall(call.directory(), MADE_FILE).unwrap_or_default();
-        if !all.contains(&mine) {
-            all.push(mine.clone());
-            memory::remember(call.directory(), MADE_FILE, &all)?;
-        }
+        let mine = address(&wanted);
+        let mut made = Made::recall(call.directory());
+        made.note(&mine)?;
         wait_for(async {
             let ecs = open(&mine, call).await?;
-            let made = in_time(call, run(call, &wanted, &ecs)).await;
-            made.map_err(|failure| hidden(failure, wanted.service.task.values()))?;
-            let others: Vec<Made> = all.into_iter().filter(|other| *other != mine).collect();
-            for other in &others {
-                in_time(call, delete(call, &open(other, call).await?)).await?;
+            let converged = in_time(call, run(call, &wanted, &ecs)).await;
+            converged.map_err(|failure| hidden(failure, wanted.service.task.values()))?;
+            for other in made.others(&mine) {
+                in_time(call, delete(call, &open(&other, call).await?)).await?;
             }
-            if others.is_empty() {
-                return Ok(());
-            }
-            memory::remember(call.directory(), MADE_FILE, &[&mine])
+            made.keep(&mine)
         })
     }
 
     fn remove(&self, call: &Call<'_, Value>) -> Result<(), Failure> {
-        let mut all: Vec<Made> = memory::recall(call.directory(), MADE_FILE).unwrap_or_default();
-        // What was made before a memory that was lost.
-        let asked = wanted(call).map(|wanted| made(&wanted)).ok();
-        all.extend(asked.filter(|asked| !all.contains(asked)));
+        let named = wanted(call).map(|wanted| address(&wanted));
+        let made = Made::recall(call.directory()).all(named.ok());
         wait_for(async {
-            for one in &all {
+            for one in &made {
                 let ecs = open(one, call).await?;
                 in_time(call, delete(call, &ecs)).await?;
                 let left = ecs.definitions(&family(&call.id), &call.id).await?;
@@ -120,17 +110,17 @@ impl Plugin for Services {
     }
 }
 
-fn made(wanted: &Wanted) -> Made {
-    Made {
+fn address(wanted: &Wanted) -> Address {
+    Address {
         cluster: wanted.service.cluster.clone(),
         name: wanted.service.name.clone(),
         place: wanted.service.place.clone(),
     }
 }
 
-async fn open(made: &Made, call: &Call<'_, Value>) -> Result<Ecs, Failure> {
-    let config = connect(&made.place, CALL_LIMIT.min(call.left())).await?;
-    Ok(Ecs::new(&config, &made.cluster, &made.name))
+async fn open(address: &Address, call: &Call<'_, Value>) -> Result<Ecs, Failure> {
+    let config = connect(&address.place, CALL_LIMIT.min(call.left())).await?;
+    Ok(Ecs::new(&config, &address.cluster, &address.name))
 }
 
 fn wanted(call: &Call<'_, Value>) -> Result<Wanted, Failure> {

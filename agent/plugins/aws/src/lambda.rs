@@ -4,6 +4,7 @@ use std::path::Component;
 use std::time::Duration;
 
 use holdfast_plugins::hidden::hidden;
+use holdfast_plugins::made::Made;
 use holdfast_plugins::wait::wait_for;
 use holdfast_plugins::{About, Call, Failure, Plugin, Sighting, State, Wrong, image, memory};
 use holdfast_protocol::digest::Digest;
@@ -34,9 +35,9 @@ const CALL_LIMIT: Duration = Duration::from_secs(120);
 /// Functions in AWS Lambda.
 pub(crate) struct Functions;
 
-/// A function that was made, or was about to be.
+/// Where a function is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Made {
+struct Address {
     name: String,
     place: Place,
 }
@@ -85,41 +86,32 @@ impl Plugin for Functions {
     fn converge(&self, call: &Call<'_, Value>) -> Result<(), Failure> {
         // Packed now: what is sent is what is compared.
         let wanted = wanted(call, packed_code)?;
-        let mine = Made {
+        let mine = Address {
             name: wanted.function.name.clone(),
             place: wanted.function.place.clone(),
         };
-        let mut made: Vec<Made> = memory::recall(call.directory(), MADE_FILE).unwrap_or_default();
-        if !made.contains(&mine) {
-            made.push(mine.clone());
-            memory::remember(call.directory(), MADE_FILE, &made)?;
-        }
+        let mut made = Made::recall(call.directory());
+        made.note(&mine)?;
         wait_for(async {
             let converged = change::converge(call, &wanted).await;
             let values = wanted.function.settings.environment.values();
             converged.map_err(|failure| hidden(failure, values))?;
-            let others: Vec<Made> = made.into_iter().filter(|other| *other != mine).collect();
-            delete(call, &others).await?;
-            if others.is_empty() {
-                return Ok(());
-            }
-            memory::remember(call.directory(), MADE_FILE, &[&mine])
+            delete(call, &made.others(&mine)).await?;
+            made.keep(&mine)
         })
     }
 
     fn remove(&self, call: &Call<'_, Value>) -> Result<(), Failure> {
-        let mut made: Vec<Made> = memory::recall(call.directory(), MADE_FILE).unwrap_or_default();
-        // What was made before a memory that was lost.
-        let asked =
-            template::read(&call.template).map(|Function { name, place, .. }| Made { name, place });
-        made.extend(asked.ok().filter(|asked| !made.contains(asked)));
+        let named = template::read(&call.template);
+        let named = named.map(|Function { name, place, .. }| Address { name, place });
+        let made = Made::recall(call.directory()).all(named.ok());
         wait_for(delete(call, &made))
     }
 }
 
 /// Deletes what was made under other names, and is still ours.
-async fn delete(call: &Call<'_, Value>, made: &[Made]) -> Result<(), Failure> {
-    for Made { name, place } in made {
+async fn delete(call: &Call<'_, Value>, made: &[Address]) -> Result<(), Failure> {
+    for Address { name, place } in made {
         let config = connect(place, CALL_LIMIT.min(call.left())).await?;
         Lambda::new(&config, name).delete(&call.id).await?;
     }
@@ -206,7 +198,5 @@ fn told(call: &Call<'_, Value>, sight: Sight, body: Option<Digest>) -> Sighting 
     }
 }
 
-/// Where it is remembered which functions were made.
-const MADE_FILE: &str = "made.json";
 /// Where it is remembered what an archive was.
 const PACKED_FILE: &str = "packed.json";
