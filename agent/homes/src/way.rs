@@ -8,15 +8,15 @@
 //! machine, and none carries a credential to another host. No proxy, no cookie.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, ClientBuilder, Url};
 
+use crate::lookup::Judged;
 use crate::reach::{self, Allowed, Reach};
 
 /// Redirects that a request follows.
@@ -214,7 +214,8 @@ impl Way {
 }
 
 fn builder(rules: &Arc<Rules>) -> ClientBuilder {
-    let resolver = Resolver(Arc::clone(rules));
+    let judge = Arc::clone(rules);
+    let resolver = Judged::new(move |host: &str, address: IpAddr| judge.judge(host, address));
     let judge = Arc::clone(rules);
     let redirects = Policy::custom(move |attempt| {
         if attempt.previous().len() > REDIRECTS_MAX {
@@ -250,32 +251,6 @@ fn certificates(path: &std::path::Path) -> Result<Vec<Certificate>, WayError> {
     let text = fs::read(path).map_err(|error| failed(error.to_string()))?;
     let certificates = Certificate::from_pem_bundle(&text);
     certificates.map_err(|error| failed(crate::chain(&error)))
-}
-
-/// Looks names up, and leaves out addresses that nothing may be fetched from.
-#[derive(Debug)]
-struct Resolver(Arc<Rules>);
-
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let rules = Arc::clone(&self.0);
-        Box::pin(async move {
-            let host = name.as_str();
-            let found = tokio::net::lookup_host((host, 0)).await?;
-            let mut admitted: Vec<SocketAddr> = Vec::new();
-            let mut refused = None;
-            for address in found {
-                match rules.judge(host, address.ip()) {
-                    Ok(()) => admitted.push(address),
-                    Err(why) => refused = Some(why),
-                }
-            }
-            match refused {
-                Some(why) if admitted.is_empty() => Err(why.into()),
-                Some(_) | None => Ok(Box::new(admitted.into_iter()) as Addrs),
-            }
-        })
-    }
 }
 
 /// Host and port of `HOST[:PORT]`.
@@ -377,15 +352,6 @@ mod tests {
             ..strict
         };
         assert_eq!(leads(&open, elsewhere, "http://127.0.0.1:80/a"), Ok(()));
-    }
-
-    #[tokio::test]
-    async fn a_name_that_leads_to_nobody_is_not_resolved() {
-        let resolver = Resolver(Arc::new(Rules::strict("agent.toml")));
-        let name: Name = "169.254.169.254".parse().unwrap();
-        assert!(resolver.resolve(name).await.is_err());
-        let name: Name = "localhost".parse().unwrap();
-        assert!(resolver.resolve(name).await.is_ok());
     }
 
     #[test]

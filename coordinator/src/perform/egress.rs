@@ -7,12 +7,12 @@
 //! allows more. No proxy, no cookie, no credential of the coordinator. Redirects are followed by
 //! checks within one origin alone, and by messages not at all.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_homes::lookup::Judged;
 use holdfast_homes::reach::{self, Allowed, Reach};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::{Action, Attempt, Policy};
 use reqwest::{Client, Response, Url};
 
@@ -60,10 +60,9 @@ impl Egress {
     pub fn new(own_port: u16, allowed: Vec<Allowed>) -> Result<Self, EgressError> {
         let rules = Arc::new(Rules { own_port, allowed });
         let client = |purpose, redirects| {
-            let resolver = Resolver {
-                rules: Arc::clone(&rules),
-                purpose,
-            };
+            let rules = Arc::clone(&rules);
+            let resolver =
+                Judged::new(move |host: &str, address: IpAddr| rules.judge(purpose, host, address));
             let begun = || {
                 let builder = Client::builder()
                     .no_proxy()
@@ -189,35 +188,6 @@ fn same_origin(attempt: Attempt<'_>) -> Action {
         attempt.follow()
     } else {
         attempt.stop()
-    }
-}
-
-/// Looks names up, and leaves out addresses that nothing may be sent to.
-#[derive(Debug)]
-struct Resolver {
-    rules: Arc<Rules>,
-    purpose: Purpose,
-}
-
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let (rules, purpose) = (Arc::clone(&self.rules), self.purpose);
-        Box::pin(async move {
-            let host = name.as_str();
-            let found = tokio::net::lookup_host((host, 0)).await?;
-            let mut admitted: Vec<SocketAddr> = Vec::new();
-            let mut refused = None;
-            for address in found {
-                match rules.judge(purpose, host, address.ip()) {
-                    Ok(()) => admitted.push(address),
-                    Err(why) => refused = Some(why),
-                }
-            }
-            match refused {
-                Some(why) if admitted.is_empty() => Err(why.into()),
-                Some(_) | None => Ok(Box::new(admitted.into_iter()) as Addrs),
-            }
-        })
     }
 }
 
