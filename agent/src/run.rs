@@ -361,6 +361,7 @@ fn open_adapters(config: &Config, own: &Identity) -> Result<Adapters, RunError> 
     settings.plugins.launcher = vec![program.into_os_string(), OsString::from(LAUNCH)];
     settings.plugins.target = own.target.to_string();
     settings.object_store.target = format!("{}/{}", own.environment, own.target);
+    settings.owner = Some(settings.object_store.target.clone());
     let adapters = holdfast_adapters::run::adapters_with(&home, launcher, settings)?;
     let named = |adapter: Arc<dyn Adapter>| (adapter.runtime(), adapter);
     Ok(Arc::new(

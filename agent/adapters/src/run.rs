@@ -175,6 +175,9 @@ pub struct Settings {
     pub plugins: crate::plugin::Settings,
     /// Of object storage.
     pub object_store: crate::static_files::Settings,
+    /// Who this agent is among all that may share an engine or a cluster, such as
+    /// `ENVIRONMENT/TARGET`: agents in containers of their own may all lie at the same path.
+    pub owner: Option<String>,
     /// A directory on a tmpfs for the files of secrets; where none is named, `/run/holdfast-secrets` or
     /// one below `/dev/shm`.
     pub secrets: Option<PathBuf>,
@@ -235,18 +238,20 @@ pub fn adapters_with(
             source,
         }
     };
-    let memory = |runtime| Memory::new(settings.secrets.as_deref(), &id, runtime);
-    let process = Process::open(&home.join("process"), &id, memory("process"), launcher);
-    let systemd = Systemd::open(&home.join("systemd"), home, memory("systemd"));
+    #[cfg(any(feature = "container", feature = "kubernetes"))]
+    let shared = among(&id, settings.owner.as_deref());
+    let memory = |id: &str, runtime| Memory::new(settings.secrets.as_deref(), id, runtime);
+    let process = Process::open(&home.join("process"), &id, memory(&id, "process"), launcher);
+    let systemd = Systemd::open(&home.join("systemd"), home, memory(&id, "systemd"));
     #[cfg(feature = "container")]
     let container = Container::open(
         &home.join("container"),
-        &id,
-        memory("container"),
+        &shared,
+        memory(&shared, "container"),
         settings.container,
     );
     #[cfg(feature = "kubernetes")]
-    let kubernetes = Kubernetes::open(&home.join("kubernetes"), &id, settings.kubernetes);
+    let kubernetes = Kubernetes::open(&home.join("kubernetes"), &shared, settings.kubernetes);
     let statics = StaticFiles::open(&home.join("static"), home, settings.object_store);
     let plugins = Plugins::open(&home.join("plugin"), &id, settings.plugins);
     let adapters: [Arc<dyn Adapter>; _] = [
@@ -284,4 +289,15 @@ fn identify(home: &Path) -> io::Result<String> {
         .chars()
         .take(32)
         .collect())
+}
+
+/// The id of an agent among all that share an engine or a cluster. The path alone does not tell two
+/// agents apart that have file systems of their own, and each would take away what the other made.
+#[cfg(any(feature = "container", feature = "kubernetes"))]
+fn among(id: &str, owner: Option<&str>) -> String {
+    let Some(owner) = owner else {
+        return id.to_owned();
+    };
+    let both = Digest::of(format!("{id} {owner}").as_bytes());
+    both.hex().chars().take(32).collect()
 }

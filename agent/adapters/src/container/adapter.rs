@@ -257,7 +257,11 @@ impl Inner {
                 .or_default()
                 .push(seen);
         }
-        for own in containers.values_mut() {
+        for (service, own) in &mut containers {
+            if !own.iter().all(Seen::has_its_name) {
+                let record = self.records.read(service);
+                own.retain(|seen| seen.has_its_name() || seen.is_noted(record.as_ref()));
+            }
             own.sort_by(|a, b| (a.made, &a.id).cmp(&(b.made, &b.id)));
         }
         Ok(containers)

@@ -23,8 +23,12 @@ pub(super) const AGENT_LABEL: &str = "holdfast.agent";
 pub(super) const SERVICE_LABEL: &str = "holdfast.service";
 /// Digest of the body that a container was made for.
 pub(super) const BODY_LABEL: &str = "holdfast.body";
-/// Whether a container is a job, which is begun once and then judged by its end.
+/// Whether a container is a job, which is begun once and then judged by its end. Said of each: what is not
+/// said is taken from the image, which may be made of a container.
 pub(super) const JOB_LABEL: &str = "holdfast.job";
+/// The name that a container was made under: what somebody starts from an image of it has all its
+/// labels, and another name.
+pub(super) const NAME_LABEL: &str = "holdfast.name";
 /// The release, for people.
 const VERSION_LABEL: &str = "holdfast.version";
 /// The environment, for people.
@@ -48,6 +52,7 @@ pub(super) fn name(service: &ServiceName, unique: &str) -> String {
 /// What a container is made of.
 pub(super) struct Made<'a> {
     pub(super) agent: &'a str,
+    pub(super) name: &'a str,
     pub(super) wanted: &'a Wanted,
     pub(super) template: &'a Template,
     /// Paths on the host of the template's volumes, in their order.
@@ -72,7 +77,7 @@ pub(super) fn create(made: &Made<'_>) -> ContainerCreateBody {
         env: Some(environment(made)),
         user: template.user.clone(),
         working_dir: template.working_directory.clone(),
-        labels: Some(labels(made.agent, wanted, template)),
+        labels: Some(labels(made)),
         exposed_ports: some(template.ports.iter().map(inner).collect()),
         healthcheck: template.health.as_ref().map(healthcheck),
         stop_signal: Some(template.stop.signal.name().to_owned()),
@@ -93,21 +98,20 @@ fn environment(made: &Made<'_>) -> Vec<String> {
     texts.chain(secrets).collect()
 }
 
-fn labels(agent: &str, wanted: &Wanted, template: &Template) -> HashMap<String, String> {
+fn labels(made: &Made<'_>) -> HashMap<String, String> {
+    let wanted = made.wanted;
     let own = [
-        (AGENT_LABEL, agent.to_owned()),
+        (AGENT_LABEL, made.agent.to_owned()),
+        (NAME_LABEL, made.name.to_owned()),
+        (JOB_LABEL, wanted.workload.job.is_some().to_string()),
         (SERVICE_LABEL, wanted.workload.service.to_string()),
         (BODY_LABEL, wanted.body.to_string()),
         (VERSION_LABEL, wanted.workload.version.to_string()),
         (ENVIRONMENT_LABEL, wanted.workload.environment.to_string()),
     ];
     let own = own.map(|(key, value)| (key.to_owned(), value));
-    let job = wanted
-        .workload
-        .job
-        .map(|_| (JOB_LABEL.to_owned(), "true".to_owned()));
-    let own = own.into_iter().chain(job);
-    template.labels.clone().into_iter().chain(own).collect()
+    let given = made.template.labels.clone();
+    given.into_iter().chain(own).collect()
 }
 
 fn host(made: &Made<'_>) -> HostConfig {

@@ -219,9 +219,28 @@ impl Way<'_> {
             && self.repair(kept).await?
         {
             let others: Vec<&Seen> = found.iter().filter(|seen| seen.id != kept.id).collect();
+            self.take_up(kept, &others).await?;
             return self.settle(&kept.id, &others).await;
         }
         self.replace(&found).await
+    }
+
+    /// Goes on with an update that was cut off while both ran: what runs is not stopped for one that was
+    /// never ready.
+    async fn take_up(&self, kept: &Seen, others: &[&Seen]) -> Result<(), Failure> {
+        let record = self.inner.records.read(&self.wanted.workload.service);
+        let current = record.and_then(|record| record.current);
+        let settled = current.is_some_and(|current| current.container == kept.id);
+        let runs = others.iter().any(|other| other.is_running());
+        match self.template.update {
+            Update::StartFirst if runs && !settled => {}
+            Update::StartFirst | Update::Recreate => return Ok(()),
+        }
+        let ready = self.becomes_ready(&kept.id).await;
+        if ready.is_err() {
+            self.engine.remove(&kept.id).await?;
+        }
+        ready
     }
 
     /// Puts right what is there in the right body. False where only a new container can.
@@ -304,7 +323,7 @@ impl Way<'_> {
         let unique = format!("{} {:?}", self.wanted.body, clock::monotonic());
         let name = body::name(service, &unique);
         let (_, secrets) = self.lay_secrets().await?;
-        let create = self.create(&secrets);
+        let create = self.create(&name, &secrets);
         let id = self.engine.create(&name, create).await?;
         if let Err(failure) = self.put_in_place(&id, &name, &old).await {
             // It is nobody's yet; what cannot be removed now is found by its labels.

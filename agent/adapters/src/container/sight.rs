@@ -9,7 +9,7 @@ use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::ServiceName;
 use holdfast_protocol::time::Timestamp;
 
-use super::body::{BODY_LABEL, JOB_LABEL, SERVICE_LABEL};
+use super::body::{BODY_LABEL, JOB_LABEL, NAME_LABEL, SERVICE_LABEL};
 use super::record::Record;
 use super::shape::{Shape, plain_name};
 use crate::run::{Exit, Live, Observed};
@@ -19,6 +19,8 @@ use crate::run::{Exit, Live, Observed};
 pub(super) struct Seen {
     pub(super) id: String,
     pub(super) name: String,
+    /// The name that it was made under, by its label.
+    made_as: Option<String>,
     pub(super) service: ServiceName,
     pub(super) body: Option<Digest>,
     /// Whether it runs to completion.
@@ -76,9 +78,10 @@ impl Seen {
         Some(Self {
             id: container.id.clone()?,
             name: plain_name(container.name.as_deref()?),
+            made_as: labels.get(NAME_LABEL).cloned(),
             service: ServiceName::parse(labels.get(SERVICE_LABEL)?).ok()?,
             body: labels.get(BODY_LABEL).and_then(|body| body.parse().ok()),
-            job: labels.contains_key(JOB_LABEL),
+            job: labels.get(JOB_LABEL).is_some_and(|job| job == "true"),
             made: time(container.created.as_deref()),
             state: container
                 .state
@@ -87,6 +90,17 @@ impl Seen {
             shape: Shape::of(container),
             grace: stop.map_or(GRACE, Duration::from_secs),
         })
+    }
+
+    /// Whether it is called as it was made: then this agent made it, and nobody else from an image of it.
+    pub(super) fn has_its_name(&self) -> bool {
+        self.made_as.as_ref() == Some(&self.name)
+    }
+
+    /// Whether it is the one that its service was left with, whatever it is called now.
+    pub(super) fn is_noted(&self, record: Option<&Record>) -> bool {
+        let noted = record.and_then(|record| record.current.as_ref());
+        noted.is_some_and(|current| current.container == self.id)
     }
 
     pub(super) const fn is_running(&self) -> bool {

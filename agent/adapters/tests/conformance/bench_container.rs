@@ -26,6 +26,8 @@ pub(crate) struct ContainerBench {
     pub(crate) engine: Arc<Engine>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) settings: Settings,
+    /// Who the agent is among those that share the engine.
+    pub(crate) owner: Option<String>,
     images: Mutex<BTreeMap<u32, String>>,
 }
 
@@ -77,6 +79,7 @@ impl ContainerBench {
             engine,
             registry,
             settings,
+            owner: None,
             images: Mutex::new(BTreeMap::new()),
         }
     }
@@ -84,6 +87,7 @@ impl ContainerBench {
     pub(crate) fn adapter(&self) -> Arc<dyn Adapter> {
         let settings = run::Settings {
             container: self.settings.clone(),
+            owner: self.owner.clone(),
             ..run::Settings::default()
         };
         let all = run::adapters_with(&self.home.agent(), Vec::new(), settings).unwrap();

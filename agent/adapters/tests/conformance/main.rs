@@ -30,6 +30,7 @@ mod container;
 mod container_faults;
 mod container_images;
 mod container_networks;
+mod container_others;
 mod driver;
 mod engine;
 mod full;
@@ -94,6 +95,7 @@ fn tests() -> Vec<Test> {
     tests.extend(container_faults::TESTS);
     tests.extend(container_images::TESTS);
     tests.extend(container_networks::TESTS);
+    tests.extend(container_others::TESTS);
     tests.extend(kubernetes::TESTS);
     tests.extend(kubernetes_faults::TESTS);
     tests

@@ -81,9 +81,14 @@ impl Way<'_> {
     }
 
     /// What the engine is asked to make, with `secrets` mounted.
-    pub(super) fn create(&self, secrets: &BTreeMap<String, PathBuf>) -> ContainerCreateBody {
+    pub(super) fn create(
+        &self,
+        name: &str,
+        secrets: &BTreeMap<String, PathBuf>,
+    ) -> ContainerCreateBody {
         body::create(&body::Made {
             agent: &self.inner.agent,
+            name,
             wanted: self.wanted,
             template: &self.template,
             sources: &self.sources,
