@@ -356,6 +356,7 @@ pub fn config(
         kubernetes: cluster(file.kubernetes)?,
         plugins: plugins(file.plugin_directory, file.plugins)?,
         object_store: object_store(file.object_store)?,
+        owner: None,
         secrets: secrets::directory(flags.secrets_directory.clone().or(file.secrets_directory))?,
     };
     let credentials = runtimes.container.credentials.as_deref();

@@ -10,11 +10,13 @@
 //!    While it is known only from an earlier assignment, since the newest could not be read, nothing
 //!    is removed and nothing that runs is replaced; what is missing or has ended is brought up.
 //! 2. What is not wanted is removed before anything is added; a removal that failed and waits to be
-//!    tried again holds nothing up.
+//!    tried again, or that takes longer than [`REMOVAL_HOLDS_MAX`], holds nothing up.
 //! 3. A workload is brought up, and brought to a new body, only when the ones it depends on are ready
 //!    on this target. A crash is repaired without waiting for them, for one that fails must not
 //!    take others with it; after the agent's own start the order counts again (a host reboot).
-//! 4. At most one action a service and [`ACTIONS_MAX`] at once; [`FETCHES_MAX`] fetches.
+//! 4. At most one action a service and, in each runtime, [`ACTIONS_MAX`] at once and as many more that bring
+//!    back what broke: a runtime that hangs, or is slow to bring something new, keeps nothing else down.
+//!    [`FETCHES_MAX`] fetches.
 //! 5. What runs in the right body is never touched, whatever its checks say.
 //! 6. A job is run to completion once for each body; see `job`.
 //! 7. Once every action is performed and seen, the next plan has none.
@@ -28,6 +30,7 @@ mod status;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use holdfast_adapters::adapter_of;
 use holdfast_adapters::restart::{Policy, Restart};
 use holdfast_adapters::run::Exit;
 use holdfast_protocol::digest::Digest;
@@ -46,8 +49,10 @@ use order::dependencies_first;
 pub use secret::{Secrets, Source};
 pub use status::Status;
 
-/// Most actions under way at once.
+/// Most actions under way at once in one [`Lane`].
 pub const ACTIONS_MAX: usize = 4;
+/// How long a removal that is under way is waited for before something is added.
+pub const REMOVAL_HOLDS_MAX: Duration = Duration::from_secs(30);
 /// Most artifacts fetched at once, unless `agent.toml` says otherwise.
 pub const FETCHES_MAX: usize = 4;
 /// Most secrets asked for at once.
@@ -120,7 +125,27 @@ pub struct Fetch {
 
 /// What is under way for a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Busy {
+pub struct Busy {
+    /// Among which others it is counted.
+    pub lane: Lane,
+    /// Since when.
+    pub since: Moment,
+    /// What.
+    pub doing: Doing,
+}
+
+/// Actions that wait for each other where there are too many.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lane {
+    /// The runtime that they ask something of.
+    pub runtime: String,
+    /// Whether they bring back what was there and broke.
+    pub mends: bool,
+}
+
+/// What is done about a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Doing {
     /// It is being brought to this body; the newest word of progress.
     Converging {
         /// Which.
@@ -522,9 +547,12 @@ fn removals(
     for unwanted in &found {
         let failed = world.attempts.removals.get(&unwanted.service);
         let later = failed.map(|a| a.not_before).filter(|at| *at > world.now.at);
-        plan.wake_at = earliest(plan.wake_at, later);
-        hold |= later.is_none();
-        if later.is_none() && !world.busy.contains_key(&unwanted.service) {
+        let busy = world.busy.get(&unwanted.service);
+        let until = busy.map(|busy| busy.since.after(REMOVAL_HOLDS_MAX));
+        let waited = until.filter(|until| *until > world.now.at);
+        plan.wake_at = [later, waited].into_iter().fold(plan.wake_at, earliest);
+        hold |= later.is_none() && (until.is_none() || waited.is_some());
+        if later.is_none() && busy.is_none() {
             let (service, runtime) = (unwanted.service.clone(), unwanted.runtime.clone());
             plan.actions.push(Action::Remove { service, runtime });
         }
@@ -547,13 +575,13 @@ fn soon(wait: Duration) -> &'static str {
 }
 
 fn cancels(selected: &BTreeMap<ServiceName, Digest>, world: &World<'_>) -> Vec<Action> {
-    let stale = |(service, busy): (&ServiceName, &Busy)| match busy {
-        Busy::Converging { body, .. } if selected.get(service) != Some(body) => {
+    let stale = |(service, busy): (&ServiceName, &Busy)| match &busy.doing {
+        Doing::Converging { body, .. } if selected.get(service) != Some(body) => {
             Some(Action::Cancel {
                 service: service.clone(),
             })
         }
-        Busy::Converging { .. } | Busy::Removing | Busy::Settling => None,
+        Doing::Converging { .. } | Doing::Removing | Doing::Settling => None,
     };
     world.busy.iter().filter_map(stale).collect()
 }
@@ -586,7 +614,7 @@ fn push_step(plan: &mut Plan, subject: &Subject<'_>, step: Step, removals_first:
 /// Keeps within the bounds, in the order of the actions; what is left over comes with the next plan.
 fn bound(actions: &mut Vec<Action>, world: &World<'_>) {
     fetch::in_turn(actions, world);
-    let mut slots = ACTIONS_MAX.saturating_sub(world.busy.len());
+    let mut slots = Slots::besides(world.busy);
     let mut fetches = (world.artifacts.at_once).saturating_sub(world.artifacts.fetching.len());
     let mut fetched = world.artifacts.fetching.clone();
     let mut asks = ASKS_MAX.saturating_sub(world.secrets.asking.len());
@@ -598,8 +626,48 @@ fn bound(actions: &mut Vec<Action>, world: &World<'_>) {
         Action::Ask(secret) => asked.insert(secret.clone()) && take(&mut asks),
         Action::Remove { service, .. }
         | Action::Converge { service, .. }
-        | Action::Conclude { service, .. } => acted.insert(service.clone()) && take(&mut slots),
+        | Action::Conclude { service, .. } => {
+            acted.insert(service.clone())
+                && lane(action, world.bodies).is_some_and(|l| slots.take(l))
+        }
     });
+}
+
+/// Where an action has to wait its turn; none where it asks nothing of a runtime.
+fn lane(action: &Action, bodies: &Bodies) -> Option<Lane> {
+    let of_body = |body: &Digest, mends: bool| {
+        let runtime = adapter_of(&bodies.get(body)?.workload.runtime).to_owned();
+        Some(Lane { runtime, mends })
+    };
+    match action {
+        Action::Remove { runtime, .. } => Some(Lane {
+            runtime: runtime.clone(),
+            mends: false,
+        }),
+        Action::Converge { body, mends, .. } => of_body(body, *mends),
+        Action::Conclude { body, .. } => of_body(body, true),
+        Action::Record { .. } | Action::Cancel { .. } | Action::Fetch(_) | Action::Ask(_) => None,
+    }
+}
+
+/// How many are under way in each lane.
+struct Slots(BTreeMap<Lane, usize>);
+
+impl Slots {
+    fn besides(busy: &BTreeMap<ServiceName, Busy>) -> Self {
+        let mut taken = BTreeMap::new();
+        for busy in busy.values() {
+            *taken.entry(busy.lane.clone()).or_default() += 1;
+        }
+        Self(taken)
+    }
+
+    fn take(&mut self, lane: Lane) -> bool {
+        let taken = self.0.entry(lane).or_default();
+        let free = *taken < ACTIONS_MAX;
+        *taken += usize::from(free);
+        free
+    }
 }
 
 fn take(slots: &mut usize) -> bool {

@@ -184,7 +184,9 @@ impl Way {
             (None, None) | (Some(_), _) => None,
         };
         let response = self.send(question, first).await?;
-        if response.status() != StatusCode::UNAUTHORIZED || question.repository.is_none() {
+        let asks = response.status() == StatusCode::UNAUTHORIZED && question.repository.is_some();
+        // Whoever the registry redirects to is not told who it is that asks the registry.
+        if !asks || response.url().origin() != question.url.origin() {
             return self.judged(response, question, known.is_some());
         }
         let token = self.answer(&response, question, known.as_ref()).await?;
@@ -305,6 +307,10 @@ impl Way {
         if let Some(service) = &bearer.service {
             realm.query_pairs_mut().append_pair("service", service);
         }
+        let led = self
+            .rules
+            .admit_led(std::slice::from_ref(&question.url), &realm);
+        led.map_err(AskError::Forbidden)?;
         let asked = Question {
             host: realm.host_str().unwrap_or_default().to_owned(),
             url: realm,

@@ -140,9 +140,9 @@ impl Rules {
         reach::address(host).map_or(Ok(()), |address| self.judge(host, address))
     }
 
-    /// Whether whoever answered for the last of `previous` may lead a request to `url`. A server
-    /// elsewhere must not make this machine ask its own programs.
-    fn admit_redirect(&self, previous: &[Url], url: &Url) -> Result<(), String> {
+    /// Whether whoever answered for the last of `previous` may lead a request to `url`, by a redirect or
+    /// by a challenge. A server elsewhere must not make this machine ask its own programs.
+    pub(crate) fn admit_led(&self, previous: &[Url], url: &Url) -> Result<(), String> {
         let here = |url: &Url| url.host_str().is_some_and(is_loopback);
         let host = url.host_str().unwrap_or_default();
         let named = self.allow.iter().any(|allowed| allowed.names(host));
@@ -221,7 +221,7 @@ fn builder(rules: &Arc<Rules>) -> ClientBuilder {
         if attempt.previous().len() > REDIRECTS_MAX {
             return attempt.error(format!("more than {REDIRECTS_MAX} redirects"));
         }
-        match judge.admit_redirect(attempt.previous(), attempt.url()) {
+        match judge.admit_led(attempt.previous(), attempt.url()) {
             Ok(()) => attempt.follow(),
             Err(why) => attempt.error(format!("it redirects elsewhere, and {why}")),
         }
@@ -332,7 +332,7 @@ mod tests {
     fn a_server_elsewhere_leads_nobody_to_his_own_machine() {
         let strict = Rules::strict("agent.toml");
         let leads = |rules: &Rules, from: &str, to: &str| {
-            rules.admit_redirect(&[Url::parse(from).unwrap()], &Url::parse(to).unwrap())
+            rules.admit_led(&[Url::parse(from).unwrap()], &Url::parse(to).unwrap())
         };
         let elsewhere = "https://files.example/a";
         for own in [

@@ -146,6 +146,32 @@ async fn a_redirect_takes_no_credentials_along() {
     assert!(!told[0].contains("referer"), "{told:?}");
 }
 
+/// A registry may leave its files to somebody else; that one must not ask for the registry's password.
+#[tokio::test]
+async fn who_is_redirected_to_is_told_no_credentials_by_a_challenge_of_his_own() {
+    static ELSEWHERE: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    let thief = Hostile::that(|_, _, stream| {
+        let host = ELSEWHERE.get().unwrap();
+        let to = format!("WWW-Authenticate: Bearer realm=\"http://{host}/token\"\r\n");
+        say(stream, "401 Unauthorized", &to, b"")
+    });
+    ELSEWHERE.set(thief.host.clone()).unwrap();
+    let registry = Hostile::that(|_, _, stream| {
+        let to = format!("Location: http://{}/blob\r\n", ELSEWHERE.get().unwrap());
+        say(stream, "307 Temporary Redirect", &to, b"")
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let way = way(known(folder.path(), &registry.host));
+    let refused = found(&way, &registry.host).await.unwrap_err().to_string();
+    assert!(refused.contains("401"), "{refused}");
+    let heard = thief.heard();
+    assert!(!heard.is_empty());
+    assert!(
+        heard.iter().all(|r| !r.contains("authorization")),
+        "{heard:?}"
+    );
+}
+
 #[tokio::test]
 async fn a_challenge_sends_credentials_to_no_metadata_and_over_no_plain_way() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,7 @@
 //! Looking and acting: starts the tasks of `perform` and takes in how they ended.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use holdfast_adapters::adapter_of;
 use holdfast_adapters::failure::Failure;
@@ -23,7 +24,7 @@ use crate::diff::Sight;
 use crate::event::Event;
 use crate::health::{self, Probe, Probed};
 use crate::perform;
-use crate::plan::{Action, Busy, Fetch, Plan};
+use crate::plan::{Action, Busy, Doing, Fetch, Lane, Plan};
 
 /// Verdicts that may wait.
 const PROBED_MAX: usize = 64;
@@ -206,12 +207,15 @@ impl Driver {
             look: look.number + 1,
         };
         self.running.insert(service.clone(), settling);
-        self.busy.insert(service.clone(), Busy::Settling);
+        if let Some(busy) = self.busy.get_mut(service) {
+            busy.doing = Doing::Settling;
+        }
         self.look(runtime);
     }
 
     pub(super) fn progressed(&mut self, service: &ServiceName, text: String) {
-        if let Some(Busy::Converging { progress, .. }) = self.busy.get_mut(service) {
+        let doing = self.busy.get_mut(service).map(|busy| &mut busy.doing);
+        if let Some(Doing::Converging { progress, .. }) = doing {
             *progress = text;
         }
     }
@@ -234,11 +238,9 @@ impl Driver {
         }
         self.attempts
             .end(service, body, mends, outcome, (now, rand::random()));
-        let runtime = self
-            .bodies
-            .get(&body)
-            .map(|intent| adapter_of(&intent.workload.runtime).to_owned());
-        self.settle(service, &runtime.unwrap_or_default());
+        // Not from its body, which may not be at hand any more.
+        let lane = self.busy.get(service).map(|busy| busy.lane.clone());
+        self.settle(service, &lane.map(|lane| lane.runtime).unwrap_or_default());
     }
 
     pub(super) fn removed(
@@ -354,13 +356,15 @@ impl Driver {
                         cancel.cancel();
                     }
                 }
-                Action::Remove { service, runtime } => self.start_removal(service, runtime),
+                Action::Remove { service, runtime } => {
+                    self.start_removal(service, runtime, now.at);
+                }
                 Action::Conclude {
                     service,
                     body,
                     why,
                     stop,
-                } => self.start_conclusion(service, *body, (why, *stop)),
+                } => self.start_conclusion(service, *body, (why, *stop), now.at),
                 Action::Fetch(fetch) => self.start_fetch(fetch.clone()),
                 Action::Ask(secret) => self.start_ask(secret),
                 Action::Converge {
@@ -374,7 +378,24 @@ impl Driver {
         }
     }
 
-    fn start_removal(&mut self, service: &ServiceName, runtime: &str) {
+    /// Notes what is under way for a service, until somebody has looked at what came of it.
+    fn occupy(
+        &mut self,
+        service: &ServiceName,
+        (runtime, mends): (&str, bool),
+        doing: Doing,
+        cancel: CancellationToken,
+        since: Moment,
+    ) {
+        let runtime = runtime.to_owned();
+        let lane = Lane { runtime, mends };
+        let busy = Busy { lane, since, doing };
+        self.busy.insert(service.clone(), busy);
+        self.running
+            .insert(service.clone(), Running::Acting(cancel));
+    }
+
+    fn start_removal(&mut self, service: &ServiceName, runtime: &str, now: Moment) {
         let Some(adapter) = self.parts.adapters.get(runtime) else {
             return;
         };
@@ -384,14 +405,18 @@ impl Driver {
         let outputs = self.parts.outputs.clone();
         self.tasks
             .spawn(perform::remove(adapter.clone(), outputs, what, told));
-        self.busy.insert(service.clone(), Busy::Removing);
-        self.running
-            .insert(service.clone(), Running::Acting(CancellationToken::new()));
+        let cancel = CancellationToken::new();
+        self.occupy(service, (runtime, false), Doing::Removing, cancel, now);
     }
 
-    fn start_conclusion(&mut self, service: &ServiceName, body: Digest, end: (&str, bool)) {
-        let (why, stop) = end;
-        let Some(intent) = self.bodies.get(&body) else {
+    fn start_conclusion(
+        &mut self,
+        service: &ServiceName,
+        body: Digest,
+        (why, stop): (&str, bool),
+        now: Moment,
+    ) {
+        let Some(intent) = self.bodies.get(&body).cloned() else {
             return;
         };
         let runtime = adapter_of(&intent.workload.runtime);
@@ -404,9 +429,8 @@ impl Driver {
         let outputs = self.parts.outputs.clone();
         self.tasks
             .spawn(perform::conclude(adapter.clone(), outputs, of, end, told));
-        self.busy.insert(service.clone(), Busy::Removing);
-        self.running
-            .insert(service.clone(), Running::Acting(CancellationToken::new()));
+        let cancel = CancellationToken::new();
+        self.occupy(service, (runtime, true), Doing::Removing, cancel, now);
     }
 
     fn start_fetch(&mut self, fetch: Fetch) {
@@ -450,14 +474,19 @@ impl Driver {
             secrets: self.parts.secrets.clone(),
             outputs: self.parts.outputs.clone(),
         };
-        let work = perform::converge(adapter.clone(), hand, intent, mends, cancel.clone(), told);
-        self.tasks.spawn(work);
+        let (adapter, begun) = (adapter.clone(), Arc::clone(&intent));
+        self.tasks.spawn(perform::converge(
+            adapter,
+            hand,
+            begun,
+            mends,
+            cancel.clone(),
+            told,
+        ));
         self.attempts.begin(service, body, now);
         let progress = String::new();
-        self.busy
-            .insert(service.clone(), Busy::Converging { body, progress });
-        self.running
-            .insert(service.clone(), Running::Acting(cancel));
+        let doing = Doing::Converging { body, progress };
+        self.occupy(service, (runtime, mends), doing, cancel, now);
     }
 
     /// Removes the bodies and artifacts that neither the assignment in force, nor the one before it,

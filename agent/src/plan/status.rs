@@ -8,7 +8,7 @@ use holdfast_protocol::name::Version;
 use holdfast_protocol::observed::State;
 use holdfast_protocol::time::Timestamp;
 
-use super::{Action, Busy, Decision, Step, Subject, earliest};
+use super::{Action, Decision, Doing, Step, Subject, earliest};
 use crate::clock::Moment;
 use crate::desired::{Intent, Standing};
 use crate::diff::{Difference, Run};
@@ -121,8 +121,9 @@ impl Subject<'_> {
     /// While something is under way, what was seen before it says little.
     fn while_busy(&self, state: State, message: String) -> (State, String) {
         let under_way = self.unready(State::Progressing);
-        match self.world.busy.get(self.service) {
-            Some(Busy::Converging { body, progress }) if *body == self.body => {
+        let busy = self.world.busy.get(self.service);
+        match busy.map(|busy| &busy.doing) {
+            Some(Doing::Converging { body, progress }) if *body == self.body => {
                 let message = if progress.is_empty() {
                     message
                 } else {
@@ -130,8 +131,8 @@ impl Subject<'_> {
                 };
                 (under_way, message)
             }
-            Some(Busy::Settling) => (under_way, "looking at what came of it".to_owned()),
-            Some(Busy::Converging { .. } | Busy::Removing) | None => (state, message),
+            Some(Doing::Settling) => (under_way, "looking at what came of it".to_owned()),
+            Some(Doing::Converging { .. } | Doing::Removing) | None => (state, message),
         }
     }
 

@@ -60,6 +60,16 @@ impl Rig {
         self.desired = Desired::Known { held, wanted };
     }
 
+    /// A removal from a runtime is under way.
+    fn occupy(&mut self, service: &str, runtime: &str) {
+        let lane = Lane {
+            runtime: runtime.to_owned(),
+            mends: false,
+        };
+        let (since, doing) = (self.now().at, Doing::Removing);
+        self.busy.insert(name(service), Busy { lane, since, doing });
+    }
+
     fn now(&self) -> Now {
         Now {
             at: Moment::from_millis(self.millis),
@@ -601,12 +611,62 @@ proptest! {
     #[test]
     fn no_more_is_begun_at_once_than_the_bounds_allow(mut rig in any_rig(), busy in 0usize..8) {
         for n in 0..busy {
-            rig.busy.insert(name(&format!("b{n}")), Busy::Removing);
+            rig.occupy(&format!("b{n}"), "process");
         }
         let actions = rig.plan().actions;
-        let begun = actions.iter().filter(|a| matches!(a, Action::Remove { .. } | Action::Converge { .. }));
-        prop_assert!(begun.count() <= ACTIONS_MAX.saturating_sub(busy));
+        let begun = |mended: bool| actions.iter().filter(move |action| match action {
+            Action::Remove { .. } => !mended,
+            Action::Converge { mends, .. } => *mends == mended,
+            Action::Record { .. } | Action::Cancel { .. } | Action::Fetch(_) | Action::Ask(_)
+            | Action::Conclude { .. } => false,
+        });
+        prop_assert!(begun(false).count() <= ACTIONS_MAX.saturating_sub(busy));
+        prop_assert!(begun(true).count() <= ACTIONS_MAX);
     }
+}
+
+#[test]
+fn a_runtime_that_hangs_and_what_is_slow_to_come_keep_nothing_else_down() {
+    let mut rig = Rig::default();
+    rig.want(vec![workload("new", "1"), workload("old", "1")]);
+    for n in 0..ACTIONS_MAX {
+        rig.occupy(&format!("b{n}"), "container");
+    }
+    assert_eq!(rig.plan().actions.len(), 2, "another runtime is free");
+    rig.run(2_000, &Ok(()));
+    let seen = rig.seen.get_mut(&name("old")).unwrap();
+    let at = Timestamp::from_millis(1);
+    let exit = Exit::Code(1);
+    seen.live = Live::Ended { exit, at };
+    rig.seen.remove(&name("new"));
+    for n in 0..ACTIONS_MAX {
+        rig.occupy(&format!("b{n}"), "process");
+    }
+    let actions = rig.plan().actions;
+    let mends = |action: &Action| matches!(action, Action::Converge { mends: true, service, .. } if service.as_str() == "old");
+    assert!(
+        matches!(actions.as_slice(), [one] if mends(one)),
+        "{actions:?}"
+    );
+}
+
+#[test]
+fn a_removal_that_hangs_holds_up_what_is_new_for_a_while_only() {
+    let mut rig = Rig::default();
+    rig.want(vec![workload("old", "1")]);
+    rig.run(2_000, &Ok(()));
+    rig.want(vec![workload("new", "1")]);
+    rig.occupy("old", "process");
+    let plan = rig.plan();
+    assert_eq!(plan.actions, []);
+    let until = rig.now().at.after(REMOVAL_HOLDS_MAX);
+    assert_eq!(plan.wake_at, Some(until));
+    rig.millis += holdfast_protocol::time::millis(REMOVAL_HOLDS_MAX);
+    let actions = rig.plan().actions;
+    assert!(
+        matches!(actions.as_slice(), [Action::Converge { .. }]),
+        "{actions:?}"
+    );
 }
 
 #[test]
