@@ -314,10 +314,8 @@ pub fn config(
     file: File,
     root: bool,
 ) -> Result<Config, ConfigError> {
-    let data = match flags.data.clone().or(file.data) {
-        Some(data) => data,
-        None => default_data(flags, root)?,
-    };
+    let data = flags.data.clone().or(file.data);
+    let data = data.map_or_else(|| default_data(flags, root), Ok)?;
     // Workloads are started in directories of their own: a path from here would lead elsewhere.
     let data = std::path::absolute(&data).unwrap_or(data);
     let socket = flags.socket.clone().or(file.socket);
