@@ -20,7 +20,7 @@ pub enum Fault {
     None,
     /// Each answer is cut after so many bytes of the connection.
     CutAfter(u64),
-    /// Nothing more comes after so many bytes of the connection.
+    /// Nothing more comes after so many bytes of the connection, which is cut with the next fault.
     StallAfter(u64),
     /// Every request is answered with 500.
     Broken,
@@ -45,7 +45,18 @@ struct Network {
     fault: Arc<Mutex<Fault>>,
     bytes: Arc<AtomicU64>,
     requests: Arc<AtomicUsize>,
+    traffic: Arc<Mutex<Traffic>>,
     ended: Arc<AtomicBool>,
+}
+
+/// What went by.
+#[derive(Debug, Default)]
+struct Traffic {
+    /// Connections that are open, and the most that were.
+    open: usize,
+    most: usize,
+    /// What clients said, byte by byte.
+    said: Vec<u8>,
 }
 
 impl Home {
@@ -160,6 +171,31 @@ impl Home {
         self.network.requests.swap(0, Ordering::SeqCst)
     }
 
+    /// The most connections that were open at a time since it was asked last.
+    ///
+    /// # Panics
+    /// Never.
+    #[must_use]
+    pub fn take_most_open(&self) -> usize {
+        let mut traffic = self.network.traffic.lock().unwrap();
+        let open = traffic.open;
+        std::mem::replace(&mut traffic.most, open)
+    }
+
+    /// From where on files were asked for since it was asked last: `Range: bytes=N-`.
+    ///
+    /// # Panics
+    /// Never.
+    #[must_use]
+    pub fn take_ranges(&self) -> Vec<u64> {
+        let said = std::mem::take(&mut self.network.traffic.lock().unwrap().said);
+        let said = String::from_utf8_lossy(&said).to_lowercase();
+        let starts = said
+            .lines()
+            .filter_map(|line| line.strip_prefix("range: bytes=")?.split('-').next());
+        starts.filter_map(|start| start.parse().ok()).collect()
+    }
+
     /// Stores a manifest of the registry with these files as its layers, by title and content.
     /// `login` is `USER:PASSWORD` in Base64. Gives the manifest's digest.
     ///
@@ -250,10 +286,12 @@ impl Network {
             fault: Arc::new(Mutex::new(Fault::None)),
             bytes: Arc::default(),
             requests: Arc::default(),
+            traffic: Arc::default(),
             ended: Arc::default(),
         };
         let (fault, bytes) = (Arc::clone(&network.fault), Arc::clone(&network.bytes));
         let (requests, ended) = (Arc::clone(&network.requests), Arc::clone(&network.ended));
+        let traffic = Arc::clone(&network.traffic);
         thread::spawn(move || {
             while !ended.load(Ordering::SeqCst) {
                 let Ok((client, _)) = front.accept() else {
@@ -262,23 +300,53 @@ impl Network {
                 };
                 client.set_nonblocking(false).unwrap();
                 requests.fetch_add(1, Ordering::SeqCst);
-                let (fault, bytes) = (*fault.lock().unwrap(), Arc::clone(&bytes));
-                let ended = Arc::clone(&ended);
+                let (fault, bytes) = (Arc::clone(&fault), Arc::clone(&bytes));
+                let (ended, traffic) = (Arc::clone(&ended), Arc::clone(&traffic));
+                traffic.lock().unwrap().opened();
                 // A client that goes away breaks the pipe, which is no failure of the test.
-                thread::spawn(move || drop(carry(&client, server, fault, &bytes, &ended)));
+                thread::spawn(move || {
+                    let way = (server, &*fault);
+                    let _ = carry(&client, way, &bytes, &ended, &traffic);
+                    traffic.lock().unwrap().open -= 1;
+                });
             }
         });
         network
     }
 }
 
+impl Traffic {
+    fn opened(&mut self) {
+        self.open += 1;
+        self.most = self.most.max(self.open);
+    }
+}
+
+/// Hands on what a client says, and keeps it.
+fn listen(mut from: TcpStream, mut to: TcpStream, traffic: &Mutex<Traffic>) -> io::Result<()> {
+    let mut piece = vec![0; 16 * 1024];
+    loop {
+        let length = from.read(&mut piece)?;
+        if length == 0 {
+            return to.shutdown(Shutdown::Both);
+        }
+        traffic
+            .lock()
+            .unwrap()
+            .said
+            .extend_from_slice(&piece[..length]);
+        to.write_all(&piece[..length])?;
+    }
+}
+
 fn carry(
     client: &TcpStream,
-    server: u16,
-    fault: Fault,
+    (server, now): (u16, &Mutex<Fault>),
     bytes: &AtomicU64,
     ended: &AtomicBool,
+    traffic: &Arc<Mutex<Traffic>>,
 ) -> io::Result<()> {
+    let fault = *now.lock().unwrap();
     let said = match fault {
         Fault::None | Fault::CutAfter(_) | Fault::StallAfter(_) => None,
         Fault::Broken => Some("500 Internal Server Error\r\n".to_owned()),
@@ -296,11 +364,8 @@ fn carry(
         return (&*client).write_all(text.as_bytes());
     }
     let there = TcpStream::connect(("127.0.0.1", server))?;
-    let (mut from, mut to) = (client.try_clone()?, there.try_clone()?);
-    thread::spawn(move || {
-        let _ = io::copy(&mut from, &mut to);
-        let _ = to.shutdown(Shutdown::Write);
-    });
+    let (from, to, heard) = (client.try_clone()?, there.try_clone()?, Arc::clone(traffic));
+    thread::spawn(move || drop(listen(from, to, &heard)));
     let (mut piece, mut given) = (vec![0; 16 * 1024], 0);
     loop {
         let room = match fault {
@@ -308,7 +373,9 @@ fn carry(
             Fault::None | Fault::Broken | Fault::Redirect(_) | Fault::Metadata => u64::MAX,
         };
         if room == 0 {
-            while matches!(fault, Fault::StallAfter(_)) && !ended.load(Ordering::SeqCst) {
+            let stalls = || matches!(*now.lock().unwrap(), Fault::StallAfter(_));
+            while matches!(fault, Fault::StallAfter(_)) && stalls() && !ended.load(Ordering::SeqCst)
+            {
                 thread::sleep(Duration::from_millis(20));
             }
             return client.shutdown(Shutdown::Both);

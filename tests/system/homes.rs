@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use holdfast_protocol::api::event::Event;
 use holdfast_protocol::api::release::Release;
@@ -15,7 +16,7 @@ use holdfast_tests::home::{Fault, Home, lacking};
 use holdfast_tests::manifest::ENVIRONMENTS;
 use holdfast_tests::program::{Program, built};
 use holdfast_tests::skip::skip;
-use holdfast_tests::wait::{PATIENCE, expect, wait_for};
+use holdfast_tests::wait::{PATIENCE, expect, holds_for, wait_for};
 
 /// Most bytes of one answer's headers.
 const HEADERS: u64 = 2_000;
@@ -209,6 +210,100 @@ fn twenty_workloads_that_share_a_file_fetch_it_once() {
     );
     let store = fleet.directory().join("staging-1/artifacts");
     assert_eq!(stored(&store), [Digest::of(&content).hex()]);
+}
+
+#[test]
+fn several_files_are_fetched_at_once_and_never_more_than_a_target_may() {
+    const PARALLEL: usize = 3;
+    if !can_run("several_files_are_fetched_at_once_and_never_more_than_a_target_may") {
+        return;
+    }
+    let web = Home::web();
+    let names: Vec<String> = (1..=9).map(|n| format!("site-{n}")).collect();
+    let (fleet, folder) = fleet("", &names);
+    let mut size = 0;
+    for name in &names {
+        let content = tar_gz(&[
+            ("VERSION", 0o644, format!("{name}\n").as_bytes()),
+            ("noise", 0o644, &noise(100_000)),
+        ]);
+        size += content.len() as u64;
+        let url = web_url(&web, &format!("{name}.tar.gz"), &content);
+        release(&fleet, name, "1", &url).unwrap();
+    }
+    // None comes to its end, so that those that may be under way together are.
+    web.fail(Fault::StallAfter(100_000));
+    let _ = (web.take_most_open(), web.take_bytes());
+    let agent = agent(&fleet, &format!("[artifacts]\nparallel = {PARALLEL}\n"));
+    wait_for("as many as may be are fetched", PATIENCE, || {
+        let open = web.take_most_open();
+        expect(open >= PARALLEL, open)
+    });
+    holds_for("it fetches no more", Duration::from_secs(3), || {
+        let open = web.take_most_open();
+        expect(open <= PARALLEL, open)
+    });
+    web.fail(Fault::None);
+    for name in &names {
+        laid_down(&folder, name, name);
+    }
+    // What was on its way when the first of them were cut may have come for nothing.
+    let (bytes, lost) = (web.take_bytes(), PARALLEL as u64 * 100_000);
+    let headers = HEADERS * names.len() as u64 * 2;
+    assert!(
+        (size..size + lost + headers).contains(&bytes),
+        "{bytes} bytes came for {size}\n{}",
+        agent.last_words()
+    );
+}
+
+#[test]
+fn a_fetch_that_is_cut_with_its_agent_goes_on_where_it_ended() {
+    if !can_run("a_fetch_that_is_cut_with_its_agent_goes_on_where_it_ended") {
+        return;
+    }
+    let web = Home::web();
+    let (fleet, folder) = fleet("", &["shop".to_owned()]);
+    let content = tar_gz(&[
+        ("VERSION", 0o644, b"1\n"),
+        ("noise", 0o644, &noise(1_000_000)),
+    ]);
+    let size = content.len() as u64;
+    let url = web_url(&web, "shop.tar.gz", &content);
+    release(&fleet, "shop", "1", &url).unwrap();
+    // The way breaks off, and then stands still; the agent is killed while it waits.
+    web.fail(Fault::StallAfter(1_500_000));
+    let _ = (web.take_bytes(), web.take_ranges());
+    let agent = agent(&fleet, "");
+    wait_for("a part of it came", PATIENCE, || {
+        let store = fleet.directory().join("staging-1/artifacts");
+        let parts = fs::read_dir(store).into_iter().flatten().flatten();
+        let length: u64 = parts
+            .map(|part| part.metadata().map_or(0, |m| m.len()))
+            .sum();
+        expect(length > 1_000_000, length)
+    });
+    agent.kill9();
+    let came = web.take_bytes();
+    assert!(came <= 1_500_000, "{came}");
+    let asked = web.take_ranges();
+    assert!(asked.iter().all(|from| *from == 0), "{asked:?}");
+    web.fail(Fault::CutAfter(1_000_000));
+    agent.start();
+    laid_down(&folder, "shop", "1");
+    let ranges = web.take_ranges();
+    println!("{size} bytes; after {came} of them asked from {ranges:?}");
+    assert!(ranges.len() >= 2, "it broke off once more: {ranges:?}");
+    assert!(
+        ranges.is_sorted() && ranges[0] > 1_000_000,
+        "it began again: {ranges:?}"
+    );
+    // What was on its way when the agent was killed, or the way cut, may have come for nothing.
+    let (bytes, lost) = (web.take_bytes(), 512 * 1024 * (ranges.len() as u64 + 1));
+    assert!(
+        came + bytes <= size + lost,
+        "{came} and {bytes} bytes came for {size}"
+    );
 }
 
 #[test]
