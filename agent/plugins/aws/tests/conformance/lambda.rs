@@ -41,7 +41,7 @@ pub(crate) const TESTS: &[Test] = &[
     ),
 ];
 
-const ROLE: &str = "arn:aws:iam::000000000000:role/web";
+pub(crate) const ROLE: &str = "arn:aws:iam::000000000000:role/web";
 
 /// Whoever may call Lambda, without the plugin.
 fn client(endpoint: &str) -> Client {
@@ -143,7 +143,7 @@ fn aws_lambda_conforms() {
 pub(crate) struct Bench {
     pub(crate) server: Server,
     pub(crate) agent: Agent,
-    lambda: Client,
+    pub(crate) lambda: Client,
 }
 
 impl Bench {
@@ -181,7 +181,7 @@ impl Bench {
     }
 
     /// Numbers of all published versions.
-    fn versions(&self) -> Vec<String> {
+    pub(crate) fn versions(&self) -> Vec<String> {
         let asked = self.lambda.list_versions_by_function().function_name("web");
         let found = self.agent.block_on(asked.send()).unwrap();
         let numbers = found.versions().iter().filter_map(|v| v.version());
@@ -191,13 +191,13 @@ impl Bench {
             .collect()
     }
 
-    fn leads_to(&self) -> String {
+    pub(crate) fn leads_to(&self) -> String {
         let asked = self.lambda.get_alias().function_name("web").name("live");
         let alias = self.agent.block_on(asked.send()).unwrap();
         alias.function_version().unwrap().to_owned()
     }
 
-    fn live(&self) -> Live {
+    pub(crate) fn live(&self) -> Live {
         self.agent.observe().remove(0).live
     }
 }

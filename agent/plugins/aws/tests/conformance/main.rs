@@ -29,6 +29,7 @@ mod faults;
 #[path = "../../../tests/harness/front.rs"]
 mod front;
 mod lambda;
+mod lambda_image;
 mod server;
 #[allow(
     unreachable_pub,
@@ -40,7 +41,13 @@ mod skip;
 mod table;
 
 fn tests() -> Vec<cases::Test> {
-    [lambda::TESTS, faults::TESTS, ecs::TESTS].concat()
+    [
+        lambda::TESTS,
+        lambda_image::TESTS,
+        faults::TESTS,
+        ecs::TESTS,
+    ]
+    .concat()
 }
 
 fn main() -> ExitCode {
