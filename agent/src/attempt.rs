@@ -2,8 +2,9 @@
 //! what happened, `plan` asks it what may be tried when.
 //!
 //! *Guarantees:* the first restart in a row comes at once, later ones after growing pauses; a run
-//! that lasted [`SETTLED_AFTER`] forgives what was before it; a failure that cannot change is not
-//! tried again for the same body.
+//! that lasted [`SETTLED_AFTER`] forgives what was before it; a failure that cannot pass by itself is
+//! tried again only every [`HOPELESS_PAUSE`], since somebody may mend what is around the workload: give
+//! a right, delete what was in the way.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub const SETTLED_AFTER: Duration = Duration::from_secs(10);
 pub const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Longest pause after a failure.
 pub const RETRY_MAX: Duration = Duration::from_secs(60);
+/// Pause after a failure that cannot pass by itself.
+pub const HOPELESS_PAUSE: Duration = Duration::from_secs(10 * 60);
 
 /// What was tried for the body that a service is to have.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,7 +134,7 @@ impl Attempt {
             .max(self.not_before)
     }
 
-    /// Whether the same body cannot succeed.
+    /// Whether the same body cannot succeed unless somebody mends what is around it.
     #[must_use]
     pub fn is_hopeless(&self) -> bool {
         self.failure
@@ -217,7 +220,12 @@ impl Attempt {
         match failure {
             Failure::Cancelled => {}
             Failure::Retryable(_) | Failure::Permanent(_) => {
-                self.not_before = now.after(retry_pause(self.failures, jitter));
+                let pause = if failure.is_retryable() {
+                    retry_pause(self.failures, jitter)
+                } else {
+                    HOPELESS_PAUSE
+                };
+                self.not_before = now.after(pause);
                 self.failures += 1;
                 self.failure = Some(failure);
             }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, Subcommand, ValueEnum};
 use holdfast_protocol::name::ServiceName;
 use holdfast_protocol::stream::LOG_TAIL_MAX_LINES;
+use holdfast_protocol::terminal::clean;
 use holdfast_protocol::time::{Timestamp, parse_span};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -259,7 +260,7 @@ async fn status(path: &Path, output: Output) -> Result<(), Failed> {
     let mut answers = socket::ask(path, &Request::Status).await?;
     match answers.next().await? {
         Some(Reply::Status(snapshot)) => match output {
-            Output::Table => print(&table(&snapshot)),
+            Output::Table => print(&clean(&table(&snapshot))),
             Output::Json => {
                 let json = serde_json::to_string(&snapshot).map_err(AskError::Answer)?;
                 print(&(json + "\n"))
@@ -295,7 +296,7 @@ async fn logs(path: &Path, request: Request) -> Result<(), Failed> {
     let mut answers = socket::ask(path, &request).await?;
     loop {
         match answers.next().await? {
-            Some(Reply::Line { text, .. }) => print(&(text + "\n"))?,
+            Some(Reply::Line { text, .. }) => print(&(clean(&text) + "\n"))?,
             None => return Ok(()),
             Some(Reply::Error { message }) => {
                 return Err(failed(message, None, EXIT_NOT_FOUND));

@@ -375,8 +375,9 @@ impl<'a> Subject<'a> {
     fn decide_start(&self, intent: &Intent, held: Option<String>, at: Moment) -> Decision {
         let now = self.world.now.at;
         let deadline = self.deadline(intent);
-        if self.attempt.is_hopeless() {
-            return self.still(State::Failed, self.trouble(), None);
+        let again = self.attempt.not_before;
+        if self.attempt.is_hopeless() && again > now {
+            return self.still(State::Failed, self.trouble(), Some(again));
         }
         if let Some(message) = held {
             return self.still(State::Pending, message, None);
@@ -489,10 +490,12 @@ impl<'a> Subject<'a> {
         began.is_some_and(|began| began.after(limit) <= self.world.now.at)
     }
 
-    /// The state of something that is not ready: it lost what it had, or is too late, or `early`.
+    /// The state of something that is not ready: it lost what it had, or failed, or is too late, or `early`.
     fn unready(&self, early: State) -> State {
         if self.attempt.was_ready {
             State::NotReady
+        } else if self.attempt.is_hopeless() {
+            State::Failed
         } else if self.intent.is_some_and(|intent| self.is_late(intent)) {
             State::Failed
         } else {

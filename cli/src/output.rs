@@ -10,6 +10,7 @@ use anstream::{AutoStream, ColorChoice};
 use anstyle::AnsiColor;
 use clap::ValueEnum;
 use holdfast_protocol::api::Items;
+pub use holdfast_protocol::terminal::clean;
 use serde::Serialize;
 
 use crate::error::Failure;
@@ -219,21 +220,6 @@ impl Screen {
         let text = serde_json::to_string(object).expect("API bodies become JSON");
         self.line(&text)
     }
-}
-
-/// `text` without anything that commands a terminal, or turns the direction of what is read; what
-/// others wrote is shown through this.
-#[must_use]
-pub fn clean(text: &str) -> String {
-    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let shown = |c: char| {
-        if c.is_control() && c != '\n' || turns(c) {
-            '\u{fffd}'
-        } else {
-            c
-        }
-    };
-    text.chars().map(shown).collect()
 }
 
 fn json<T: Serialize>(object: &T) -> String {

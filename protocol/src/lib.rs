@@ -32,6 +32,7 @@ pub mod observed;
 pub mod secret;
 pub mod session;
 pub mod stream;
+pub mod terminal;
 pub mod time;
 pub mod version;
 pub mod workload;

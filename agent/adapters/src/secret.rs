@@ -28,6 +28,8 @@ pub(crate) fn of(value: &Value, stage: Stage) -> Option<Result<SecretName, Strin
 pub(crate) mod memory;
 
 #[cfg(feature = "run")]
+pub(crate) use values::masked;
+#[cfg(feature = "run")]
 pub use values::{Secret, Secrets};
 
 #[cfg(feature = "run")]
@@ -74,6 +76,19 @@ mod values {
     /// Shortest line of a value that is looked for: shorter ones stand in any text by chance.
     const MASKED_MIN_BYTES: usize = 4;
 
+    /// `text` without any line of `values`.
+    pub(crate) fn masked<'v>(values: impl Iterator<Item = &'v str>, text: String) -> String {
+        let lines = values.flat_map(str::lines);
+        let lines = lines.filter(|line| line.len() >= MASKED_MIN_BYTES);
+        lines.fold(text, |text, line| {
+            if text.contains(line) {
+                text.replace(line, "[secret]")
+            } else {
+                text
+            }
+        })
+    }
+
     impl fmt::Debug for Secret {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("Secret([secret])")
@@ -117,17 +132,11 @@ mod values {
         /// A text in which no value stands any more, as far as values are texts of a few characters.
         #[must_use]
         pub fn masked(&self, text: String) -> String {
-            let values = self.iter().filter_map(|(_, _, value)| {
-                let lines = std::str::from_utf8(value.bytes()).ok()?;
-                Some(lines.lines().filter(|line| line.len() >= MASKED_MIN_BYTES))
-            });
-            values.flatten().fold(text, |text, value| {
-                if text.contains(value) {
-                    text.replace(value, "[secret]")
-                } else {
-                    text
-                }
-            })
+            let values = self.iter();
+            masked(
+                values.filter_map(|(_, _, value)| std::str::from_utf8(value.bytes()).ok()),
+                text,
+            )
         }
 
         /// A value.

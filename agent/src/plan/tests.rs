@@ -458,14 +458,23 @@ fn a_failed_release_is_put_back_once_and_tried_again_only_when_wanted_anew() {
 }
 
 #[test]
-fn a_failure_that_cannot_change_is_not_tried_again() {
+fn a_failure_that_cannot_pass_by_itself_is_tried_again_when_somebody_may_have_mended_it() {
     let mut rig = Rig::default();
     rig.want(vec![workload("web", "1")]);
-    rig.run(600_000, &Err(Failure::Permanent("no such user".to_owned())));
+    rig.run(599_000, &Err(Failure::Permanent("no such user".to_owned())));
     rig.check(&expect![[r#"
         0 ms: converge web 1
             web Progressing starting
             web Failed no such user
+    "#]]);
+    rig.log.clear();
+    rig.run(602_000, &Ok(()));
+    rig.check(&expect![[r#"
+            web Failed no such user
+        600000 ms: converge web 1
+            web Failed it has only just started
+        601000 ms: good web 1
+            web Ready
     "#]]);
 }
 

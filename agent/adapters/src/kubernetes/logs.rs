@@ -2,10 +2,11 @@
 //! comes where it is followed. Each line begins with its pod's name.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{AsyncBufReadExt as _, TryStreamExt as _};
+use futures_util::{AsyncBufRead, AsyncBufReadExt as _};
 use holdfast_protocol::name::ServiceName;
 use holdfast_protocol::stream::LogLine;
 use holdfast_protocol::time::Timestamp;
@@ -29,6 +30,10 @@ const LINES_MAX: usize = 256;
 const LINE_MAX: usize = 16 * 1024;
 /// Most output of one container that is read of its past, in bytes.
 const PAST_MAX_BYTES: i64 = 4 << 20;
+/// Most output of all containers of a set that is kept of their past, in bytes.
+const PAST_TOTAL_MAX_BYTES: usize = 8 << 20;
+/// What a line takes besides its text, in bytes.
+const LINE_COST_BYTES: usize = 96;
 /// Longest pause between two looks for new pods of a set that is followed.
 const PODS_LOOK: Duration = Duration::from_secs(2);
 
@@ -109,10 +114,8 @@ impl Reader {
                 self.passed.insert(run(container), last.time.clone());
             }
             all.extend(said);
+            newest(&mut all, request.tail);
         }
-        all.sort();
-        let surplus = all.len().saturating_sub(request.tail);
-        all.drain(..surplus);
         Ok(all)
     }
 
@@ -164,6 +167,39 @@ impl Reader {
     }
 }
 
+/// Leaves the newest lines, in their order: at most so many, and no more than fit into memory.
+fn newest(all: &mut Vec<Timed>, tail: usize) {
+    all.sort();
+    let mut bytes = 0;
+    let kept = all.iter().rev().take(tail).take_while(|timed| {
+        bytes += timed.line.len() + timed.time.len() + LINE_COST_BYTES;
+        bytes <= PAST_TOTAL_MAX_BYTES
+    });
+    let surplus = all.len() - kept.count();
+    all.drain(..surplus);
+}
+
+/// The next line, as text whatever its bytes are, and no longer than lines may be: the rest of a longer one
+/// is passed over. A program that never ends its line fills nobody's memory.
+async fn next_line(output: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<String>> {
+    let (mut line, mut any) = (Vec::new(), false);
+    loop {
+        let piece = output.fill_buf().await?;
+        if piece.is_empty() {
+            return Ok(any.then(|| String::from_utf8_lossy(&line).into_owned()));
+        }
+        any = true;
+        let end = piece.iter().position(|byte| *byte == b'\n');
+        let length = end.unwrap_or(piece.len());
+        let room = (2 * LINE_MAX).saturating_sub(line.len());
+        line.extend_from_slice(piece.get(..length.min(room)).unwrap_or_default());
+        output.consume_unpin(end.map_or(length, |end| end + 1));
+        if end.is_some() {
+            return Ok(Some(String::from_utf8_lossy(&line).into_owned()));
+        }
+    }
+}
+
 impl Timed {
     /// `TIME TEXT`, as the cluster writes it.
     fn parse(text: &str, container: &Container) -> Option<Self> {
@@ -203,9 +239,12 @@ async fn past_of(
     let asked = Request::new(path).logs(&container.pod, &params);
     let asked = asked.map_err(unbuilt(&attempt))?;
     let client = cluster.client();
-    let call = client.request_text(asked);
-    let text = match tokio::time::timeout(ANSWER_MAX, call).await {
-        Ok(Ok(text)) => text,
+    let call = async {
+        let output = client.request_stream(asked).await?;
+        Ok(lines_of(output).await)
+    };
+    let lines = match tokio::time::timeout(ANSWER_MAX, call).await {
+        Ok(Ok(lines)) => lines,
         // A pod that goes, or has only come, has nothing to say.
         Ok(Err(error)) => {
             let error = cluster.failed(&attempt, error);
@@ -218,7 +257,22 @@ async fn past_of(
     };
     let after = request.since.map(time_of).unwrap_or_default();
     let parse = |line: &str| Timed::parse(line, container).filter(|timed| timed.time > after);
-    Ok(text.lines().filter_map(parse).collect())
+    Ok(lines.iter().filter_map(|line| parse(line)).collect())
+}
+
+/// All lines until the end, and no more than were asked for, whatever comes.
+async fn lines_of(output: impl AsyncBufRead) -> Vec<String> {
+    let most = usize::try_from(PAST_MAX_BYTES).unwrap_or(usize::MAX);
+    let (mut output, mut lines, mut bytes) = (std::pin::pin!(output), Vec::new(), 0);
+    // One that breaks off has said what it said.
+    while let Ok(Some(line)) = next_line(&mut output).await {
+        bytes += line.len() + 1;
+        lines.push(line);
+        if bytes > most {
+            break;
+        }
+    }
+    lines
 }
 
 /// Passes on what one run of a container says from now on. Gives the time of its last line.
@@ -236,8 +290,8 @@ async fn follow_one(
     let path = Kind::pod().path(Some(&container.namespace));
     let request = Request::new(path).logs(&container.pod, &params).ok()?;
     let output = cluster.client().request_stream(request).await.ok()?;
-    let mut output = std::pin::pin!(output.lines());
-    while let Ok(Some(text)) = output.try_next().await {
+    let mut output = std::pin::pin!(output);
+    while let Ok(Some(text)) = next_line(&mut output).await {
         let Some(timed) = Timed::parse(&text, container) else {
             continue;
         };
@@ -330,6 +384,33 @@ mod tests {
             ("web-1: hello".to_owned(), "web-1/web: hello".to_owned())
         );
         assert_eq!(Timed::parse("no time", &container(false)), None);
+    }
+
+    #[tokio::test]
+    async fn a_line_without_an_end_and_bytes_that_are_no_text_stop_nobody() {
+        let mut said = vec![b'x'; 10 * LINE_MAX];
+        said.extend_from_slice(b"\ncaf\xe9\nlast");
+        let mut output = said.as_slice();
+        let mut lengths = Vec::new();
+        while let Some(line) = next_line(&mut output).await.unwrap() {
+            lengths.push((line.len(), line.ends_with('\u{fffd}')));
+        }
+        assert_eq!(lengths, [(2 * LINE_MAX, false), (6, true), (4, false)]);
+    }
+
+    #[test]
+    fn what_is_kept_of_the_past_is_the_newest_and_bounded() {
+        let line = |second: u32| Timed {
+            time: format!("2026-01-02T03:04:{second:05}"),
+            line: "x".repeat(LINE_MAX),
+        };
+        let mut all: Vec<Timed> = (0..2_000).rev().map(line).collect();
+        newest(&mut all, 1_000);
+        let bytes: usize = all.iter().map(|timed| timed.line.len()).sum();
+        assert!(bytes <= PAST_TOTAL_MAX_BYTES && all.len() > 400, "{bytes}");
+        assert_eq!(all.last(), Some(&line(1_999)));
+        newest(&mut all, 2);
+        assert_eq!(all, [line(1_998), line(1_999)]);
     }
 
     #[test]

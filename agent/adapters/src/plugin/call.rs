@@ -151,7 +151,8 @@ impl Caller {
         let in_time = tokio::time::timeout(limit, heard).await.is_ok();
         let (ended, log) = conversation.end().await;
         let ended = if in_time { ended } else { Ended::TimedOut };
-        let result = judge(&plugin.name, answer, &ended, &log);
+        let log = request.masked(log);
+        let result = judge(&plugin.name, hidden(answer, request), &ended, &log);
         Told { result, log }
     }
 
@@ -221,6 +222,21 @@ pub(super) struct Leftovers(pub(super) String);
 impl Drop for Leftovers {
     fn drop(&mut self) {
         leftover::end(&self.0);
+    }
+}
+
+/// What came of a call, in words that hold no value that it was given. What is no line of the protocol was
+/// cut before anybody could look for values in it.
+fn hidden(answer: Answer, request: &Request) -> Answer {
+    let given = !request.secrets.is_empty();
+    let unread = |why: String| match given {
+        true => "it wrote what is no line of the protocol, or too much".to_owned(),
+        false => why,
+    };
+    Answer {
+        error: answer.error.map(|error| request.masked(error)),
+        broken: answer.broken.map(unread),
+        ..answer
     }
 }
 

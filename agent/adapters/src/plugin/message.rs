@@ -65,6 +65,16 @@ pub struct Request {
     pub secrets: BTreeMap<String, Secret>,
 }
 
+impl Request {
+    /// A text in which none of the values stands any more that this request gives, as far as they are
+    /// texts of a few characters. To be asked before a text is cut: half a value is not found.
+    #[cfg(feature = "run")]
+    pub(crate) fn masked(&self, text: String) -> String {
+        let values = self.secrets.values().filter_map(|one| one.text.as_deref());
+        crate::secret::masked(values, text)
+    }
+}
+
 /// The value of a secret, as a plugin is given it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

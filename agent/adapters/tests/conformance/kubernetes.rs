@@ -602,6 +602,15 @@ fn output_of_every_pod_is_read_and_followed() {
         tokio::time::timeout(PATIENCE, listen).await
     });
     assert_eq!(heard, Ok(true));
+    // Whatever a program writes, the rest of its output is read.
+    let script = "echo before; printf 'caf\\351\\n'; echo after; exec sleep 86400";
+    let odd = deployment("talk", "web", script);
+    driver.converge(&bench.set("talk", &[odd], &json!({})));
+    patiently("bytes that are no text are read over", || {
+        let said = past(10);
+        let one = |end: &str| said.iter().any(|line| line.ends_with(end));
+        one("before") && one("caf\u{fffd}") && one("after")
+    });
     driver.remove("talk");
     driver.converge(&bench.set("mute", &[config_map("mute", &json!({}))], &json!({})));
     let mute = ServiceName::parse("mute").unwrap();

@@ -214,7 +214,8 @@ fn secrets_are_not_laid_down_on_a_disk_or_where_others_write() {
     assert!(format!("{missing:?}").contains("secret token is not here yet"));
 }
 
-/// It says what it was given wherever it can: the length where nobody minds.
+/// It says what it was given wherever it can: the length where nobody minds, and once more where its words
+/// are cut.
 const LOUD: &str = r#"#!/bin/sh
 request=$(cat)
 id=$(printf %s "$request" | sed -n 's/.*"id":"\([^"]*\)".*/\1/p')
@@ -224,7 +225,7 @@ case $request in
 *'"operation":"converge"'*)
     echo '{"type":"progress","message":"given '${#token}' '$token'"}'
     echo "the log has $token" >&2
-    echo '{"type":"error","message":"it was '$token'"}'
+    echo '{"type":"error","message":"it was '$token' '$(printf %0780d 0)$token'"}'
     exit 2 ;;
 *) [ -z "$token" ] && echo '{"type":"result","workload":"'$id'","state":"running","problems":[]}' ;;
 esac
@@ -245,6 +246,7 @@ fn a_plugin_is_given_secrets_on_its_standard_input_and_nowhere_else() {
     let converged = runtime().block_on(adapter.converge(&wanted, &progress, &cancel));
     let why = format!("{:?}", converged.unwrap_err());
     assert!(why.contains("it was [secret]"), "{why}");
+    assert!(!why.contains("0c"), "a part of it: {why}");
     let mut said = Vec::new();
     while let Ok(line) = told.try_recv() {
         said.push(line);
