@@ -492,11 +492,10 @@ impl<'a> Subject<'a> {
 
     /// The state of something that is not ready: it lost what it had, or failed, or is too late, or `early`.
     fn unready(&self, early: State) -> State {
+        let late = || self.intent.is_some_and(|intent| self.is_late(intent));
         if self.attempt.was_ready {
             State::NotReady
-        } else if self.attempt.is_hopeless() {
-            State::Failed
-        } else if self.intent.is_some_and(|intent| self.is_late(intent)) {
+        } else if self.attempt.is_hopeless() || late() {
             State::Failed
         } else {
             early
