@@ -17,15 +17,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_homes::credentials::{self, Credentials, ValueError};
 use holdfast_homes::download::{self, DownloadError};
 use holdfast_homes::partial::{AppendError, PART, Partial, digest_of_name, hash};
 use holdfast_homes::way::{Homes, WayError};
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::frame::{self, Decoder, FIRST_FRAME_MAX_BYTES};
 use holdfast_protocol::home::Home;
+use holdfast_protocol::secret::SecretRef;
 use holdfast_protocol::stream::{AgentOpens, ArtifactReply};
 
-use crate::plan::Fetch;
+use crate::plan::{Fetch, Told};
+use crate::secrets::{NewestError, Secrets};
 use crate::transport::StreamError;
 
 /// Silence after which a fetch from the coordinator is given up, to be resumed later.
@@ -45,6 +48,10 @@ pub struct Sources {
     pub homes: Option<Arc<Homes>>,
     /// The coordinator, where there is a connection.
     pub coordinator: Option<quinn::Connection>,
+    /// What homes are told.
+    pub secrets: Secrets,
+    /// The same connection, where the coordinator knows of secrets.
+    pub newer: Option<quinn::Connection>,
 }
 
 /// Why an artifact is not here.
@@ -53,6 +60,19 @@ pub enum FetchError {
     /// It could not be brought here; what was wrong is not where it came from.
     #[error(transparent)]
     Download(#[from] DownloadError),
+    /// What its home is to be told is not here.
+    #[error(transparent)]
+    Secret(#[from] NewestError),
+    /// What its home is to be told is nothing that one can be told.
+    #[error("secret {secret} cannot be told to {host}: {source}")]
+    Value {
+        /// Whose value.
+        secret: SecretRef,
+        /// Who would be told.
+        host: String,
+        /// Why not, without the value.
+        source: ValueError,
+    },
     /// This target cannot reach its home.
     #[error("from {home}: {why}")]
     Home {
@@ -94,8 +114,9 @@ impl FetchError {
     const fn is_of_the_way(&self) -> bool {
         match self {
             Self::Download(error) => error.is_of_the_way(),
-            Self::Way(_) => true,
-            Self::Home { .. }
+            Self::Way(_) | Self::Secret(_) => true,
+            Self::Value { .. }
+            | Self::Home { .. }
             | Self::Both { .. }
             | Self::Nobody
             | Self::Unavailable
@@ -179,7 +200,7 @@ impl Store {
     /// [`FetchError`]; what has come is kept unless it is wrong.
     pub async fn fetch(&self, sources: &Sources, fetch: &Fetch) -> Result<(), FetchError> {
         let direct = match (&fetch.home, &sources.homes) {
-            (Some(home), Some(homes)) => self.fetch_from_home(homes, home, fetch).await,
+            (Some(home), Some(homes)) => self.fetch_from_home(homes, home, (fetch, sources)).await,
             (None, _) | (Some(_), None) => return self.fetch_from(sources, fetch).await,
         };
         let Err(error) = direct else {
@@ -206,11 +227,16 @@ impl Store {
         &self,
         homes: &Homes,
         home: &Home,
-        fetch: &Fetch,
+        (fetch, sources): (&Fetch, &Sources),
     ) -> Result<(), FetchError> {
         let way = homes.way()?;
+        let login = match &fetch.told {
+            Some(told) => login(sources, told, home).await?,
+            None => None,
+        };
+        let from = (home, login.as_ref());
         let wanted = (fetch.artifact, fetch.size);
-        Ok(download::bring(&way, home, &self.directory, wanted, &|_| {}).await?)
+        Ok(download::bring(&way, from, &self.directory, wanted, &|_| {}).await?)
     }
 
     async fn fetch_from(&self, sources: &Sources, fetch: &Fetch) -> Result<(), FetchError> {
@@ -273,6 +299,22 @@ impl Store {
             },
         })
     }
+}
+
+/// What a home is told: opened here, and gone with the fetch.
+async fn login(
+    sources: &Sources,
+    told: &Told,
+    home: &Home,
+) -> Result<Option<Credentials>, FetchError> {
+    let newer = sources.newer.as_ref();
+    let value = sources.secrets.newest(newer, &told.secret).await?;
+    let read = credentials::of_value(&value, home.host(), told.host.as_deref());
+    read.map_err(|source| FetchError::Value {
+        secret: told.secret.clone(),
+        host: home.host().to_owned(),
+        source,
+    })
 }
 
 /// Reads the one reply frame and gives back what came behind it: the first bytes of the content.

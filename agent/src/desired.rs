@@ -9,6 +9,7 @@ use holdfast_adapters::restart::{self, Restart};
 use holdfast_protocol::assignment::Held;
 use holdfast_protocol::codec::CodecError;
 use holdfast_protocol::digest::Digest;
+use holdfast_protocol::login::{Goal, Login};
 use holdfast_protocol::name::ServiceName;
 use holdfast_protocol::secret::{self, SecretRef};
 use holdfast_protocol::workload::{Rollback, Workload};
@@ -40,6 +41,8 @@ pub struct Intent {
     pub restart: Restart,
     /// The secrets that its template names.
     pub secrets: BTreeSet<SecretRef>,
+    /// Those that its images are pulled with.
+    pub logins: BTreeSet<SecretRef>,
 }
 
 /// Every body at hand: of the assignment in force, of the one before it, and the last good ones.
@@ -69,10 +72,17 @@ impl Intent {
         let restart = restart::of(&workload.runtime, &template);
         Ok(Self {
             secrets: secret::references(&template),
+            logins: image_logins(&workload).collect(),
             body: Digest::of(bytes),
             workload,
             restart,
         })
+    }
+
+    /// Every secret that it needs here, also those that its files are fetched with.
+    pub fn every_secret(&self) -> impl Iterator<Item = SecretRef> {
+        let logins = self.workload.logins.iter().map(Login::reference);
+        self.secrets.iter().cloned().chain(logins)
     }
 
     /// How long it may take to become ready: a job, as long as all its attempts may take besides.
@@ -116,6 +126,13 @@ impl Desired {
             Self::Known { held, .. } => Some(*held),
         }
     }
+}
+
+fn image_logins(workload: &Workload) -> impl Iterator<Item = SecretRef> {
+    workload.logins.iter().filter_map(|login| match login.goal {
+        Goal::Image { .. } => Some(login.reference()),
+        Goal::File { .. } => None,
+    })
 }
 
 /// The body to bring about for a service: the wanted one, or the last good one where the wanted one

@@ -20,5 +20,6 @@ pub(crate) fn workload(service: &str, version: &str) -> Workload {
         rollback: Rollback::Central,
         progress_deadline_ms: 60_000,
         job: None,
+        logins: Vec::new(),
     }
 }

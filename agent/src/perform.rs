@@ -46,6 +46,8 @@ pub(crate) struct Hand {
     pub(crate) store: Store,
     /// Secrets, sealed.
     pub(crate) secrets: Secrets,
+    /// Who has newer ones, where somebody can be asked.
+    pub(crate) newer: Option<quinn::Connection>,
     /// What workloads wrote.
     pub(crate) outputs: Outputs,
 }
@@ -95,6 +97,7 @@ async fn converge_now(
             .map(|a| (a.name.clone(), hand.store.path(a.digest)))
             .collect::<BTreeMap<_, _>>(),
         secrets: opened(&hand.secrets, intent)?,
+        logins: logins(hand, intent).await,
     };
     let (progress, mut words) = mpsc::channel(PROGRESS_MAX);
     let work = limited(adapter.converge(&wanted, &progress, cancel), cancel);
@@ -162,6 +165,19 @@ fn opened(secrets: &Secrets, intent: &Intent) -> Result<secret::Secrets, Failure
         Err(error) => Err(Failure::Retryable(crate::chain(&error))),
     };
     intent.secrets.iter().map(one).collect()
+}
+
+/// What registries of images are told now. One that is not here is missed only where an image has to be
+/// pulled, and the adapter says so then: what is here is started without it.
+async fn logins(hand: &Hand, intent: &Intent) -> secret::Secrets {
+    let mut here = Vec::with_capacity(intent.logins.len());
+    for login in &intent.logins {
+        match hand.secrets.newest(hand.newer.as_ref(), login).await {
+            Ok(value) => here.push((login.clone(), Secret::new(value))),
+            Err(error) => tracing::warn!(%login, why = crate::chain(&error), "not at hand"),
+        }
+    }
+    here.into_iter().collect()
 }
 
 /// Removes one service; the end is told as [`Event::Removed`].

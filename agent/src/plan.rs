@@ -121,6 +121,17 @@ pub struct Fetch {
     pub size: u64,
     /// Where it stays; none where the coordinator keeps it.
     pub home: Option<Home>,
+    /// What its home is told, if a manifest says so.
+    pub told: Option<Told>,
+}
+
+/// A secret that a home is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// Whose newest value.
+    pub secret: SecretRef,
+    /// The one host that it is for; without, the value says it by itself.
+    pub host: Option<String>,
 }
 
 /// What is under way for a service.
@@ -450,6 +461,10 @@ impl<'a> Subject<'a> {
             artifact: a.digest,
             size: a.size,
             home: a.home.clone(),
+            told: intent.workload.login_of(&a.name).map(|(login, host)| Told {
+                secret: login.reference(),
+                host: host.map(str::to_owned),
+            }),
         });
         fetch.collect()
     }

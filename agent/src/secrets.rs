@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use holdfast_certs::seal::{Owner, SealError, SealingKey, SealingPublicKey};
@@ -27,6 +27,8 @@ use crate::transport::{self, StreamError};
 
 /// Time for the coordinator's answer.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// Time for the coordinator's answer to whether there is a newer value of one that is here.
+pub const NEWER_LIMIT: Duration = Duration::from_secs(5);
 /// Most bytes that a seal adds to a value, with its lengths.
 const SEAL_BYTES: usize = 256;
 
@@ -36,6 +38,8 @@ pub struct Secrets {
     directory: PathBuf,
     key: Arc<SealingKey>,
     owner: Owner,
+    /// Held while one is written: all numbers of a secret are written through one name.
+    writing: Arc<Mutex<()>>,
 }
 
 /// Why a secret is not here.
@@ -45,7 +49,7 @@ pub enum AskError {
     #[error("the coordinator does not give it to this target")]
     Unavailable,
     /// Nothing came for a while.
-    #[error("no answer came in {} s", ANSWER_LIMIT.as_secs())]
+    #[error("no answer came in time")]
     Silence,
     /// The connection broke off.
     #[error("the connection broke off")]
@@ -69,6 +73,20 @@ pub enum OpenError {
     Record(#[from] RecordError),
 }
 
+/// Why there is no value to tell anybody.
+#[derive(Debug, thiserror::Error)]
+pub enum NewestError {
+    /// Nothing is kept of it, and nobody could be asked.
+    #[error("secret {0} is not here, and the coordinator is away")]
+    Away(SecretRef),
+    /// Nothing is kept of it, and none came.
+    #[error("secret {0} is not here")]
+    Ask(SecretRef, #[source] AskError),
+    /// What is kept cannot be read.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
 impl Secrets {
     /// The secrets in `directory`, made where it is not there, for `owner`, who has `key`.
     ///
@@ -84,6 +102,7 @@ impl Secrets {
             directory: directory.to_owned(),
             key: Arc::new(key),
             owner,
+            writing: Arc::default(),
         })
     }
 
@@ -108,6 +127,7 @@ impl Secrets {
 
     /// Removes what nothing needs: all but `keep`.
     pub fn collect(&self, keep: &BTreeSet<SecretRef>) {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         for entry in fs::read_dir(&self.directory)
             .into_iter()
             .flatten()
@@ -160,9 +180,54 @@ impl Secrets {
         }
     }
 
-    /// Keeps what came, if it opens here.
+    /// The newest value of a secret, in the clear: what the coordinator has now where it can be asked,
+    /// else what it had when it was asked last.
+    ///
+    /// # Errors
+    /// [`NewestError`].
+    pub async fn newest(
+        &self,
+        coordinator: Option<&quinn::Connection>,
+        secret: &SecretRef,
+    ) -> Result<Zeroizing<Vec<u8>>, NewestError> {
+        let asked = match coordinator {
+            Some(connection) => Some(self.ask_soon(connection, secret).await),
+            None => None,
+        };
+        match (self.value(secret), asked) {
+            (Ok(value), asked) => {
+                if let Some(Err(error)) = asked {
+                    let why = crate::chain(&error);
+                    tracing::warn!(%secret, why, "an earlier value is used");
+                }
+                Ok(value)
+            }
+            (Err(OpenError::Record(error)), _) => Err(error.into()),
+            (Err(OpenError::Missing(secret)), Some(Err(error))) => {
+                Err(NewestError::Ask(secret, error))
+            }
+            (Err(OpenError::Missing(secret)), Some(Ok(())) | None) => {
+                Err(NewestError::Away(secret))
+            }
+        }
+    }
+
+    async fn ask_soon(
+        &self,
+        connection: &quinn::Connection,
+        secret: &SecretRef,
+    ) -> Result<(), AskError> {
+        let asking = tokio::time::timeout(NEWER_LIMIT, self.ask(connection, secret));
+        asking.await.unwrap_or(Err(AskError::Silence))
+    }
+
+    /// Keeps what came, if it opens here and is not here yet.
     fn keep(&self, secret: &SecretRef, sealed: &Sealed) -> Result<(), AskError> {
-        drop(self.key.open(&self.owner, secret, sealed)?);
+        let came = self.key.open(&self.owner, secret, sealed)?;
+        if secret.is_newest() && self.value(secret).is_ok_and(|here| here == came) {
+            return Ok(());
+        }
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(record::replace(&self.path(secret), &codec::encode(sealed))?)
     }
 
@@ -261,5 +326,37 @@ mod tests {
         fs::write(&path, "torn").unwrap();
         assert!(here.present().is_empty());
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn the_newest_value_is_kept_under_a_number_of_its_own_and_there_without_the_coordinator()
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let key = SealingKey::generate().unwrap();
+        let here = secrets(folder.path(), &key, "web-1");
+        let newest = SecretRef::newest("db-password".parse().unwrap());
+        let nothing = here.newest(None, &newest).await.unwrap_err();
+        assert!(matches!(nothing, NewestError::Away(_)), "{nothing}");
+        let seal = |which: &SecretRef, value: &[u8]| {
+            let sealed = key.public().seal(&owner("web-1"), which, value);
+            sealed.unwrap()
+        };
+        here.keep(&secret(1), &seal(&secret(1), b"pinned")).unwrap();
+        for value in [&b"old"[..], b"new"] {
+            here.keep(&newest, &seal(&newest, value)).unwrap();
+            assert_eq!(*here.newest(None, &newest).await.unwrap(), value);
+        }
+        assert_eq!(*here.value(&secret(1)).unwrap(), b"pinned");
+        // The same value again, which is sealed to other bytes, costs no write.
+        let path = folder.path().join("db-password.0");
+        let before = fs::read(&path).unwrap();
+        here.keep(&newest, &seal(&newest, b"new")).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), before);
+        // A value of a number cannot be passed off as the newest one.
+        let pinned = seal(&secret(1), b"pinned");
+        assert!(matches!(
+            here.keep(&newest, &pinned),
+            Err(AskError::Seal(_))
+        ));
     }
 }

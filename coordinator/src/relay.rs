@@ -23,6 +23,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::world::login::Told;
+
 /// Most fetches at once.
 const RELAYS_MAX: usize = 8;
 /// Questions that may wait for the relay.
@@ -31,7 +33,7 @@ const QUESTIONS_MAX: usize = 256;
 const WAITING_MAX: usize = 1_024;
 
 /// An artifact that is to be fetched.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Errand {
     /// Which.
     pub artifact: Digest,
@@ -39,6 +41,8 @@ pub struct Errand {
     pub size: u64,
     /// Where it stays.
     pub home: Home,
+    /// What its home is told, if a manifest says so.
+    pub told: Option<Told>,
 }
 
 /// How far one is.
@@ -222,7 +226,13 @@ async fn fetch(
         told.send_replace(Progress::Going(length));
     };
     let wanted = (errand.artifact, errand.size);
-    let brought = download::bring(&way, &errand.home, directory, wanted, &going).await;
+    let told = errand.told.as_ref();
+    let login = told
+        .map(|told| told.open(errand.home.host()))
+        .transpose()?
+        .flatten();
+    let from = (&errand.home, login.as_ref());
+    let brought = download::bring(&way, from, directory, wanted, &going).await;
     brought.map_err(|error| crate::chain(&error))
 }
 

@@ -18,6 +18,7 @@ pub mod inputs;
 pub mod judge;
 pub mod last;
 pub mod link;
+pub mod login;
 pub mod member;
 pub mod notice;
 pub mod plan;

@@ -74,6 +74,12 @@ impl Home {
         }
     }
 
+    /// Whether it is on `host`, `HOST[:PORT]`.
+    #[must_use]
+    pub fn is_at(&self, host: &str) -> bool {
+        self.host().eq_ignore_ascii_case(host)
+    }
+
     /// The home without what may be a signature or a key in it: for errors and logs.
     #[must_use]
     pub fn plain(&self) -> String {
@@ -85,6 +91,15 @@ impl Home {
 }
 
 impl Named {
+    /// The host, with its port where it was given.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        match self {
+            Self::Http { url, .. } => authority(url).unwrap_or_default(),
+            Self::Oci { repository, .. } => &repository.registry,
+        }
+    }
+
     /// Whether a reference is meant as a home at all, rather than as an image or a digest.
     #[must_use]
     pub fn is_meant(text: &str) -> bool {

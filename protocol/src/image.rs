@@ -103,7 +103,7 @@ fn split_registry(name: &str) -> (&str, &str) {
     }
 }
 
-fn is_host(host: &str) -> bool {
+pub(crate) fn is_host(host: &str) -> bool {
     let (name, port) = host.split_once(':').unwrap_or((host, "1"));
     let label = |label: &str| {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';

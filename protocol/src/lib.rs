@@ -26,6 +26,7 @@ pub mod frame;
 pub mod home;
 pub mod image;
 pub mod join;
+pub mod login;
 pub mod message;
 pub mod name;
 pub mod observed;

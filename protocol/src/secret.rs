@@ -16,6 +16,9 @@ pub const VALUE_MAX_BYTES: usize = 64 * 1024;
 /// Most secrets of one environment.
 pub const SECRETS_MAX: usize = 1_000;
 
+/// The number that stands for whichever value is the newest when it is asked for.
+const NEWEST: u64 = 0;
+
 /// One value of a secret, by number.
 #[derive(
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize,
@@ -23,7 +26,7 @@ pub const SECRETS_MAX: usize = 1_000;
 pub struct SecretRef {
     /// The secret.
     pub name: SecretName,
-    /// Which of its values; from 1.
+    /// Which of its values; from 1, or 0 for the newest, see [`SecretRef::newest`].
     pub version: u64,
 }
 
@@ -36,9 +39,27 @@ pub struct Sealed {
     pub ciphertext: Vec<u8>,
 }
 
+impl SecretRef {
+    /// Whichever value is the newest when it is asked for. No body is told apart by it.
+    #[must_use]
+    pub const fn newest(name: SecretName) -> Self {
+        let version = NEWEST;
+        Self { name, version }
+    }
+
+    /// Whether it stands for the newest value rather than for one.
+    #[must_use]
+    pub const fn is_newest(&self) -> bool {
+        self.version == NEWEST
+    }
+}
+
 impl std::fmt::Display for SecretRef {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} (version {})", self.name, self.version)
+        match self.version {
+            NEWEST => write!(f, "{} (newest version)", self.name),
+            version => write!(f, "{} (version {version})", self.name),
+        }
     }
 }
 
@@ -58,7 +79,7 @@ pub fn named(value: &Value) -> Option<Result<SecretName, String>> {
 pub fn pinned(value: &Value) -> Option<SecretRef> {
     let map = value.as_object().filter(|map| map.len() == 2)?;
     let name = SecretName::parse(map.get(NAME)?.as_str()?).ok()?;
-    let version = map.get(VERSION)?.as_u64()?;
+    let version = map.get(VERSION)?.as_u64().filter(|v| *v != NEWEST)?;
     Some(SecretRef { name, version })
 }
 
@@ -161,6 +182,8 @@ mod tests {
             version,
         };
         assert_eq!(references(&pinned), [of("one", 3), of("two", 7)].into());
+        // Whichever is the newest is nothing that a template can ask for.
+        assert!(references(&json!({"secret": "one", "version": 0})).is_empty());
         assert!(names(&pinned).is_empty());
     }
 }

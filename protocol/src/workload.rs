@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{self, CodecError};
 use crate::digest::Digest;
 use crate::home::Home;
+use crate::login::{Goal, Login};
 use crate::name::{ArtifactName, EnvironmentName, ServiceName, Version};
 use crate::time::Timestamp;
 
@@ -30,6 +31,8 @@ pub enum Body {
     V2(Workload, JobTerms),
     /// Either, and for each of its artifacts, in their order, where it stays if it was not uploaded.
     V3(Workload, Option<JobTerms>, Vec<Option<Home>>),
+    /// The same, and with which secrets it is fetched: at least one.
+    V4(Workload, Option<JobTerms>, Vec<Option<Home>>, Vec<Login>),
 }
 
 /// What one target shall run of one service.
@@ -61,6 +64,8 @@ pub struct Workload {
     pub progress_deadline_ms: u64,
     /// How it runs to completion; none for what runs for ever. Not one of the first shape's fields.
     pub job: Option<JobTerms>,
+    /// With which secrets it is fetched, sorted. Not one of the first shape's fields.
+    pub logins: Vec<Login>,
 }
 
 /// How a job runs to completion on one target. It is ready once it has ended with exit code 0, and is
@@ -226,6 +231,7 @@ impl<Context> Decode<Context> for Workload {
             rollback: Decode::decode(decoder)?,
             progress_deadline_ms: Decode::decode(decoder)?,
             job: None,
+            logins: Vec::new(),
         })
     }
 }
@@ -262,11 +268,24 @@ impl Workload {
         Duration::from_millis(self.progress_deadline_ms)
     }
 
+    /// The login that an artifact is fetched with from its home, and the host that it is for.
+    #[must_use]
+    pub fn login_of(&self, artifact: &ArtifactName) -> Option<(&Login, Option<&str>)> {
+        self.logins.iter().find_map(|login| match &login.goal {
+            Goal::File { artifact: of, host } if of == artifact => Some((login, host.as_deref())),
+            Goal::File { .. } | Goal::Image { .. } => None,
+        })
+    }
+
     /// The canonical bytes of the body and their digest, which is the body's name.
     #[must_use]
     pub fn seal(self) -> (Digest, Vec<u8>) {
         let homes: Vec<_> = self.artifacts.iter().map(|a| a.home.clone()).collect();
         let bytes = codec::encode(&match self.job {
+            job if !self.logins.is_empty() => {
+                let logins = self.logins.clone();
+                Body::V4(self, job, homes, logins)
+            }
             job if homes.iter().any(Option::is_some) => Body::V3(self, job, homes),
             None => Body::V1(self),
             Some(terms) => Body::V2(self, terms),
@@ -287,6 +306,12 @@ impl Workload {
                 ..workload
             },
             Body::V3(workload, job, homes) => Self {
+                artifacts: at_home(workload.artifacts, some(homes)?)?,
+                job,
+                ..workload
+            },
+            Body::V4(workload, job, homes, logins) => Self {
+                logins: canonical(logins, &workload.artifacts)?,
                 artifacts: at_home(workload.artifacts, homes)?,
                 job,
                 ..workload
@@ -295,11 +320,26 @@ impl Workload {
     }
 }
 
+/// Homes that are not all elsewhere: without one it would have been an earlier shape.
+fn some(homes: Vec<Option<Home>>) -> Result<Vec<Option<Home>>, CodecError> {
+    let any = homes.iter().any(Option::is_some);
+    any.then_some(homes).ok_or(CodecError::NotCanonical)
+}
+
+/// Logins in order, one for each goal: nobody has to choose between two secrets.
+fn canonical(logins: Vec<Login>, artifacts: &[Artifact]) -> Result<Vec<Login>, CodecError> {
+    let ordered = !logins.is_empty() && logins.is_sorted_by(|one, next| one.goal < next.goal);
+    let each = logins.iter().all(|login| login.is_canonical(artifacts));
+    (ordered && each)
+        .then_some(logins)
+        .ok_or(CodecError::NotCanonical)
+}
+
 fn at_home(
     artifacts: Vec<Artifact>,
     homes: Vec<Option<Home>>,
 ) -> Result<Vec<Artifact>, CodecError> {
-    if artifacts.len() != homes.len() || homes.iter().all(Option::is_none) {
+    if artifacts.len() != homes.len() {
         return Err(CodecError::NotCanonical);
     }
     let both = artifacts.into_iter().zip(homes);

@@ -21,6 +21,7 @@ use holdfast_protocol::codec;
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::frame::FRAME_MAX_BYTES;
 use holdfast_protocol::join::{JoinRequest, Joined, RenewRequest, ToAuthority, ToJoiner};
+use holdfast_protocol::login::{Goal, Login};
 use holdfast_protocol::message::{Hello, Refusal, ToAgent, ToCoordinator, Welcome};
 use holdfast_protocol::name::{LabelKey, LabelValue, ServiceName};
 use holdfast_protocol::observed::{
@@ -148,6 +149,7 @@ fn workload() -> Workload {
         rollback: Rollback::Local,
         progress_deadline_ms: 600_000,
         job: None,
+        logins: Vec::new(),
     }
 }
 
@@ -382,13 +384,68 @@ fn recorded_requests_for_secrets_are_read_and_written_as_ever() {
 }
 
 #[test]
-fn recorded_bodies_assignments_and_streams_are_read_and_written_as_ever() {
+fn recorded_bodies_are_read_and_written_as_ever() {
     one(Body::V1(workload()), "body-v1");
     one(Body::V2(workload(), terms()), "body-v2");
     let home = "oci://registry.example.com/team/web@sha256:\
                 1342c597424d4ba07a33a79300fa90a77891a96fdf47b4638056411ff2530407";
     let homes = vec![Some(home.parse().unwrap())];
-    one(Body::V3(workload(), None, homes), "body-v3");
+    one(Body::V3(workload(), None, homes.clone()), "body-v3");
+    let file = Goal::File {
+        artifact: "app".parse().unwrap(),
+        host: Some("registry.example.com".to_owned()),
+    };
+    let image = Goal::Image {
+        repository: "registry.example.com/team/web".to_owned(),
+    };
+    let login = |goal| Login {
+        goal,
+        secret: "registry-login".parse().unwrap(),
+    };
+    let logins = vec![login(file), login(image)];
+    one(Body::V4(workload(), None, homes, logins), "body-v4");
+}
+
+#[test]
+fn a_body_whose_logins_could_be_read_in_two_ways_is_refused() {
+    let image = |repository: &str| Goal::Image {
+        repository: repository.to_owned(),
+    };
+    let file = |artifact: &str, host: &str| Goal::File {
+        artifact: artifact.parse().unwrap(),
+        host: Some(host.to_owned()),
+    };
+    let login = |goal, secret: &str| Login {
+        goal,
+        secret: secret.parse().unwrap(),
+    };
+    let opened = |logins: &[Login]| {
+        let homes = vec![None; workload().artifacts.len()];
+        let body = Body::V4(workload(), None, homes, logins.to_vec());
+        Workload::open(&codec::encode(&body))
+    };
+    let good = [
+        login(file("app", "files.example:8443"), "one"),
+        login(image("r.example/a"), "two"),
+    ];
+    assert_eq!(opened(&good).unwrap().logins, good);
+    let [first, second] = good;
+    for bad in [
+        vec![],
+        vec![second.clone(), first.clone()],
+        vec![first.clone(), first.clone()],
+        vec![second.clone(), login(image("r.example/a"), "three")],
+        vec![login(file("other", "files.example"), "one")],
+        vec![login(file("app", "https://files.example"), "one")],
+        vec![login(file("app", "evil.example/@files.example"), "one")],
+        vec![login(image("a"), "one")],
+    ] {
+        assert!(opened(&bad).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn recorded_assignments_and_streams_are_read_and_written_as_ever() {
     let tcp = Check::Tcp {
         address: "127.0.0.1:6379".to_owned(),
     };

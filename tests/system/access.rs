@@ -34,7 +34,7 @@ fn surroundings(fleet: &Fleet, token: &str) -> [(&'static str, String); 3] {
 }
 
 /// The same command by somebody with a token.
-fn by(fleet: &Fleet, token: &str, line: &str) -> Said {
+pub(crate) fn by(fleet: &Fleet, token: &str, line: &str) -> Said {
     let words: Vec<&str> = line.split_whitespace().collect();
     let variables = surroundings(fleet, token);
     let variables = variables

@@ -15,7 +15,7 @@ use cluster::{ADMIN, AGENT, Cluster};
 
 #[allow(dead_code, reason = "the tests of the adapter use the rest")]
 #[path = "../kubernetes/cluster.rs"]
-mod cluster;
+pub(crate) mod cluster;
 
 /// A service of a few objects, some of them from an artifact.
 fn service(namespace: &str) -> String {
@@ -72,7 +72,7 @@ fn map(cluster: &Cluster, name: &str) -> Option<Value> {
     cluster.get(&format!("/api/v1/namespaces/shop/configmaps/{name}"))
 }
 
-fn available(test: &str) -> bool {
+pub(crate) fn available(test: &str) -> bool {
     let missing = cluster::missing();
     if let Some(why) = &missing {
         skip(test, why);

@@ -21,7 +21,7 @@ use holdfast_tests::wait::{PATIENCE, expect, holds_for, wait_for};
 /// Most bytes of one answer's headers.
 const HEADERS: u64 = 2_000;
 
-fn can_run(test: &str) -> bool {
+pub(crate) fn can_run(test: &str) -> bool {
     if let Some(program) = lacking() {
         skip(test, &format!("{program} is not installed"));
     }
@@ -29,7 +29,7 @@ fn can_run(test: &str) -> bool {
 }
 
 /// Sites of one artifact, `names` of them, each laid down in a folder of its own.
-fn sites(names: &[String], folder: &Path) -> String {
+pub(crate) fn sites(names: &[String], folder: &Path) -> String {
     let one = |name: &String| {
         format!(
             "apiVersion: holdfast/v1\nkind: Service\nmetadata: {{name: {name}}}\nspec:\n  runtime: static\n  \
@@ -41,7 +41,7 @@ fn sites(names: &[String], folder: &Path) -> String {
     names.iter().map(one).collect::<Vec<_>>().join("---\n")
 }
 
-fn fleet(settings: &str, names: &[String]) -> (Fleet, PathBuf) {
+pub(crate) fn fleet(settings: &str, names: &[String]) -> (Fleet, PathBuf) {
     let fleet = Fleet::start_with(settings);
     let folder = fleet.directory().join("srv");
     fs::create_dir(&folder).unwrap();
@@ -50,7 +50,7 @@ fn fleet(settings: &str, names: &[String]) -> (Fleet, PathBuf) {
     (fleet, folder)
 }
 
-fn agent(fleet: &Fleet, settings: &str) -> Program {
+pub(crate) fn agent(fleet: &Fleet, settings: &str) -> Program {
     let config = fleet.write("agent.toml", settings);
     let (data, token) = (
         fleet.directory().join("staging-1"),
@@ -82,7 +82,12 @@ fn agent(fleet: &Fleet, settings: &str) -> Program {
 }
 
 /// Makes a release by the operator's own command; what it says where that fails.
-fn release(fleet: &Fleet, service: &str, version: &str, home: &str) -> Result<(), String> {
+pub(crate) fn release(
+    fleet: &Fleet,
+    service: &str,
+    version: &str,
+    home: &str,
+) -> Result<(), String> {
     let artifact = format!("site={home}");
     let words = ["release", "create", service, "--version", version];
     let said = fleet.operator(&[&words[..], &["--artifact", &artifact]].concat());
@@ -92,11 +97,11 @@ fn release(fleet: &Fleet, service: &str, version: &str, home: &str) -> Result<()
     }
 }
 
-fn version(folder: &Path, service: &str) -> String {
+pub(crate) fn version(folder: &Path, service: &str) -> String {
     fs::read_to_string(folder.join(service).join("VERSION")).unwrap_or_default()
 }
 
-fn laid_down(folder: &Path, service: &str, wanted: &str) {
+pub(crate) fn laid_down(folder: &Path, service: &str, wanted: &str) {
     wait_for(&format!("{wanted} of {service} is there"), PATIENCE, || {
         let found = version(folder, service);
         expect(found.trim() == wanted, &found)
@@ -116,7 +121,7 @@ fn noise(count: u32) -> Vec<u8> {
 }
 
 /// The files of a store, whole and on their way.
-fn stored(store: &Path) -> Vec<String> {
+pub(crate) fn stored(store: &Path) -> Vec<String> {
     let entries = fs::read_dir(store).into_iter().flatten().flatten();
     entries
         .map(|entry| entry.file_name().to_string_lossy().into_owned())

@@ -10,6 +10,7 @@
 
 mod access;
 mod cache;
+mod canary;
 mod check;
 mod clusters;
 mod confined;
@@ -22,8 +23,10 @@ mod explained;
 mod held;
 mod homes;
 mod identity;
+mod logins;
 mod offline;
 mod plugins;
+mod rotation;
 mod safe;
 mod secrets;
 mod software;

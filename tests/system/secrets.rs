@@ -41,13 +41,13 @@ fn token_of(fleet: &Fleet, target: &str) -> Option<String> {
     fleet.agent(target).one("web").variable("TOKEN")
 }
 
-/// Every file below a folder that holds one of these texts.
-fn files_with(folder: &Path, texts: &[&str], found: &mut Vec<PathBuf>) {
+/// Every file below a folder that holds one of these texts; a link that leads into memory is none.
+pub(crate) fn files_with(folder: &Path, texts: &[&str], found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         if path.is_dir() && !path.is_symlink() {
             files_with(&path, texts, found);
-        } else if path.is_file() {
+        } else if path.is_file() && !path.is_symlink() {
             let content = fs::read(&path).unwrap_or_default();
             let has = |text: &&str| {
                 let text = text.as_bytes();

@@ -30,6 +30,8 @@ pub mod place;
 #[cfg(feature = "run")]
 mod record;
 #[cfg(feature = "run")]
+mod secret;
+#[cfg(feature = "run")]
 mod watch;
 
 /// What every runtime of this kind begins with.

@@ -94,6 +94,8 @@ pub struct Wanted {
     pub artifacts: BTreeMap<ArtifactName, PathBuf>,
     /// The secrets that its template names, in the clear: for the workload alone, and not to be kept.
     pub secrets: Secrets,
+    /// Those that its images are pulled with, likewise: for their registries alone.
+    pub logins: Secrets,
 }
 
 /// What was seen of one service.

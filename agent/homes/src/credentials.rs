@@ -9,22 +9,25 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use holdfast_protocol::image::DEFAULT_REGISTRY;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+use zeroize::Zeroizing;
 
 /// Largest file of credentials, in bytes.
 const FILE_MAX: u64 = 1 << 20;
 /// The key under which `docker login` keeps the default registry.
 const DEFAULT_KEY: &str = "index.docker.io";
 
-/// What one host is to be told. Never shown.
+/// What one host is to be told. Never shown, and wiped when dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// The user, unless the token stands for one.
     pub username: Option<String>,
     /// The password.
-    pub password: Option<String>,
+    pub password: Option<Zeroizing<String>>,
     /// A token that a registry gave in place of a password.
-    pub identity_token: Option<String>,
+    pub identity_token: Option<Zeroizing<String>>,
+    /// A token that is shown as it is, in place of all else.
+    pub bearer: Option<Zeroizing<String>>,
 }
 
 /// Why there are no credentials to be had. Shows nothing of what stands in the file.
@@ -48,6 +51,26 @@ pub enum CredentialsError {
     },
 }
 
+/// Why the value of a secret tells nobody anything. Shows nothing of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ValueError {
+    /// It is none of the forms.
+    #[error("it is neither USER:PASSWORD nor Bearer TOKEN nor what `docker login` writes")]
+    Unreadable,
+    /// It is no JSON, or another.
+    #[error("it is not what `docker login` writes: line {0}, column {1}")]
+    Json(usize, usize),
+    /// What it holds for the host cannot be used.
+    #[error("{0}")]
+    Entry(String),
+    /// Nothing says whom it may be told.
+    #[error(
+        "nothing says which host it is for: write {{secret: NAME, host: HOST}} in the manifest, or set \
+         what `docker login` writes, which names its hosts"
+    )]
+    Unbound,
+}
+
 /// Nothing of it belongs into a log.
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -65,14 +88,75 @@ struct Config {
 #[derive(Deserialize)]
 struct Entry {
     /// `USER:PASSWORD` in Base64.
-    #[serde(default)]
-    auth: String,
+    #[serde(default, deserialize_with = "wiped")]
+    auth: Zeroizing<String>,
     #[serde(default)]
     username: String,
-    #[serde(default)]
-    password: String,
-    #[serde(default, rename = "identitytoken")]
-    identity_token: String,
+    #[serde(default, deserialize_with = "wiped")]
+    password: Zeroizing<String>,
+    #[serde(default, rename = "identitytoken", deserialize_with = "wiped")]
+    identity_token: Zeroizing<String>,
+}
+
+fn wiped<'de, D: Deserializer<'de>>(text: D) -> Result<Zeroizing<String>, D::Error> {
+    String::deserialize(text).map(Zeroizing::new)
+}
+
+/// What the value of a secret tells `host`: nothing where it says that it is for others. `bound` is the
+/// one host that somebody else said it is for.
+///
+/// ```text
+/// USER:PASSWORD        Bearer TOKEN        {"auths": {HOST: {"auth": …}}}, as `docker login` writes it
+/// ```
+/// # Errors
+/// What is wrong with it, without any of it.
+pub fn of_value(
+    value: &[u8],
+    host: &str,
+    bound: Option<&str>,
+) -> Result<Option<Credentials>, ValueError> {
+    if bound.is_some_and(|bound| !bound.eq_ignore_ascii_case(host)) {
+        return Ok(None);
+    }
+    let text = std::str::from_utf8(value).map_err(|_| ValueError::Unreadable)?;
+    let text = text.trim();
+    if text.starts_with('{') {
+        let config: Config = serde_json::from_str(text)
+            .map_err(|error| ValueError::Json(error.line(), error.column()))?;
+        let entry = config.auths.into_iter().find(|(key, _)| names(key, host));
+        let entry = entry.map(|(_, entry)| credentials(entry, host));
+        return entry.transpose().map_err(ValueError::Entry);
+    }
+    let plain = plain(text).ok_or(ValueError::Unreadable)?;
+    if bound.is_none() {
+        return Err(ValueError::Unbound);
+    }
+    Ok(Some(plain))
+}
+
+fn plain(text: &str) -> Option<Credentials> {
+    if text.contains(char::is_control) {
+        return None;
+    }
+    let nothing = Credentials {
+        username: None,
+        password: None,
+        identity_token: None,
+        bearer: None,
+    };
+    let kept = |text: &str| Some(Zeroizing::new(text.to_owned()));
+    if let Some(token) = text.strip_prefix("Bearer ") {
+        let bearer = kept(token.trim()).filter(|token| !token.is_empty());
+        return bearer
+            .is_some()
+            .then_some(Credentials { bearer, ..nothing });
+    }
+    let (user, password) = text.split_once(':')?;
+    (!user.is_empty()).then(|| Credentials {
+        username: Some(user.to_owned()),
+        password: kept(password),
+        ..nothing
+    })
 }
 
 /// What `host`, with its port where it has one, is to be told; nothing where the file does not name it.
@@ -80,7 +164,7 @@ struct Entry {
 /// # Errors
 /// [`CredentialsError`].
 pub fn of(path: &Path, host: &str) -> Result<Option<Credentials>, CredentialsError> {
-    let text = read(path, FILE_MAX)?;
+    let text = Zeroizing::new(read(path, FILE_MAX)?);
     let broken = |why: String| CredentialsError::Unusable {
         path: path.display().to_string(),
         why,
@@ -133,11 +217,12 @@ fn credentials(entry: Entry, registry: &str) -> Result<Credentials, String> {
     let (username, password) = if entry.auth.is_empty() {
         (entry.username, entry.password)
     } else {
-        let pair = STANDARD.decode(entry.auth.trim()).ok();
-        let pair = pair.and_then(|bytes| String::from_utf8(bytes).ok());
+        let pair = STANDARD.decode(entry.auth.trim()).map(Zeroizing::new);
+        let pair = pair.as_deref().map(|bytes| std::str::from_utf8(bytes));
+        let pair = pair.ok().and_then(Result::ok);
         let pair = pair.and_then(|pair| {
-            pair.split_once(':')
-                .map(|(u, p)| (u.to_owned(), p.to_owned()))
+            let (user, password) = pair.split_once(':')?;
+            Some((user.to_owned(), Zeroizing::new(password.to_owned())))
         });
         pair.ok_or_else(|| format!("auth of {registry} is not USER:PASSWORD in Base64"))?
     };
@@ -146,11 +231,12 @@ fn credentials(entry: Entry, registry: &str) -> Result<Credentials, String> {
             "{registry} has no auth; credential helpers are not asked, log in without one"
         ));
     }
-    let filled = |text: String| Some(text).filter(|text| !text.is_empty());
+    let filled = |text: Zeroizing<String>| Some(text).filter(|text| !text.is_empty());
     Ok(Credentials {
-        username: filled(username),
+        username: Some(username).filter(|name| !name.is_empty()),
         password: filled(password),
         identity_token: filled(entry.identity_token),
+        bearer: None,
     })
 }
 
@@ -158,6 +244,10 @@ fn credentials(entry: Entry, registry: &str) -> Result<Credentials, String> {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
+
+    fn shown(text: &Option<Zeroizing<String>>) -> Option<&str> {
+        text.as_deref().map(String::as_str)
+    }
 
     fn written(text: &str, mode: u32) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -173,7 +263,7 @@ mod tests {
         let file = written(text, 0o600);
         let found = of(file.path(), "r.example:5000").unwrap().unwrap();
         assert_eq!(found.username.as_deref(), Some("ada"));
-        assert_eq!(found.password.as_deref(), Some("pw:with:colons"));
+        assert_eq!(shown(&found.password), Some("pw:with:colons"));
         assert!(of(file.path(), "docker.io").unwrap().is_some());
         assert!(of(file.path(), "r.example").unwrap().is_none());
     }
@@ -183,6 +273,45 @@ mod tests {
         let file = written("{}", 0o640);
         let why = of(file.path(), "r").unwrap_err().to_string();
         assert!(why.contains("chmod 600"), "{why}");
+    }
+
+    #[test]
+    fn a_secret_is_told_to_the_host_it_is_for_and_to_no_other() {
+        let host = Some("r.example:5000");
+        let told = |value: &str, to: &str, bound| of_value(value.as_bytes(), to, bound);
+        let pair = told("ada:pw:with:colons\n", "r.example:5000", host)
+            .unwrap()
+            .unwrap();
+        assert_eq!(pair.username.as_deref(), Some("ada"));
+        assert_eq!(shown(&pair.password), Some("pw:with:colons"));
+        let token = told("Bearer abc", "R.example:5000", host).unwrap().unwrap();
+        assert_eq!(shown(&token.bearer), Some("abc"));
+        assert_eq!(told("ada:pw", "r.example", host), Ok(None));
+        assert_eq!(told("ada:pw", "r.example", None), Err(ValueError::Unbound));
+        let json = r#"{"auths": {"r.example:5000": {"auth": "YWRhOnB3"}}}"#;
+        for bound in [None, host] {
+            let found = told(json, "r.example:5000", bound).unwrap().unwrap();
+            assert_eq!(shown(&found.password), Some("pw"));
+        }
+        assert_eq!(told(json, "evil.example", None), Ok(None));
+    }
+
+    #[test]
+    fn a_secret_of_no_form_is_refused_without_being_shown() {
+        for value in [
+            "hunter2",
+            "Bearer ",
+            ":hunter2",
+            "{\"auths\": \"hunter2\"}",
+            "{hunter2",
+            "a:b\nhunter2",
+            r#"{"auths": {"r": {"auth": "hunter2%"}}}"#,
+        ] {
+            let why = of_value(value.as_bytes(), "r", Some("r")).unwrap_err();
+            let why = format!("{why} {why:?}");
+            assert!(!why.contains("hunter2"), "{why}");
+        }
+        assert!(of_value(b"\xff", "r", Some("r")).is_err());
     }
 
     #[test]

@@ -16,6 +16,7 @@ use reqwest::header::CONTENT_RANGE;
 use reqwest::{Response, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
+use crate::credentials::Credentials;
 use crate::partial::{AppendError, Partial, free_bytes};
 use crate::registry::{AskError, Question};
 use crate::way::{Patience, Way};
@@ -101,13 +102,14 @@ enum Ended {
 
 /// Brings an artifact of `size` bytes from its home into `store`. Where what an earlier attempt left was
 /// wrong, it is brought anew at once, so that nobody who gave a bad beginning spoils it for others.
-/// `told` is called with the length after each piece that was written.
+/// `told` is called with the length after each piece that was written. `login` is what the home is told
+/// in place of what the machine's own file of credentials has for it.
 ///
 /// # Errors
 /// [`DownloadError`]; what came is kept for the next attempt unless it is wrong.
 pub async fn bring(
     way: &Way,
-    home: &Home,
+    (home, login): (&Home, Option<&Credentials>),
     store: &Path,
     (artifact, size): (Digest, u64),
     told: &(dyn Fn(u64) + Sync),
@@ -115,14 +117,14 @@ pub async fn bring(
     let mut partial = begin(store, artifact, size).await?;
     let had = partial.length();
     told(had);
-    receive(way, home, &mut partial, told).await?;
+    receive(way, (home, login), &mut partial, told).await?;
     match finish(store, partial).await {
         Err(DownloadError::Digest(_)) if had > 0 => {}
         ended => return ended,
     }
     let mut partial = begin(store, artifact, size).await?;
     told(0);
-    receive(way, home, &mut partial, told).await?;
+    receive(way, (home, login), &mut partial, told).await?;
     finish(store, partial).await
 }
 
@@ -175,7 +177,7 @@ fn unwritten(store: &Path, source: io::Error) -> DownloadError {
 /// [`DownloadError`].
 pub async fn receive(
     way: &Way,
-    home: &Home,
+    (home, login): (&Home, Option<&Credentials>),
     partial: &mut Partial,
     told: &(dyn Fn(u64) + Sync),
 ) -> Result<(), DownloadError> {
@@ -184,7 +186,7 @@ pub async fn receive(
         if partial.missing() == 0 {
             return Ok(());
         }
-        match once(way, home, partial, told).await? {
+        match once(way, (home, login), partial, told).await? {
             Ended::Whole => return Ok(()),
             Ended::Early(why) if partial.length() <= before => return Err(broke_off(partial, why)),
             Ended::Early(_) => {}
@@ -204,19 +206,19 @@ const fn broke_off(partial: &Partial, why: String) -> DownloadError {
 
 async fn once(
     way: &Way,
-    home: &Home,
+    (home, login): (&Home, Option<&Credentials>),
     partial: &mut Partial,
     told: &(dyn Fn(u64) + Sync),
 ) -> Result<Ended, DownloadError> {
     let artifact = partial.artifact().to_string();
-    let question = Question::content(way, home, &artifact, partial.length())?;
+    let question = Question::content(way, home, &artifact, partial.length())?.with(login);
     let mut response = way.ask(&question).await?;
     let begins = beginning(&response).unwrap_or_default();
     if begins != partial.length() || response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
         partial.restart().map_err(|e| written(home, e.into()))?;
         told(0);
         if begins != 0 || response.status() == StatusCode::RANGE_NOT_SATISFIABLE {
-            let question = Question::content(way, home, &artifact, 0)?;
+            let question = Question::content(way, home, &artifact, 0)?.with(login);
             response = way.ask(&question).await?;
             // What such an answer holds is said of the file, and is none of it.
             if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {

@@ -3,7 +3,8 @@
 //!
 //! A registry that wants to know who asks answers 401 with a challenge: `Basic`, or `Bearer` with the
 //! address of a server that gives a token for one repository. Credentials are sent to whom the
-//! challenge names, over a way that the rules admit, and only those of the registry itself.
+//! challenge names, over a way that the rules admit, and only those of the registry itself. A challenge is
+//! the registry's own or none: whomever it redirects to cannot say where its credentials go.
 
 use holdfast_protocol::home::Home;
 use holdfast_protocol::image::{DEFAULT_REGISTRY, Repository};
@@ -12,6 +13,7 @@ use reqwest::header::{
 };
 use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use crate::credentials::{self, Credentials, CredentialsError};
 use crate::way::Way;
@@ -89,6 +91,8 @@ pub(crate) struct Question {
     pub(crate) repository: Option<Repository>,
     /// What is said besides.
     pub(crate) headers: HeaderMap,
+    /// What the host is told, in place of what the machine's file of credentials has for it.
+    pub(crate) login: Option<Credentials>,
 }
 
 impl Question {
@@ -106,6 +110,7 @@ impl Question {
                 what: home.plain(),
                 repository: None,
                 headers: HeaderMap::new(),
+                login: None,
             },
             Home::Oci { repository, .. } => {
                 Self::of_registry(way, repository, &format!("blobs/{artifact}"))?
@@ -131,6 +136,7 @@ impl Question {
             what: text.split('?').next().unwrap_or_default().to_owned(),
             repository: None,
             headers,
+            login: None,
         })
     }
 
@@ -156,6 +162,7 @@ impl Question {
             what: format!("{path} of {}", repository.path),
             repository: Some(repository.clone()),
             headers: HeaderMap::new(),
+            login: None,
         })
     }
 
@@ -168,6 +175,11 @@ impl Question {
         }
     }
 
+    pub(crate) fn with(mut self, login: Option<&Credentials>) -> Self {
+        self.login = login.cloned();
+        self
+    }
+
     pub(crate) fn accepting(mut self, kinds: &'static str) -> Self {
         self.headers.insert(ACCEPT, HeaderValue::from_static(kinds));
         self
@@ -178,9 +190,12 @@ impl Way {
     /// Asks; tells who it is where it is asked to. Any status but success is an error, 416 (nothing
     /// from there on) excepted.
     pub(crate) async fn ask(&self, question: &Question) -> Result<Response, AskError> {
-        let known = self.credentials(&question.host)?;
+        let known = match &question.login {
+            Some(login) => Some(login.clone()),
+            None => self.credentials(&question.host)?,
+        };
         let first = match (&question.repository, &known) {
-            (None, Some(known)) => Some(basic(known, &question.host)?),
+            (None, Some(known)) => Some(authorization(known, &question.host)?),
             (None, None) | (Some(_), _) => None,
         };
         let response = self.send(question, first).await?;
@@ -257,6 +272,9 @@ impl Way {
             host: question.host.clone(),
             why: why.to_owned(),
         };
+        if let Some(known) = known.filter(|known| known.bearer.is_some()) {
+            return authorization(known, &question.host);
+        }
         let challenges = response.headers().get_all(WWW_AUTHENTICATE).iter();
         let challenges: Vec<&str> = challenges.filter_map(|value| value.to_str().ok()).collect();
         let bearer = challenges.iter().find_map(|text| Bearer::parse(text));
@@ -317,6 +335,7 @@ impl Way {
             what: format!("a token for {scope}"),
             repository: None,
             headers: HeaderMap::new(),
+            login: None,
         };
         let known = known
             .map(|known| basic(known, &question.host))
@@ -409,6 +428,21 @@ fn url(text: &str) -> Result<Url, AskError> {
         .map_err(|error| AskError::Forbidden(format!("the URL cannot be read: {error}")))
 }
 
+fn authorization(known: &Credentials, host: &str) -> Result<HeaderValue, AskError> {
+    let Some(token) = &known.bearer else {
+        return basic(known, host);
+    };
+    let text = Zeroizing::new(format!("Bearer {}", **token));
+    let mut value = HeaderValue::try_from(text.as_str()).map_err(|_| {
+        AskError::Credentials(CredentialsError::Unusable {
+            path: host.to_owned(),
+            why: "the token holds what no header can hold".to_owned(),
+        })
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
 fn basic(known: &Credentials, host: &str) -> Result<HeaderValue, AskError> {
     use base64::Engine as _;
     let (Some(user), Some(password)) = (&known.username, &known.password) else {
@@ -418,8 +452,10 @@ fn basic(known: &Credentials, host: &str) -> Result<HeaderValue, AskError> {
                 .to_owned(),
         }));
     };
-    let pair = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
-    let mut value = HeaderValue::try_from(format!("Basic {pair}")).expect("Base64 fits a header");
+    let pair = Zeroizing::new(format!("{user}:{}", **password));
+    let pair = Zeroizing::new(base64::engine::general_purpose::STANDARD.encode(pair.as_bytes()));
+    let text = Zeroizing::new(format!("Basic {}", *pair));
+    let mut value = HeaderValue::try_from(text.as_str()).expect("Base64 fits a header");
     value.set_sensitive(true);
     Ok(value)
 }
@@ -437,5 +473,26 @@ mod tests {
         assert_eq!(Bearer::parse("Basic realm=\"x\""), None);
         assert_eq!(Bearer::parse("Bearer service=\"x\""), None);
         assert_eq!(Bearer::parse("Bearer realm=\"unended"), None);
+    }
+
+    #[tokio::test]
+    async fn a_registry_elsewhere_has_no_credentials_sent_to_a_program_of_this_machine() {
+        let homes = crate::way::Homes::new(crate::way::Rules::strict("agent.toml"));
+        let way = homes.way().unwrap();
+        let repository = Repository::parse("registry.example/team/web").unwrap();
+        let question = Question::of_registry(&way, &repository, "manifests/1").unwrap();
+        let known = credentials::of_value(b"ada:pw", "registry.example", Some("registry.example"));
+        let known = known.unwrap();
+        for realm in [
+            "http://127.0.0.1:9/token",
+            "https://localhost/token",
+            "http://registry.example/token",
+            "https://169.254.169.254/token",
+        ] {
+            let (realm, service) = (realm.to_owned(), None);
+            let bearer = Bearer { realm, service };
+            let token = way.token(&bearer, &question, known.as_ref()).await;
+            assert!(matches!(token, Err(AskError::Forbidden(_))), "{bearer:?}");
+        }
     }
 }

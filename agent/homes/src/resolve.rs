@@ -8,6 +8,7 @@ use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE};
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 
+use crate::credentials::Credentials;
 use crate::registry::{AskError, Question};
 use crate::way::Way;
 
@@ -69,32 +70,38 @@ struct Layer {
     annotations: std::collections::BTreeMap<String, String>,
 }
 
-/// Finds out what `named` leads to; `file` is the name that the service gives the artifact's file.
+/// Finds out what `named` leads to; `file` is the name that the service gives the artifact's file, and
+/// `login` what the home is told in place of what the machine's own file of credentials has for it.
 ///
 /// # Errors
 /// [`ResolveError`].
-pub async fn resolve(way: &Way, named: &Named, file: &str) -> Result<Found, ResolveError> {
+pub async fn resolve(
+    way: &Way,
+    (named, file): (&Named, &str),
+    login: Option<&Credentials>,
+) -> Result<Found, ResolveError> {
     match named {
         Named::Http { url, digest, size } => {
             let home = Home::Http(url.clone());
             let size = match size {
                 Some(size) => *size,
-                None => length(way, url, home.host()).await?,
+                None => length(way, url, home.host(), login).await?,
             };
             let digest = *digest;
             Ok(Found { home, digest, size })
         }
-        Named::Oci { repository, which } => manifest(way, repository, which, file).await,
+        Named::Oci { repository, which } => manifest(way, (repository, which), file, login).await,
     }
 }
 
 async fn manifest(
     way: &Way,
-    repository: &Repository,
-    which: &Which,
+    (repository, which): (&Repository, &Which),
     file: &str,
+    login: Option<&Credentials>,
 ) -> Result<Found, ResolveError> {
-    let question = Question::of_registry(way, repository, &format!("manifests/{which}"))?;
+    let question =
+        Question::of_registry(way, repository, &format!("manifests/{which}"))?.with(login);
     let response = way.ask(&question.accepting(KINDS)).await?;
     let host = &repository.registry;
     let bytes = way.read(response, host, MANIFEST_MAX_BYTES).await?;
@@ -147,8 +154,14 @@ fn layer(manifest: &[u8], file: &str) -> Result<(Digest, u64), ResolveError> {
     Ok((digest, layer.size))
 }
 
-async fn length(way: &Way, url: &str, host: &str) -> Result<u64, ResolveError> {
-    let response = way.ask(&Question::first_byte(url, host)?).await?;
+async fn length(
+    way: &Way,
+    url: &str,
+    host: &str,
+    login: Option<&Credentials>,
+) -> Result<u64, ResolveError> {
+    let question = Question::first_byte(url, host)?.with(login);
+    let response = way.ask(&question).await?;
     total(&response).ok_or_else(|| ResolveError::Length(host.to_owned()))
 }
 

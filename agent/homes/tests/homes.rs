@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use holdfast_homes::credentials::of_value;
 use holdfast_homes::download::{self, DownloadError};
 use holdfast_homes::partial::path_of;
 use holdfast_homes::registry::AskError;
@@ -58,7 +59,7 @@ async fn fetched(
     (digest, size): (Digest, usize),
 ) -> Result<PathBuf, DownloadError> {
     let home: Home = home.parse().unwrap();
-    download::bring(way, &home, store, (digest, size as u64), &|_| {}).await?;
+    download::bring(way, (&home, None), store, (digest, size as u64), &|_| {}).await?;
     Ok(store.join(digest.hex()))
 }
 
@@ -233,7 +234,7 @@ async fn a_file_in_a_registry_is_found_by_tag_digest_and_title_and_fetched() {
     );
     let (way, host) = (strict(), registry.host());
     let found = async |name: &str| -> Result<Found, ResolveError> {
-        resolve(&way, &name.parse().unwrap(), "web.tar.gz").await
+        resolve(&way, (&name.parse().unwrap(), "web.tar.gz"), None).await
     };
     let by_tag = found(&format!("oci://{host}/team/web:1.4")).await.unwrap();
     assert_eq!(
@@ -274,7 +275,9 @@ async fn a_registry_that_asks_who_it_is_is_told_only_from_a_private_file() {
     let name = format!("oci://{}/team/web:1", registry.host())
         .parse()
         .unwrap();
-    let refused = resolve(&strict(), &name, "web.tar.gz").await.unwrap_err();
+    let refused = resolve(&strict(), (&name, "web.tar.gz"), None)
+        .await
+        .unwrap_err();
     assert!(
         matches!(&refused, ResolveError::Ask(AskError::Denied { help, .. }) if help.contains("credentials")),
         "{refused}"
@@ -287,14 +290,50 @@ async fn a_registry_that_asks_who_it_is_is_told_only_from_a_private_file() {
         ..Rules::strict("agent.toml")
     };
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let open = resolve(&way(rules.clone()), &name, "web.tar.gz").await;
+    let open = resolve(&way(rules.clone()), (&name, "web.tar.gz"), None).await;
     assert!(open.unwrap_err().to_string().contains("chmod 600"));
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     let way = way(rules);
-    let found = resolve(&way, &name, "web.tar.gz").await.unwrap();
+    let found = resolve(&way, (&name, "web.tar.gz"), None).await.unwrap();
     let wanted = (found.digest, file.len());
     let whole = fetched(&way, store.path(), &found.home.to_string(), wanted).await;
     assert_eq!(std::fs::read(whole.unwrap()).unwrap(), file);
+}
+
+#[tokio::test]
+async fn a_registry_that_asks_who_it_is_is_told_the_secret_of_a_manifest() {
+    if !can_run("a_registry_that_asks_who_it_is_is_told_the_secret_of_a_manifest") {
+        return;
+    }
+    let (registry, store) = (
+        Server::registry(Some(HTPASSWD)),
+        tempfile::tempdir().unwrap(),
+    );
+    let file = content(MIB);
+    let _ = registry.push(("team/web", "1"), &[("web.tar.gz", &file)], Some(LOGIN));
+    let (way, host) = (strict(), registry.host());
+    let named = format!("oci://{host}/team/web:1").parse().unwrap();
+    let login = |value: &str| of_value(value.as_bytes(), &host, Some(&host)).unwrap();
+    let wrong = login("ada:wr0ng");
+    let refused = resolve(&way, (&named, "web.tar.gz"), wrong.as_ref()).await;
+    let refused = format!("{:?}", refused.unwrap_err());
+    assert!(
+        refused.contains("401") && !refused.contains("wr0ng"),
+        "{refused}"
+    );
+    let docker = serde_json::json!({"auths": {&host: {"auth": LOGIN}}}).to_string();
+    for value in ["ada:s3cret?>~\n", &docker] {
+        let login = login(value);
+        let found = resolve(&way, (&named, "web.tar.gz"), login.as_ref()).await;
+        let found = found.unwrap();
+        let wanted = (found.digest, file.len() as u64);
+        let from = (&found.home, login.as_ref());
+        let brought = download::bring(&way, from, store.path(), wanted, &|_| {}).await;
+        brought.unwrap();
+        let path = store.path().join(found.digest.hex());
+        assert_eq!(std::fs::read(&path).unwrap(), file);
+        std::fs::remove_file(path).unwrap();
+    }
 }
 
 #[tokio::test]
@@ -306,14 +345,20 @@ async fn the_length_of_a_file_is_asked_for_with_one_byte() {
     let content = content(4 * MIB);
     let digest = Digest::of(&content);
     let url = format!("{}#sha256={}", web.put("a.tar", &content), digest.hex());
-    let found = resolve(&strict(), &url.parse().unwrap(), "a.tar")
+    let found = resolve(&strict(), (&url.parse().unwrap(), "a.tar"), None)
         .await
         .unwrap();
     assert_eq!((found.digest, found.size), (digest, content.len() as u64));
     assert!(web.take_bytes() < HEADERS);
     let known = format!("{url}&size=12").parse().unwrap();
     web.fail(Fault::Broken);
-    assert_eq!(resolve(&strict(), &known, "a.tar").await.unwrap().size, 12);
+    assert_eq!(
+        resolve(&strict(), (&known, "a.tar"), None)
+            .await
+            .unwrap()
+            .size,
+        12
+    );
 }
 
 /// A file system of 1 MiB.

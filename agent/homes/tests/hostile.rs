@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use holdfast_homes::credentials::of_value;
 use holdfast_homes::download::{self, DownloadError, RESUMES_MAX};
 use holdfast_homes::partial::path_of;
 use holdfast_homes::resolve::{Found, ResolveError, resolve};
@@ -109,12 +110,12 @@ fn known(folder: &Path, host: &str) -> Rules {
 async fn fetched(way: &Way, store: &Path, host: &str, content: &[u8]) -> Result<(), DownloadError> {
     let home: Home = format!("http://{host}/web.bin").parse().unwrap();
     let wanted = (Digest::of(content), content.len() as u64);
-    download::bring(way, &home, store, wanted, &|_| {}).await
+    download::bring(way, (&home, None), store, wanted, &|_| {}).await
 }
 
 async fn found(way: &Way, host: &str) -> Result<Found, ResolveError> {
     let named = format!("oci://{host}/team/web:1").parse().unwrap();
-    resolve(way, &named, "web.tar.gz").await
+    resolve(way, (&named, "web.tar.gz"), None).await
 }
 
 /// Bytes that lie in a store, under whatever name.
@@ -170,6 +171,58 @@ async fn who_is_redirected_to_is_told_no_credentials_by_a_challenge_of_his_own()
         heard.iter().all(|r| !r.contains("authorization")),
         "{heard:?}"
     );
+}
+
+#[tokio::test]
+async fn a_secret_is_told_to_its_own_host_and_to_nobody_whom_that_names() {
+    static ELSEWHERE: Mutex<String> = Mutex::new(String::new());
+    let elsewhere = Hostile::that(|_, _, stream| say(stream, "200 OK", "", b"content"));
+    elsewhere.host.clone_into(&mut ELSEWHERE.lock().unwrap());
+    // A registry that sends to its store, and says who gives tokens.
+    let home = Hostile::that(|_, request, stream| {
+        let there = ELSEWHERE.lock().unwrap();
+        if request.contains("authorization") || !request.contains("/v2/") {
+            let place = format!("Location: http://{there}/x\r\n");
+            return say(stream, "307 Temporary Redirect", &place, b"");
+        }
+        let to = format!("WWW-Authenticate: Bearer realm=\"http://{there}/tokens\"\r\n");
+        say(stream, "401 Unauthorized", &to, b"")
+    });
+    let way = way(Rules::strict("agent.toml"));
+    let digest = Digest::of(b"content");
+    for (home_at, value, told) in [
+        (
+            format!("http://{}/web.bin", home.host),
+            "ada:pw",
+            "basic ywrhonb3",
+        ),
+        (
+            format!("http://{}/web.bin", home.host),
+            "Bearer t0ken",
+            "bearer t0ken",
+        ),
+        (
+            format!("oci://{}/team/web@{digest}", home.host),
+            "Bearer t0ken",
+            "bearer t0ken",
+        ),
+    ] {
+        let store = tempfile::tempdir().unwrap();
+        let login = of_value(value.as_bytes(), &home.host, Some(&home.host)).unwrap();
+        let place: Home = home_at.parse().unwrap();
+        let wanted = (digest, 7);
+        let from = (&place, login.as_ref());
+        let came = download::bring(&way, from, store.path(), wanted, &|_| {}).await;
+        assert!(came.is_ok(), "{home_at}: {came:?}");
+        let last = home.heard().pop().unwrap();
+        assert!(last.contains(&format!("authorization: {told}")), "{last}");
+        // The same home is told nothing that is for another host.
+        let other = of_value(value.as_bytes(), &home.host, Some("other.example"));
+        assert_eq!(other, Ok(None));
+    }
+    let heard = elsewhere.heard();
+    let leaks = |request: &String| request.contains("authorization") || request.contains("token");
+    assert!(heard.len() == 3 && !heard.iter().any(leaks), "{heard:?}");
 }
 
 #[tokio::test]

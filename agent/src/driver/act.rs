@@ -24,7 +24,7 @@ use crate::diff::Sight;
 use crate::event::Event;
 use crate::health::{self, Probe, Probed};
 use crate::perform;
-use crate::plan::{Action, Busy, Doing, Fetch, Lane, Plan};
+use crate::plan::{Action, Busy, Doing, Fetch, Lane, Plan, Source};
 
 /// Verdicts that may wait.
 const PROBED_MAX: usize = 64;
@@ -232,15 +232,27 @@ impl Driver {
             Err(failure) => tracing::warn!(%service, %body, %failure, "not converged"),
         }
         if outcome.is_err() {
-            // An artifact that was found damaged is gone now.
+            // What was found damaged is gone now.
             self.artifacts.present = self.parts.store.present();
-            self.secrets.present = self.parts.secrets.present();
+            self.recheck_secrets(body);
         }
         self.attempts
             .end(service, body, mends, outcome, (now, rand::random()));
         // Not from its body, which may not be at hand any more.
         let lane = self.busy.get(service).map(|busy| busy.lane.clone());
         self.settle(service, &lane.map(|lane| lane.runtime).unwrap_or_default());
+    }
+
+    /// Looks again which secrets of one body are here: of all would take long where there are many.
+    fn recheck_secrets(&mut self, body: Digest) {
+        let Some(intent) = self.bodies.get(&body) else {
+            return;
+        };
+        for secret in &intent.secrets {
+            if self.parts.secrets.value(secret).is_err() {
+                self.secrets.present.remove(secret);
+            }
+        }
     }
 
     pub(super) fn removed(
@@ -440,11 +452,19 @@ impl Driver {
         let sources = Sources {
             homes: self.parts.homes.clone(),
             coordinator: self.reporter.connection(),
+            secrets: self.parts.secrets.clone(),
+            newer: self.newer(),
         };
         let (store, told) = (self.parts.store.clone(), self.outlets.events.clone());
         self.tasks
             .spawn(perform::fetch(store, sources, fetch, told));
         self.artifacts.fetching.insert(artifact);
+    }
+
+    /// Whom the newest values of secrets can be asked of.
+    fn newer(&self) -> Option<quinn::Connection> {
+        let here = self.secrets.source == Source::Here;
+        self.reporter.connection().filter(|_| here)
     }
 
     fn start_ask(&mut self, secret: &SecretRef) {
@@ -472,6 +492,7 @@ impl Driver {
         let hand = perform::Hand {
             store: self.parts.store.clone(),
             secrets: self.parts.secrets.clone(),
+            newer: self.newer(),
             outputs: self.parts.outputs.clone(),
         };
         let (adapter, begun) = (adapter.clone(), Arc::clone(&intent));
@@ -504,9 +525,13 @@ impl Driver {
         self.parts.cache.collect(&needed);
         self.parts.store.collect(&artifacts);
         self.artifacts.present = self.parts.store.present();
-        let secrets = self.bodies.values().flat_map(|intent| &intent.secrets);
-        self.parts.secrets.collect(&secrets.cloned().collect());
-        self.secrets.present = self.parts.secrets.present();
+        let secrets = self.bodies.values();
+        let secrets: BTreeSet<_> = secrets.flat_map(|intent| intent.every_secret()).collect();
+        self.parts.secrets.collect(&secrets);
+        // What is kept has been opened once, and is opened again when it is used.
+        self.secrets
+            .present
+            .retain(|secret| secrets.contains(secret));
     }
 }
 
@@ -556,6 +581,7 @@ mod tests {
             rollback: Rollback::Central,
             progress_deadline_ms: 1_000,
             job: None,
+            logins: Vec::new(),
         };
         let (body, bytes) = workload.seal();
         let intent = Intent::open(&bytes).unwrap();

@@ -9,6 +9,7 @@ use expect_test::{Expect, expect};
 use holdfast_adapters::failure::Failure;
 use holdfast_adapters::run::{Live, Observed};
 use holdfast_protocol::assignment::{Generation, Held};
+use holdfast_protocol::login::{Goal, Login};
 use holdfast_protocol::time::Timestamp;
 use holdfast_protocol::workload::{Artifact, Form, Rollback, Workload};
 use proptest::prelude::*;
@@ -376,6 +377,37 @@ fn an_artifact_with_two_homes_is_asked_of_the_other_when_one_fails() {
         rig.millis += 120_000;
     }
     assert_eq!(asked, ["bad.example", "good.example", "bad.example"]);
+}
+
+#[test]
+fn a_home_is_asked_with_whichever_value_is_the_newest_then() {
+    let mut rig = Rig::default();
+    let mut workload = workload("web", "1");
+    workload.artifacts = vec![Artifact {
+        name: "app".parse().unwrap(),
+        digest: Digest::of(b"app"),
+        size: 3,
+        file: "app".to_owned(),
+        form: Form::of_file("app"),
+        home: Some("https://files.example/a".parse().unwrap()),
+    }];
+    workload.logins = vec![Login {
+        goal: Goal::File {
+            artifact: "app".parse().unwrap(),
+            host: Some("files.example".to_owned()),
+        },
+        secret: "login".parse().unwrap(),
+    }];
+    rig.want(vec![workload]);
+    rig.artifacts.direct = true;
+    let told = Told {
+        secret: SecretRef::newest("login".parse().unwrap()),
+        host: Some("files.example".to_owned()),
+    };
+    match rig.plan().actions.as_slice() {
+        [Action::Fetch(fetch)] => assert_eq!(fetch.told, Some(told)),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

@@ -51,6 +51,7 @@ fn program(service: &str, version: &str, script: &str) -> Workload {
         rollback: Rollback::Central,
         progress_deadline_ms: 60_000,
         job: None,
+        logins: Vec::new(),
     }
 }
 

@@ -95,7 +95,10 @@ fn users(secret: &SecretObject) -> String {
     if users.is_empty() {
         return format!("no service in {environment} names it yet");
     }
-    format!("{users} in {environment} follow, as with any change: holdfast status -e {environment}")
+    format!(
+        "{users} in {environment} follow, as with any change, or where it is only fetched with, at the \
+         next fetch: holdfast status -e {environment}"
+    )
 }
 
 async fn list(session: &mut Session<'_>, args: &SecretList) -> Result<(), Failure> {

@@ -149,6 +149,7 @@ fn spec() -> TrackSpec {
         artifacts: BTreeMap::new(),
         images: BTreeMap::new(),
         secrets: BTreeMap::new(),
+        credentials: BTreeMap::new(),
         health: None,
         depends_on: Vec::new(),
         rollback: Rollback::Central,

@@ -4,12 +4,14 @@
 //! What a value holds is never read as a template again, and no value can hold the characters that
 //! mark placeholders: manifests, labels and versions are refused with them.
 
+mod login;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::home::Home;
-use holdfast_protocol::name::{ArtifactName, EnvironmentName, TargetName, Version};
+use holdfast_protocol::name::{ArtifactName, EnvironmentName, SecretName, TargetName, Version};
 use holdfast_protocol::observed::Labels;
 use holdfast_protocol::secret;
 use holdfast_protocol::time::Timestamp;
@@ -134,6 +136,7 @@ impl Renderer {
             return variant.render(release, target);
         }
         let artifacts = self.artifacts(release)?;
+        let logins = self.logins(release)?;
         let mut room = BODY_MAX_BYTES;
         let scope = self.scope(release, target, &mut room)?;
         let mut rendering = Rendering {
@@ -161,6 +164,7 @@ impl Renderer {
                 attempts: terms.attempts,
                 time_limit_ms: terms.time_limit_ms,
             }),
+            logins,
         };
         bounded(workload)
     }
@@ -242,18 +246,23 @@ impl Renderer {
     }
 }
 
+fn unset(configuration: &Configuration, name: &SecretName) -> RenderError {
+    let environment = &configuration.environment;
+    RenderError {
+        field: "secrets".to_owned(),
+        message: format!("secret {name} is not set in {environment}"),
+        help: Some(format!("holdfast secret set {name} -e {environment}")),
+    }
+}
+
 /// The template with the number of each secret's value beside its name.
 fn pinned(configuration: &Configuration) -> Result<Value, RenderError> {
     let Configuration {
-        template,
-        secrets,
-        environment,
-        ..
+        template, secrets, ..
     } = configuration;
     secret::pin(template, secrets).map_err(|name| RenderError {
         field: "template".to_owned(),
-        message: format!("secret {name} is not set in {environment}"),
-        help: Some(format!("holdfast secret set {name} -e {environment}")),
+        ..unset(configuration, &name)
     })
 }
 

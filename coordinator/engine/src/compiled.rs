@@ -286,6 +286,9 @@ pub struct Configuration {
     /// The images that it uses, each with its repository.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub images: BTreeMap<ArtifactName, String>,
+    /// With what files are fetched from their homes, and images pulled, by artifact.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub credentials: BTreeMap<ArtifactName, Credentials>,
     /// The secrets that its template names, each with the number of the value that is used; 0 where
     /// there is none yet.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -304,6 +307,21 @@ pub struct Configuration {
     /// What it is instead on targets with certain labels. No target can be meant by two of them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub variants: BTreeMap<VariantName, Variant>,
+}
+
+/// With what an artifact is fetched from its home, or an image pulled. Always with the newest value, whose
+/// number is therefore no part of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Credentials {
+    /// The secret that is told.
+    pub secret: SecretName,
+    /// The one host that a file's is told to, with its port where it has one; without, the value says it
+    /// by itself. An image's is told to its registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Whether the secret has a value.
+    pub is_set: bool,
 }
 
 /// What a service is on targets of one kind.

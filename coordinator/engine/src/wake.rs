@@ -201,6 +201,7 @@ mod tests {
             artifacts: BTreeMap::new(),
             images: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            credentials: BTreeMap::new(),
             health: None,
             depends_on: depends_on.clone(),
             rollback: Rollback::Central,

@@ -147,6 +147,7 @@ mod tests {
             artifacts: BTreeMap::new(),
             images: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            credentials: BTreeMap::new(),
             health: None,
             depends_on: Vec::new(),
             rollback: holdfast_protocol::workload::Rollback::Central,

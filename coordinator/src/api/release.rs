@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use holdfast_homes::credentials::Credentials;
 use holdfast_homes::resolve::{Found, resolve};
 use holdfast_protocol::api::release::{NewRelease, Release};
+use holdfast_protocol::api::role::Permission;
 use holdfast_protocol::api::{Code, Items};
 use holdfast_protocol::home::Named;
 use holdfast_protocol::name::{ArtifactName, ServiceName};
@@ -17,7 +19,9 @@ use utoipa::IntoParams;
 
 use super::problem::{Answer, Body, Failed, Path, Query};
 use super::{App, Caller, page};
+use crate::access::{self, Action, Subject};
 use crate::event::{Event, Refused};
+use crate::world::login::Told;
 
 /// Which releases.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -65,7 +69,7 @@ pub async fn create(
     Body(new): Body<NewRelease>,
 ) -> Answer<Release> {
     let service: ServiceName = super::parse(&name)?;
-    let found = found(&app, &service, &new).await?;
+    let found = found((&app, &user), &service, &new).await?;
     let (new, by) = (Box::new(new), user.name);
     Ok(Json(
         app.driver
@@ -83,7 +87,7 @@ pub async fn create(
 /// What the homes of a new release lead to. Found out here and once, so that whoever asks needs neither
 /// a way there nor credentials, and a tag that moves later changes nothing.
 async fn found(
-    app: &App,
+    (app, caller): (&App, &access::Caller),
     service: &ServiceName,
     new: &NewRelease,
 ) -> Result<BTreeMap<ArtifactName, Found>, Failed> {
@@ -106,12 +110,70 @@ async fn found(
         let file = files.get(name).map_or("", String::as_str);
         let way = app.homes.way();
         let way = way.map_err(|e| refused(Code::Unavailable, crate::chain(&e)))?;
+        let login = login((app, caller), service, name, named.host()).await?;
         let _place = app.limits.upload()?;
-        let resolved = resolve(&way, &named, file).await;
+        let resolved = resolve(&way, (&named, file), login.as_ref()).await;
         let resolved = resolved.map_err(|e| refused(Code::BadRequest, crate::chain(&e)))?;
         found.insert(name.clone(), resolved);
     }
     Ok(found)
+}
+
+/// What the home of an artifact is told: the value of the first of the service's environments, by name,
+/// in which the secret that the manifest names for it is set. Nothing where none is for that host.
+async fn login(
+    (app, caller): (&App, &access::Caller),
+    service: &ServiceName,
+    name: &ArtifactName,
+    host: &str,
+) -> Result<Option<Credentials>, Failed> {
+    let (of, artifact) = (service.clone(), name.clone());
+    let asked = app
+        .driver
+        .ask(move |world| world.told_at_release(&of, &artifact));
+    let mut named = asked.await?;
+    named.retain(|told| told.may_be_for(host));
+    let unset = named.first().filter(|_| !named.iter().any(Told::is_set));
+    if let Some(unset) = unset {
+        let message = format!("artifact {name}: {host} is to be told a secret that is not set");
+        let refused = Refused::new(Code::Refused, message).help(unset.set_by());
+        return Err(Failed(refused));
+    }
+    let mut first = None;
+    for told in named.into_iter().filter(Told::is_set) {
+        match opened(told, host, caller) {
+            Ok(Some(known)) => return Ok(Some(known)),
+            Ok(None) => {}
+            Err((why, help)) => {
+                let refused = Refused::new(Code::Refused, format!("artifact {name}: {why}"));
+                first.get_or_insert(match help {
+                    Some(help) => refused.help(help),
+                    None => refused,
+                });
+            }
+        }
+    }
+    first.map_or(Ok(None), |refused| Err(Failed(refused)))
+}
+
+/// A value for `host`, as far as this caller may have it told there; why not, and perhaps what helps.
+fn opened(
+    told: Told,
+    host: &str,
+    caller: &access::Caller,
+) -> Result<Option<Credentials>, (String, Option<String>)> {
+    let action = Action::new(Permission::Secret, Subject::environment(told.environment()));
+    if told.was_placed() || access::allows(caller, &action).is_ok() {
+        return told.open(host).map_err(|why| (why, None));
+    }
+    let help = format!(
+        "until a deployment in {} with these credentials was let through, the coordinator tells {host} only \
+         a value that names it: have the first release made by somebody who may set secrets there, or the \
+         value set as `docker login` writes it",
+        told.environment()
+    );
+    let opened = told.by_itself().open(host);
+    opened.map_err(|why| (why, Some(help)))
 }
 
 /// Most artifacts of one release that stay in homes.

@@ -83,12 +83,13 @@ pub async fn serve(context: Context, asker: Asker, mut send: SendStream, receive
             let message = "the coordinator has removed it: no release that is kept needed it";
             away(&mut send, message.to_owned()).await
         }
-        Place::Home(home) => {
+        Place::Home(home, told) => {
             let (artifact, size) = (digest, content.size);
             let errand = Errand {
                 artifact,
                 size,
                 home,
+                told,
             };
             relayed(&context, &mut send, errand, offset).await
         }

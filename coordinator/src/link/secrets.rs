@@ -49,12 +49,14 @@ fn sealed(asker: &Asker, which: &SecretRef, sealing: &Sealing) -> SecretReply {
 fn seal(which: &SecretRef, sealing: &Sealing) -> Result<Sealed, String> {
     let Sealing {
         vault,
+        value,
         closed,
         owner,
         key,
     } = sealing;
-    let value = vault.open(&owner.environment, which, closed);
-    let value = value.map_err(|error| error.to_string())?;
-    let sealed = key.seal(owner, which, value.bytes());
+    let opened = vault.open(&owner.environment, value, closed);
+    let opened = opened.map_err(|error| error.to_string())?;
+    // Under what it was asked for by: the target keeps it under that name.
+    let sealed = key.seal(owner, which, opened.bytes());
     sealed.map_err(|error| error.to_string())
 }

@@ -12,24 +12,25 @@ use holdfast_protocol::home::Home;
 use holdfast_protocol::name::{ArtifactName, ServiceName, TargetName, Version};
 use holdfast_protocol::workload::Workload;
 
+use super::login::Told;
 use super::{Round, World};
 use crate::event::Refused;
 use crate::history::Entry;
 use crate::store::write::Write;
 
 /// Where the content of an artifact is to be had.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Place {
     /// In the coordinator's store.
     Stored,
-    /// In its own home.
-    Home(Home),
+    /// In its own home, which is perhaps told something.
+    Home(Home, Option<Told>),
     /// Nowhere any more.
     Gone,
 }
 
 /// An artifact that a target may have.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Content {
     /// Its length in bytes.
     pub size: u64,
@@ -43,10 +44,17 @@ impl World {
     pub fn artifact_for(&self, target: &TargetName, digest: &Digest) -> Option<Content> {
         let entitled = self.targets.get(target)?.entitled();
         let bodies = entitled.filter_map(|body| self.bodies.get(body));
-        let needed = bodies
+        let (workload, needed) = bodies
             .filter_map(|body| Workload::open(body).ok())
-            .flat_map(|workload| workload.artifacts)
-            .find(|artifact| artifact.digest == *digest)?;
+            .filter_map(|workload| {
+                let mut artifacts = workload.artifacts.iter();
+                let needed = artifacts
+                    .find(|artifact| artifact.digest == *digest)?
+                    .clone();
+                Some((workload, needed))
+            })
+            // Of two that name one file, the one that can say who asks has a way to it.
+            .max_by_key(|(workload, needed)| workload.login_of(&needed.name).is_some())?;
         Some(match (self.artifacts.get(digest), needed.home) {
             (Some(size), _) => Content {
                 size: *size,
@@ -54,7 +62,7 @@ impl World {
             },
             (None, Some(home)) => Content {
                 size: needed.size,
-                place: Place::Home(home),
+                place: Place::Home(home, self.told(&workload, &needed.name)),
             },
             (None, None) => Content {
                 size: needed.size,

@@ -63,7 +63,7 @@ impl World {
             None => target.placed.contains_key(&name.service),
         });
         let named = |labels: &Labels| {
-            spec.is_some_and(|spec| !spec.configuration.on(labels).1.secrets.is_empty())
+            spec.is_some_and(|spec| spec.configuration.on(labels).1.has_secrets())
         };
         let one = |target: &Target| {
             let view = view(target, &name.service);

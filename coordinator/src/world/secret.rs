@@ -43,6 +43,8 @@ pub struct Secrets {
 pub struct Sealing {
     /// What encrypted the value.
     pub vault: Vault,
+    /// Which value it is, also where the newest was asked for.
+    pub value: SecretRef,
     /// The value, encrypted.
     pub closed: Vec<u8>,
     /// For whom.
@@ -103,6 +105,23 @@ impl Secrets {
     fn value(&self, environment: &EnvironmentName, which: &SecretRef) -> Option<&row::Secret> {
         let key = (environment.clone(), which.name.clone());
         self.values.get(&key)?.get(&which.version)
+    }
+
+    /// A value that is there, or the newest where that is asked for: its number, and it, encrypted.
+    pub(super) fn closed(
+        &self,
+        environment: &EnvironmentName,
+        which: &SecretRef,
+    ) -> Option<(SecretRef, Vec<u8>)> {
+        let version = if which.is_newest() {
+            self.newest(environment, &which.name)
+        } else {
+            which.version
+        };
+        let name = which.name.clone();
+        let which = SecretRef { name, version };
+        let closed = self.value(environment, &which)?.closed.clone()?;
+        Some((which, closed))
     }
 
     fn insert(&mut self, row: row::Secret) {
@@ -172,18 +191,20 @@ impl World {
             .filter_map(|body| self.bodies.get(body))
             .any(|body| names(body, which));
         let key = there.kept.sealing_key.as_deref();
-        let value = self.secrets.value(environment, which);
-        let closed = value.and_then(|row| row.closed.clone());
+        let closed = self.secrets.closed(environment, which);
         match (closed, key.and_then(SealingPublicKey::from_hex)) {
-            (Some(closed), Some(key)) if named && there.kept.revoked_at.is_none() => Ok(Sealing {
-                vault: self.trust.vault.clone(),
-                closed,
-                owner: Owner {
-                    environment: environment.clone(),
-                    target: target.clone(),
-                },
-                key,
-            }),
+            (Some((value, closed)), Some(key)) if named && there.kept.revoked_at.is_none() => {
+                Ok(Sealing {
+                    vault: self.trust.vault.clone(),
+                    value,
+                    closed,
+                    owner: Owner {
+                        environment: environment.clone(),
+                        target: target.clone(),
+                    },
+                    key,
+                })
+            }
             (Some(_) | None, Some(_) | None) if self.is_known(environment, &which.name) => {
                 Err(Withheld::Unplaced)
             }
@@ -524,11 +545,15 @@ impl Round<'_> {
     }
 }
 
-/// Whether a body names this value.
+/// Whether a body names this value in its template, or, where the newest is asked for, fetches with it.
 fn names(body: &[u8], which: &SecretRef) -> bool {
     let Ok(workload) = Workload::open(body) else {
         return false;
     };
+    if which.is_newest() {
+        let mut logins = workload.logins.iter();
+        return logins.any(|login| login.secret == which.name);
+    }
     // Most bodies name none, and need not be read for that.
     workload.template.contains(which.name.as_str())
         && serde_json::from_str(&workload.template)

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::outside::{Answer, Seen, Server, status};
@@ -171,6 +172,50 @@ async fn chats_are_told_by_addresses_from_files_that_only_the_coordinator_reads(
     let content = &card["attachments"][0]["content"];
     assert_eq!(content["type"], "AdaptiveCard");
     assert_eq!(content["body"][0]["text"], "track.paused");
+}
+
+#[tokio::test]
+async fn an_address_that_is_a_secret_is_the_newest_one_and_is_shown_nowhere() {
+    let at_once = ("retry-after", "0".to_owned());
+    let refusing = Server::start(&[Answer {
+        header: Some(at_once),
+        ..status(500, "no such chat")
+    }])
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let program = start(folder.path());
+    let channel = "slack: {url: {secret: chat, environment: staging}}";
+    applied(&program, &with(channel)).await;
+    let set = async |value: &str| {
+        let secret = json!({"environment": "staging", "name": "chat", "value": value});
+        let set = program.post("/v1/secrets", &secret).await;
+        assert!(set.status().is_success());
+    };
+    let told = Server::start(&[status(200, "ok")]).await;
+    set(&refusing.url("/T0/canary-old")).await;
+    pause(&program, "nobody there").await;
+    given_up(&program).await;
+    assert_eq!(refusing.seen()[0].path, "/T0/canary-old");
+    set(&told.url("/T0/canary-new")).await;
+    pause(&program, "somebody there").await;
+    until("the newest address is told", async || {
+        told.seen().len() == 1
+    })
+    .await;
+    assert_eq!(told.seen()[0].path, "/T0/canary-new");
+    for path in ["/v1/events?limit=1000", "/v1/secrets", "/v1/revisions"] {
+        let said = program.get(path).await.to_string();
+        assert!(!said.contains("canary"), "{path}: {said}");
+    }
+    // What a notifier uses is not deleted under it.
+    let delete = program.request(Method::DELETE, "/v1/secrets/staging/chat");
+    assert_eq!(delete.send().await.unwrap().status(), 409);
+    for entry in std::fs::read_dir(folder.path().join("data")).unwrap() {
+        let path = entry.unwrap().path();
+        let content = std::fs::read(&path).unwrap_or_default();
+        let holds = content.windows(6).any(|window| window == b"canary");
+        assert!(!holds, "{}", path.display());
+    }
 }
 
 #[tokio::test]

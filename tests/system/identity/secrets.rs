@@ -36,6 +36,19 @@ spec:
     stop: {signal: SIGTERM, grace: 2s}
 ";
 
+/// What staging's container engines pull with.
+const PULLED: &str = "\
+apiVersion: holdfast/v1
+kind: Service
+metadata: {name: puller, owner: team-web}
+spec:
+  artifacts: {app: {image: registry.example.com/team/app, credentials: {secret: pull-login}}}
+  runtime: container
+  template: {image: '{{ artifacts.app.image }}'}
+  environments:
+    production: {enabled: false}
+";
+
 fn which(name: &str, version: u64) -> SecretRef {
     SecretRef {
         name: name.parse().unwrap(),
@@ -147,6 +160,73 @@ fn a_target_is_given_its_own_secrets_sealed_to_its_own_key_and_no_others() {
     }
     let events = fleet.operator(&["events", "-o", "json"]).succeeds();
     assert!(!events.contains("canary"), "{events}");
+    fleet.assert_record_holds();
+}
+
+#[test]
+fn a_login_is_given_as_its_newest_value_and_a_new_one_is_no_new_assignment() {
+    let fleet = fleet();
+    fleet.try_apply("pulled", PULLED).unwrap();
+    let set = |value: &str| {
+        let set = ["secret", "set", "pull-login", "-e", "staging"];
+        drop(fleet.operator_given(value.as_bytes(), &set).succeeds());
+    };
+    let image = format!(
+        "app=registry.example.com/team/app@sha256:{}",
+        "1".repeat(64)
+    );
+    let release = [
+        "release",
+        "create",
+        "puller",
+        "--version",
+        "1.0.0",
+        "--artifact",
+    ];
+    let release = [&release[..], &[image.as_str()]].concat();
+    drop(fleet.operator(&release).succeeds());
+    let why = || {
+        fleet
+            .operator(&["why", "puller", "-e", "staging", "-o", "json"])
+            .succeeds()
+    };
+    let unset = why();
+    assert!(
+        unset.contains("holdfast secret set pull-login -e staging"),
+        "{unset}"
+    );
+    set("ada:canary-old");
+    let net = Net::to(fleet.address());
+    let staging = join(&net, &fleet.token("staging", &[]), "staging-1");
+    let key = SealingKey::generate().unwrap();
+    let link = dial(&net, &staging);
+    let mut control = link.introduce();
+    let newest = which("pull-login", 0);
+    // A target that says no key, as one of an earlier release, is not given the body at all.
+    let keyless = why();
+    assert!(keyless.contains("cannot be given secrets"), "{keyless}");
+    assert_eq!(ask(&link, newest.clone()), SecretReply::Unavailable);
+    control.say(&ToCoordinator::SealingKey(key.public().as_bytes().to_vec()));
+    is_assigned(&mut control, 1);
+    let told = || {
+        let reply = sealed(ask(&link, newest.clone()));
+        let own = owner("staging", "staging-1");
+        key.open(&own, &newest, &reply).unwrap().to_vec()
+    };
+    assert_eq!(told(), b"ada:canary-old");
+    // No number of it is anybody's, and the newest of what only templates name is not either.
+    for secret in [
+        which("pull-login", 1),
+        which("web-token", 0),
+        which("idle", 0),
+    ] {
+        assert_eq!(ask(&link, secret), SecretReply::Unavailable);
+    }
+    let before = fleet.history("puller", "staging").unwrap();
+    set("ada:canary-new");
+    assert_eq!(told(), b"ada:canary-new");
+    let after = fleet.history("puller", "staging").unwrap();
+    assert_eq!(after.len(), before.len(), "{after:?}");
     fleet.assert_record_holds();
 }
 

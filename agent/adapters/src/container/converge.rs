@@ -358,8 +358,9 @@ impl Way<'_> {
         self.inner.records.write(service, &record.with(need))?;
         self.lay_artifacts()?;
         if !here {
-            let (how, settings) = (self.template.pull, &self.inner.settings);
-            image::pull(&self.engine, image, how, settings, self.say, self.cancel).await?;
+            let login = image::login(&self.inner.settings, self.wanted, image)?;
+            let how = self.template.pull;
+            image::pull(&self.engine, image, how, login, self.say, self.cancel).await?;
         }
         if let Network::Named(name) = &self.template.network {
             self.make_network(name).await?;

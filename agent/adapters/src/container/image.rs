@@ -5,14 +5,16 @@ use bollard::errors::Error as ApiError;
 use bollard::models::CreateImageInfo;
 use bollard::query_parameters::{CreateImageOptionsBuilder, RemoveImageOptionsBuilder};
 use futures_util::{Stream, StreamExt as _};
-use holdfast_homes::credentials;
+use holdfast_homes::credentials::{self, Credentials};
 use holdfast_protocol::image::Reference;
+use holdfast_protocol::login::{Goal, Login};
 use tokio_util::sync::CancellationToken;
 
 use super::Settings;
 use super::engine::{ANSWER_MAX, Engine, EngineError, WORK_MAX, within};
 use super::spec::{Pull, PullPolicy};
 use crate::failure::Failure;
+use crate::run::Wanted;
 
 /// Whether the engine has an image, under the digest that it is wanted by.
 pub(super) async fn is_here(engine: &Engine, image: &Reference) -> Result<bool, Failure> {
@@ -34,19 +36,49 @@ pub(super) async fn is_here(engine: &Engine, image: &Reference) -> Result<bool, 
     }
 }
 
-/// What the registry is to be told; the file may be mended, so trying again may help.
-fn secret(settings: &Settings, registry: &str) -> Result<Option<DockerCredentials>, Failure> {
-    let Some(path) = &settings.credentials else {
-        return Ok(None);
+/// What the registry of an image is to be told: the secret that the manifest names for its repository, or
+/// what this target's own file has for it. Both may be mended, so trying again may help.
+pub(super) fn login(
+    settings: &Settings,
+    wanted: &Wanted,
+    image: &Reference,
+) -> Result<Option<DockerCredentials>, Failure> {
+    let registry = &image.repository.registry;
+    let known = match (of_secret(wanted, image)?, &settings.credentials) {
+        (Some(known), _) => Some(known),
+        (None, Some(path)) => {
+            credentials::of(path, registry).map_err(|e| Failure::Retryable(e.to_string()))?
+        }
+        (None, None) => None,
     };
-    let known = credentials::of(path, registry).map_err(|e| Failure::Retryable(e.to_string()))?;
     Ok(known.map(|known| DockerCredentials {
         username: known.username,
-        password: known.password,
-        identitytoken: known.identity_token,
+        // The engine's client has no other form; it goes with the request.
+        password: known.password.map(|text| String::clone(&text)),
+        identitytoken: known.identity_token.map(|text| String::clone(&text)),
+        registrytoken: known.bearer.map(|text| String::clone(&text)),
         serveraddress: Some(registry.to_owned()),
         ..DockerCredentials::default()
     }))
+}
+
+fn of_secret(wanted: &Wanted, image: &Reference) -> Result<Option<Credentials>, Failure> {
+    let (registry, name) = (&image.repository.registry, image.repository.to_string());
+    let is_meant = |login: &&Login| match &login.goal {
+        Goal::Image { repository } => *repository == name,
+        Goal::File { .. } => false,
+    };
+    let Some(login) = wanted.workload.logins.iter().find(is_meant) else {
+        return Ok(None);
+    };
+    let value = wanted.logins.value(&login.secret)?;
+    let known = credentials::of_value(value, registry, Some(registry));
+    known.map_err(|error| {
+        let secret = &login.secret;
+        Failure::Retryable(format!(
+            "secret {secret} cannot be told to {registry}: {error}"
+        ))
+    })
 }
 
 /// Whom an image runs as by itself; empty where that is root.
@@ -65,7 +97,7 @@ pub(super) async fn pull(
     engine: &Engine,
     image: &Reference,
     how: Pull,
-    settings: &Settings,
+    login: Option<DockerCredentials>,
     say: &(dyn Fn(String) + Sync),
     cancel: &CancellationToken,
 ) -> Result<(), Failure> {
@@ -77,12 +109,11 @@ pub(super) async fn pull(
             )));
         }
     }
-    let secret = secret(settings, &image.repository.registry)?;
     say(format!("pulling image {image}"));
     let options = CreateImageOptionsBuilder::default()
         .from_image(&image.to_string())
         .build();
-    let layers = engine.api.create_image(Some(options), None, secret);
+    let layers = engine.api.create_image(Some(options), None, login);
     let pulling = tokio::time::timeout(how.timeout, drain(layers, image, say));
     tokio::select! {
         () = cancel.cancelled() => return Err(Failure::Cancelled),
@@ -144,7 +175,8 @@ fn refused(image: &Reference, error: ApiError) -> Failure {
 /// A registry that says no today may have the image, or the right to it, tomorrow.
 fn unpulled(image: &Reference, why: &str) -> Failure {
     let hint = if why.contains("unauthorized") || why.contains("no basic auth") {
-        "; container.credentials in agent.toml names the file with credentials"
+        "; `credentials` of the artifact in the manifest names a secret, or container.credentials in \
+         agent.toml a file"
     } else {
         ""
     };

@@ -10,11 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
-use holdfast_protocol::name::{SecretName, ServiceName};
+use holdfast_protocol::name::ServiceName;
 use holdfast_protocol::stream::LogLine;
 use holdfast_protocol::workload::{self as body, Placeholder};
 use serde_json::Value;
@@ -23,17 +21,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::call::{Caller, Known, Told, request, understood};
 use super::message::{
-    Artifact, Done, INTERVAL_SECONDS, Operation, Request, Said, Secret, Sighting, State, Verdict,
-    Workload, Wrong,
+    Artifact, Done, INTERVAL_SECONDS, Operation, Request, Said, Sighting, State, Verdict, Workload,
+    Wrong,
 };
 use super::record::{Place, Record};
+use super::secret::{given, masked};
 use super::{Settings, logs, spec, watch};
 use crate::clock;
 use crate::durable::{self, failed};
 use crate::failure::Failure;
 use crate::readers::Readers;
 use crate::run::{Adapter, Exit, Live, LogRequest, Observed, Wanted};
-use crate::secret::{self, Secrets};
 use crate::turns::{Say, Turns};
 use crate::unpacked::Store;
 
@@ -460,36 +458,6 @@ fn refuse(known: &Known, problems: impl IntoIterator<Item = Wrong>) -> Result<()
 }
 
 /// Whether a change was made, and to the workload it was asked of.
-/// Values as a plugin is given them: once, on its standard input.
-fn given(secrets: &Secrets) -> BTreeMap<String, Secret> {
-    let one = |(name, version, value): (&SecretName, u64, &secret::Secret)| {
-        let (text, base64) = match std::str::from_utf8(value.bytes()) {
-            Ok(text) => (Some(text.to_owned()), None),
-            Err(_) => (None, Some(STANDARD.encode(value.bytes()))),
-        };
-        let secret = Secret {
-            version,
-            text,
-            base64,
-        };
-        (name.to_string(), secret)
-    };
-    secrets.iter().map(one).collect()
-}
-
-/// A plugin that repeats what it was given does not bring it into a log or a message here.
-fn masked(told: Told, secrets: &Secrets) -> Told {
-    let failure = |failure| match failure {
-        Failure::Retryable(why) => Failure::Retryable(secrets.masked(why)),
-        Failure::Permanent(why) => Failure::Permanent(secrets.masked(why)),
-        Failure::Cancelled => Failure::Cancelled,
-    };
-    Told {
-        result: told.result.map_err(failure),
-        log: secrets.masked(told.log),
-    }
-}
-
 fn done(name: &str, id: &str, told: Told, place: &Place) -> Result<(), Failure> {
     place.keep_log(&told.log);
     let done: Done = understood(name, told.result?)?;

@@ -231,6 +231,7 @@ impl Tested {
             rollback: Rollback::Central,
             progress_deadline_ms: 10_000,
             job: None,
+            logins: Vec::new(),
         };
         let (digest, _) = workload.clone().seal();
         Wanted {
@@ -238,6 +239,7 @@ impl Tested {
             workload,
             artifacts: std::iter::once((name.clone(), blob)).collect(),
             secrets: Secrets::default(),
+            logins: Secrets::default(),
         }
     }
 

@@ -94,6 +94,7 @@ impl Home {
             rollback: Rollback::Central,
             progress_deadline_ms: 10_000,
             job: None,
+            logins: Vec::new(),
         };
         let (body, _) = workload.clone().seal();
         Wanted {
@@ -101,6 +102,7 @@ impl Home {
             workload,
             artifacts: paths,
             secrets: holdfast_adapters::secret::Secrets::default(),
+            logins: holdfast_adapters::secret::Secrets::default(),
         }
     }
 

@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 use bollard::Docker;
 use holdfast_adapters::conformance::Subject as _;
 use holdfast_adapters::failure::Failure;
+use holdfast_adapters::run::Wanted;
+use holdfast_adapters::secret::Secrets;
 use holdfast_protocol::digest::Digest;
+use holdfast_protocol::login::{Goal, Login};
 use serde_json::json;
 
 use crate::bench::eventually;
@@ -18,11 +21,16 @@ use crate::bench_container::ContainerBench;
 use crate::driver::Driver;
 use crate::engine::{Engine, Kind, available};
 use crate::registry::{Image, MANIFEST_TYPE, Registry, image};
+use crate::secret::{files_with, with};
 
 pub(crate) const TESTS: &[crate::Test] = &[
     (
         "an_image_is_pulled_with_credentials_that_only_the_agent_can_read",
         an_image_is_pulled_with_credentials_that_only_the_agent_can_read,
+    ),
+    (
+        "an_image_is_pulled_with_the_secret_that_its_manifest_names",
+        an_image_is_pulled_with_the_secret_that_its_manifest_names,
     ),
     (
         "a_registry_that_lies_about_a_digest_is_not_believed",
@@ -67,6 +75,57 @@ fn an_image_is_pulled_with_credentials_that_only_the_agent_can_read() {
         let driver = Driver::new(&bench);
         driver.converge(&wanted);
         assert!(driver.runs("private"));
+        driver.remove("private");
+    }
+}
+
+fn an_image_is_pulled_with_the_secret_that_its_manifest_names() {
+    if !available("an_image_is_pulled_with_the_secret_that_its_manifest_names") {
+        return;
+    }
+    for kind in [Kind::Docker, Kind::Podman] {
+        let registry = Arc::new(Registry::start(true));
+        let bench = ContainerBench::over(Arc::new(Engine::start(kind)), registry);
+        let host = bench.registry.host();
+        let told = |repository: &str, value: &str| {
+            let plain = bench.release("private", 1, &json!({}));
+            let pulled = with(plain, &[("login", 0, value.as_bytes())]);
+            // For the engine alone: the workload's own secrets are others.
+            let mut wanted = Wanted {
+                logins: pulled.secrets,
+                secrets: Secrets::default(),
+                ..pulled
+            };
+            wanted.workload.logins = vec![Login {
+                goal: Goal::Image {
+                    repository: format!("{host}/{repository}"),
+                },
+                secret: "login".parse().unwrap(),
+            }];
+            wanted.body = wanted.workload.clone().seal().0;
+            wanted
+        };
+        let driver = Driver::new(&bench);
+        // A wrong one, one for other images, and one that is none are no way in, and are not shown.
+        for (repository, value, why) in [
+            ("web", "ada:canary-77", "cannot be pulled"),
+            ("other", "ada:s3cret?>~", "cannot be pulled"),
+            ("web", "canary-77", "neither USER:PASSWORD"),
+        ] {
+            match driver.try_converge(&told(repository, value)) {
+                Err(Failure::Retryable(said)) => {
+                    assert!(said.contains(why), "{kind:?}: {said}");
+                    assert!(!said.contains("canary"), "{kind:?}: {said}");
+                }
+                other => panic!("{kind:?}: {other:?}"),
+            }
+        }
+        driver.converge(&told("web", "ada:s3cret?>~"));
+        assert!(driver.runs("private"));
+        let mut found = Vec::new();
+        files_with(bench.home.path(), "s3cret?>~", &mut found);
+        files_with(bench.engine.path(), "s3cret?>~", &mut found);
+        assert_eq!(found, Vec::<std::path::PathBuf>::new(), "{kind:?}");
         driver.remove("private");
     }
 }

@@ -223,5 +223,6 @@ fn read_wanted(path: &PathBuf) -> Wanted {
         workload,
         artifacts,
         secrets: holdfast_adapters::secret::Secrets::default(),
+        logins: holdfast_adapters::secret::Secrets::default(),
     }
 }

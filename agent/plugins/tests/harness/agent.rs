@@ -138,6 +138,7 @@ impl Agent {
             rollback: Rollback::Central,
             progress_deadline_ms: 60_000,
             job: None,
+            logins: Vec::new(),
         };
         let (body, _) = workload.clone().seal();
         Wanted {
@@ -145,6 +146,7 @@ impl Agent {
             workload,
             artifacts: std::iter::once((name, blob)).collect(),
             secrets: holdfast_adapters::secret::Secrets::default(),
+            logins: holdfast_adapters::secret::Secrets::default(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use holdfast_protocol::name::{ArtifactName, LabelKey, LabelValue, ServiceName};
+use holdfast_protocol::name::{ArtifactName, LabelKey, LabelValue, SecretName, ServiceName};
 use holdfast_protocol::secret;
 use holdfast_protocol::time::millis;
 use holdfast_protocol::workload::{BODY_MAX_BYTES, Rollback};
@@ -13,7 +13,7 @@ use crate::compile::health::health;
 use crate::compile::merge::Tree;
 use crate::compile::track::Merged;
 use crate::compile::{Asked, Report, Validate, canonical, reference};
-use crate::compiled::{Configuration, Job, JobTerms, Rollout, Selector};
+use crate::compiled::{Configuration, Credentials, Job, JobTerms, Rollout, Selector};
 use crate::track::TrackName;
 
 /// The configuration of a track.
@@ -21,6 +21,11 @@ pub(super) fn configuration(name: &TrackName, tree: &Tree<'_>, rollout: &Rollout
     let empty = || serde_json::Value::Object(serde_json::Map::new());
     let entries = |key: &str| tree.at(key).into_iter().flat_map(Tree::entries);
     let template = tree.at("template").map_or_else(empty, Tree::json);
+    let pulls = tree.leaf("runtime").map_or("", text) == PULLS;
+    let credentials: BTreeMap<_, _> = entries("artifacts")
+        .filter(|(_, artifact)| pulls || artifact.leaf("image").is_none())
+        .filter_map(credentials)
+        .collect();
     Configuration {
         service: name.service.clone(),
         environment: name.environment.clone(),
@@ -29,6 +34,7 @@ pub(super) fn configuration(name: &TrackName, tree: &Tree<'_>, rollout: &Rollout
             .into_iter()
             .map(|name| (name, 0))
             .collect(),
+        credentials,
         template,
         vars: entries("vars")
             .map(|(key, value)| (key.to_owned(), value.json()))
@@ -59,6 +65,19 @@ fn image((name, tree): (&str, &Tree<'_>)) -> Option<(ArtifactName, String)> {
         text(tree.leaf("image")?).to_owned(),
     ))
 }
+
+fn credentials((name, tree): (&str, &Tree<'_>)) -> Option<(ArtifactName, Credentials)> {
+    let tree = tree.at("credentials")?;
+    let known = Credentials {
+        secret: SecretName::parse(text(tree.leaf("secret")?)).ok()?,
+        host: tree.leaf("host").map(|node| text(node).to_owned()),
+        is_set: false,
+    };
+    Some((ArtifactName::parse(name).ok()?, known))
+}
+
+/// The runtime whose images this system has pulled; others pull with credentials of their own.
+const PULLS: &str = "container";
 
 /// The targets that a selector means, `targets` or `when`.
 pub(super) fn selector(tree: &Tree<'_>, key: &str) -> Selector {

@@ -2,6 +2,7 @@
 
 mod bad;
 mod layer;
+mod login;
 mod variant;
 
 use std::collections::BTreeMap;

@@ -2,14 +2,15 @@
 //!
 //! Manifests name secrets, and the store knows the newest value's number of each. The number is put into
 //! the configuration, and into what it is instead on other targets, so a new value is a new configuration,
-//! and spreads as any other does.
+//! and spreads as any other does. Of what only fetches, whether there is a value: each fetch takes the
+//! newest, and what runs is not touched by it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use holdfast_protocol::name::{EnvironmentName, SecretName, ServiceName};
 
-use super::{Compiled, Configuration, Variant};
+use super::{Compiled, Configuration, Credentials, Variant};
 use crate::track::TrackName;
 
 impl Compiled {
@@ -39,9 +40,8 @@ impl Compiled {
     #[must_use]
     pub fn is_stamped(&self, newest: &dyn Fn(&EnvironmentName, &SecretName) -> u64) -> bool {
         self.tracks.iter().all(|(track, spec)| {
-            let secrets = spec.configuration.secrets_anywhere();
-            let mut secrets = secrets.into_iter();
-            secrets.all(|(name, version)| version == newest(&track.environment, name))
+            let newest = |name: &SecretName| newest(&track.environment, name);
+            spec.configuration.is_stamped(&newest)
         })
     }
 
@@ -49,31 +49,69 @@ impl Compiled {
     #[must_use]
     pub fn users_of(&self, environment: &EnvironmentName, name: &SecretName) -> Vec<ServiceName> {
         let users = self.tracks.iter().filter(|(track, spec)| {
-            track.environment == *environment
-                && spec.configuration.secrets_anywhere().contains_key(name)
+            track.environment == *environment && spec.configuration.uses(name)
         });
         users.map(|(track, _)| track.service.clone()).collect()
     }
 }
 
 impl Configuration {
-    /// The secrets that it names, or one of its variants does, each with the number of the value that is
-    /// used.
+    /// The secrets that its template names, or that of one of its variants, each with the number of the
+    /// value that is used.
     #[must_use]
     pub fn secrets_anywhere(&self) -> BTreeMap<&SecretName, u64> {
         let all = self.each().flat_map(|one| &one.secrets);
         all.map(|(name, version)| (name, *version)).collect()
     }
 
+    /// The secrets that it names anywhere and that have no value yet.
+    #[must_use]
+    pub fn unset(&self) -> BTreeSet<&SecretName> {
+        let of_templates = self.secrets_anywhere().into_iter();
+        let of_templates = of_templates.filter(|(_, version)| *version == 0);
+        let to_fetch = self.credentials_anywhere().filter(|known| !known.is_set);
+        let of_templates = of_templates.map(|(name, _)| name);
+        of_templates
+            .chain(to_fetch.map(|known| &known.secret))
+            .collect()
+    }
+
+    /// Whether anything on its own targets, not on those of its variants, is done with a secret.
+    #[must_use]
+    pub fn has_secrets(&self) -> bool {
+        !self.secrets.is_empty() || !self.credentials.is_empty()
+    }
+
+    fn credentials_anywhere(&self) -> impl Iterator<Item = &Credentials> {
+        self.each().flat_map(|one| one.credentials.values())
+    }
+
+    fn uses(&self, name: &SecretName) -> bool {
+        self.secrets_anywhere().contains_key(name)
+            || self
+                .credentials_anywhere()
+                .any(|known| known.secret == *name)
+    }
+
+    fn is_stamped(&self, newest: &dyn Fn(&SecretName) -> u64) -> bool {
+        let mut secrets = self.secrets_anywhere().into_iter();
+        secrets.all(|(name, version)| version == newest(name))
+            && self
+                .credentials_anywhere()
+                .all(|known| known.is_set == (newest(&known.secret) > 0))
+    }
+
     /// The same with the newest numbers; nothing where it has them.
     fn stamped(&self, newest: &dyn Fn(&SecretName) -> u64) -> Option<Self> {
-        let current = |(name, version): (&SecretName, u64)| version == newest(name);
-        if self.secrets_anywhere().into_iter().all(current) {
+        if self.is_stamped(newest) {
             return None;
         }
         let mut stamped = self.clone();
         for (name, version) in &mut stamped.secrets {
             *version = newest(name);
+        }
+        for known in stamped.credentials.values_mut() {
+            known.is_set = newest(&known.secret) > 0;
         }
         for Variant { configuration, .. } in stamped.variants.values_mut() {
             if let Some(there) = configuration.stamped(newest) {

@@ -9,8 +9,7 @@ use crate::wait::Waits;
 /// Stands for each secret that the configuration names and that has no value yet.
 pub(super) fn unset(waits: &mut Waits, turn: &Turn<'_>, spec: &TrackSpec) {
     let environment = &turn.track.name.environment;
-    let secrets = spec.configuration.secrets_anywhere().into_iter();
-    for (name, _) in secrets.filter(|(_, version)| *version == 0) {
+    for name in spec.configuration.unset() {
         let message = format!("secret {name} is not set in {environment}");
         let wait = waits.push(WaitKind::Policy, name, message);
         wait.ends_by

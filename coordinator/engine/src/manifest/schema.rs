@@ -162,6 +162,7 @@ fn text(grammar: Grammar) -> Value {
         Grammar::LabelValue => "^[A-Za-z0-9._+-]{0,63}$",
         Grammar::FileName => "^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$",
         Grammar::Repository => "^[A-Za-z0-9][A-Za-z0-9._:/-]*$",
+        Grammar::Host => "^[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?$",
         Grammar::Runtime => "^(plugin/)?[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
         Grammar::Version => "^[A-Za-z0-9][A-Za-z0-9._+-]{0,127}$",
         Grammar::Url => "^(https?://|.*\\{\\{)",

@@ -133,6 +133,8 @@ pub(crate) enum Grammar {
     FileName,
     /// A container image's repository: `[REGISTRY/]PATH`.
     Repository,
+    /// `HOST[:PORT]`
+    Host,
     /// The name of an adapter.
     Runtime,
     /// The version of a release.

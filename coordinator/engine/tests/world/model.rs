@@ -261,6 +261,7 @@ impl World {
             artifacts: BTreeMap::new(),
             images: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            credentials: BTreeMap::new(),
             health: None,
             depends_on: depends_on.clone(),
             rollback: Rollback::Central,

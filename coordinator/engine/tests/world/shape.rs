@@ -118,6 +118,7 @@ fn no_gates() -> TrackSpec {
         artifacts: BTreeMap::new(),
         images: BTreeMap::new(),
         secrets: BTreeMap::new(),
+        credentials: BTreeMap::new(),
         health: None,
         depends_on: Vec::new(),
         rollback: Rollback::Central,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use holdfast_protocol::image::Repository;
+use holdfast_protocol::login::check_host;
 use holdfast_protocol::name::{EnvironmentName, LabelKey, LabelValue, NameError, Version};
 use holdfast_protocol::time::{friendly, parse_span};
 
@@ -134,6 +135,7 @@ pub(super) fn grammar(wanted: Grammar, text: &str) -> Result<(), String> {
         Grammar::Variable => variable(text),
         Grammar::FileName => file_name(text),
         Grammar::Repository => Repository::parse(text).map(drop),
+        Grammar::Host => check_host(text),
         Grammar::Runtime => runtime(text),
         Grammar::Version => Version::parse(text).map(drop).map_err(refused),
         Grammar::Range => range(text),

@@ -224,10 +224,29 @@ static ARTIFACT: Object = Object::of(&[
         Shape::Text(Grammar::Repository),
         "A container image's repository; each release says which image of it.",
     ),
+    Field::optional(
+        "credentials",
+        Shape::Object(&CREDENTIALS),
+        "With what the file is fetched from its home, or the image pulled by runtime container.",
+    ),
     Field::later("chart", "A Helm chart."),
     Field::later("function", "A function package."),
 ])
 .one_of(&["file", "image"]);
+
+static CREDENTIALS: Object = Object::of(&[
+    Field::required(
+        "secret",
+        Shape::Text(Grammar::Name),
+        "The secret that holds USER:PASSWORD, Bearer TOKEN, or what `docker login` writes.",
+    ),
+    Field::optional(
+        "host",
+        Shape::Text(Grammar::Host),
+        "For a file: the one host, with its port where it has one, that is told the secret. Where left \
+         out, the secret has to say that by itself, as what `docker login` writes does.",
+    ),
+]);
 
 static SELECTOR: Object = Object::of(&[Field::optional(
     "matchLabels",
