@@ -62,7 +62,7 @@ fn disk_of(test: &str, home: &crate::bench::Home) -> Option<Disk> {
 }
 
 /// An update that finds no room, and the same again once there is some.
-fn rides_out(subject: &dyn Subject, disk: &Disk) {
+pub(crate) fn rides_out(subject: &dyn Subject, disk: &Disk) {
     let name = subject.name();
     let service = ServiceName::parse("full").unwrap();
     let alive = |release: u32| {

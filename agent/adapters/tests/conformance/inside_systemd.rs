@@ -85,7 +85,7 @@ impl Desk {
         self.bench.release(service, release, &template)
     }
 
-    fn try_converge(&self, wanted: &Wanted) -> Result<(), Failure> {
+    pub(crate) fn try_converge(&self, wanted: &Wanted) -> Result<(), Failure> {
         let (progress, _told) = mpsc::channel(64);
         let cancel = CancellationToken::new();
         self.runtime
@@ -876,7 +876,7 @@ fn jobs_seen(adapter: &Arc<dyn Adapter>) -> Vec<Live> {
     vec![of("done"), of("at-work")]
 }
 
-fn begin(adapter: &Arc<dyn Adapter>, job: &Wanted) {
+pub(crate) fn begin(adapter: &Arc<dyn Adapter>, job: &Wanted) {
     let (progress, _told) = mpsc::channel(64);
     let cancel = CancellationToken::new();
     let converged = runtime().block_on(adapter.converge(job, &progress, &cancel));

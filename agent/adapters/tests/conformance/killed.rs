@@ -120,6 +120,9 @@ fn an_agent_killed_at_20_moments_of_a_switch_leaves_one_whole_site() {
 /// The socket that the agent process is to speak to, where its runtime has one.
 const SOCKET: &str = "HOLDFAST_TEST_SOCKET";
 
+/// The file that leads to its cluster, where it has one.
+const KUBECONFIG: &str = "HOLDFAST_TEST_KUBECONFIG";
+
 /// The directory of its plugins, where it has some.
 const PLUGINS: &str = "HOLDFAST_TEST_PLUGINS";
 
@@ -139,11 +142,13 @@ fn open(home: &Path, runtime: &str) -> Arc<dyn Adapter> {
         };
         return crate::plugin::open(home, plugins);
     }
-    let Some(socket) = std::env::var_os(SOCKET) else {
-        return bench::open(home, runtime);
-    };
+    let place = |variable| std::env::var_os(variable).map(PathBuf::from);
     let mut settings = Settings::default();
-    settings.container.socket = Some(socket.into());
+    settings.container.socket = place(SOCKET);
+    settings.kubernetes.kubeconfig = place(KUBECONFIG);
+    if settings.container.socket.is_none() && settings.kubernetes.kubeconfig.is_none() {
+        return bench::open(home, runtime);
+    }
     let all = adapters_with(home, Vec::new(), settings).unwrap();
     let mut all = all.into_iter();
     all.find(|adapter| adapter.runtime() == runtime).unwrap()
@@ -162,6 +167,11 @@ pub(crate) fn spawn_at(
 ) -> Child {
     let mut command = order(home, runtime, how, wanted);
     command.env(SOCKET, socket).spawn().unwrap()
+}
+
+pub(crate) fn spawn_in(home: &Home, kubeconfig: &Path, how: &str, wanted: &[Wanted]) -> Child {
+    let mut command = order(home, "kubernetes", how, wanted);
+    command.env(KUBECONFIG, kubeconfig).spawn().unwrap()
 }
 
 fn order(home: &Home, runtime: &str, how: &str, wanted: &[Wanted]) -> Command {

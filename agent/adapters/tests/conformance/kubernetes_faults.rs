@@ -16,6 +16,7 @@ use crate::bench::patiently;
 use crate::bench_kubernetes::{KubernetesBench, available, config_map, deployment};
 use crate::cluster::{AGENT, LIMITED};
 use crate::driver::Driver;
+use crate::killed;
 
 pub(crate) const TESTS: &[crate::Test] = &[
     (
@@ -37,6 +38,10 @@ pub(crate) const TESTS: &[crate::Test] = &[
     (
         "a_cluster_that_goes_away_in_the_middle_is_brought_to_its_end_later",
         a_cluster_that_goes_away_in_the_middle_is_brought_to_its_end_later,
+    ),
+    (
+        "agent_and_cluster_killed_together_converge_later",
+        agent_and_cluster_killed_together_converge_later,
     ),
     (
         "rights_in_one_namespace_are_enough_for_it",
@@ -349,6 +354,39 @@ fn a_cluster_that_goes_away_in_the_middle_is_brought_to_its_end_later() {
     assert!(cut > 0, "it was never cut in the middle");
     driver.remove("middle");
     assert_eq!(there(5), 0);
+}
+
+fn agent_and_cluster_killed_together_converge_later() {
+    const KILLS: u32 = 4;
+    if !available("agent_and_cluster_killed_together_converge_later") {
+        return;
+    }
+    let mut bench = KubernetesBench::own("together");
+    let kubeconfig = bench.kubeconfig(AGENT);
+    let service = ServiceName::parse("victim").unwrap();
+    let releases = [bench.wanted(&service, 1), bench.wanted(&service, 2)];
+    for kill in 0..KILLS {
+        let agent = killed::spawn_in(&bench.home, &kubeconfig, "always", &releases);
+        killed::kill_after(
+            agent,
+            Duration::from_millis(u64::from(250 * kill)) + killed::pause(kill),
+        );
+        let cluster = Arc::get_mut(&mut bench.cluster).unwrap();
+        cluster.stop();
+        cluster.go_on();
+        let last = [releases[kill as usize % 2].clone()];
+        patiently("the cluster lets itself be converged", || {
+            let mut agent = killed::spawn_in(&bench.home, &kubeconfig, "once", &last);
+            agent.wait().unwrap().success()
+        });
+        patiently("the wanted release is alive, and no other", || {
+            bench.alive(&service) == [kill % 2 + 1]
+        });
+    }
+    let driver = Driver::new(&bench);
+    driver.await_running("victim");
+    driver.remove("victim");
+    assert_eq!(bench.alive(&service), [0; 0]);
 }
 
 fn rights_in_one_namespace_are_enough_for_it() {

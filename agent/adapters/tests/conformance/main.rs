@@ -34,6 +34,7 @@ mod container_others;
 mod driver;
 mod engine;
 mod full;
+mod inside_power;
 mod inside_secret;
 mod inside_systemd;
 mod killed;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use holdfast_adapters::conformance::Subject as _;
 use holdfast_adapters::failure::Failure;
 use holdfast_adapters::run::{Live, Wanted};
 use holdfast_protocol::name::ServiceName;
@@ -10,8 +11,9 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::bench::{open, runtime, tar_gz};
+use crate::bench::{open, patiently, runtime, tar_gz};
 use crate::bench_static::StaticBench;
+use crate::killed;
 
 pub(crate) const TESTS: &[crate::Test] = &[
     (
@@ -45,6 +47,10 @@ pub(crate) const TESTS: &[crate::Test] = &[
     (
         "a_reader_sees_one_whole_version_at_any_time",
         a_reader_sees_one_whole_version_at_any_time,
+    ),
+    (
+        "twenty_thousand_files_are_switched_at_once_in_little_memory",
+        twenty_thousand_files_are_switched_at_once_in_little_memory,
     ),
 ];
 
@@ -250,4 +256,84 @@ fn a_reader_sees_one_whole_version_at_any_time() {
     let reads: u64 = reader.join().unwrap();
     println!("{reads} reads during 50 switches, each whole");
     assert!(reads > 50);
+}
+
+/// A site of many small files, of which the first and the last say what release it is.
+fn many_files(bench: &StaticBench, service: &str, release: u32, count: u32) -> Wanted {
+    let said = format!("release {release}");
+    let names: Vec<String> = (0..count)
+        .map(|n| format!("d{:03}/{n}.txt", n % 500))
+        .collect();
+    let mut files = vec![("first.txt", 0o644, said.as_str())];
+    files.extend(
+        names
+            .iter()
+            .map(|name| (name.as_str(), 0o644, name.as_str())),
+    );
+    files.extend([("index.html", 0o644, &*said), ("last.txt", 0o644, &*said)]);
+    let artifact = bench.home.artifact("site", "site.tar.gz", &tar_gz(&files));
+    let template = json!({"path": bench.link(service), "keep": 1});
+    bench
+        .home
+        .wanted(service, "static", &template, vec![artifact])
+}
+
+/// The most memory that an agent of its own ever held while it made this so, in KiB.
+fn most_memory(bench: &StaticBench, wanted: &Wanted, release: u32) -> u64 {
+    let agent = killed::spawn(
+        &bench.home,
+        "static",
+        "always",
+        std::slice::from_ref(wanted),
+    );
+    patiently("it is served", || {
+        bench.alive(&wanted.workload.service) == [release]
+    });
+    let status = fs::read_to_string(format!("/proc/{}/status", agent.id())).unwrap();
+    killed::kill_after(agent, std::time::Duration::ZERO);
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    most.unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap()
+}
+
+fn twenty_thousand_files_are_switched_at_once_in_little_memory() {
+    const FILES: u32 = 20_000;
+    /// More than an agent holds for a site of three files, in KiB.
+    const MORE_MAX_KIB: u64 = 16 << 10;
+    let bench = StaticBench::new();
+    let small = most_memory(&bench, &many_files(&bench, "small", 1, 0), 1);
+    let begun = std::time::Instant::now();
+    let large = most_memory(&bench, &many_files(&bench, "site", 1, FILES), 1);
+    println!(
+        "{FILES} files in {:?}; at most {large} KiB, and {small} KiB for a small site",
+        begun.elapsed()
+    );
+    assert!(large < small + MORE_MAX_KIB, "{large} KiB");
+    // Whoever comes during the switch finds one release from its first file to its last.
+    let link = bench.link("site");
+    let next = many_files(&bench, "site", 2, FILES);
+    let begun = std::time::Instant::now();
+    let seen = std::thread::scope(|scope| {
+        let switch = scope.spawn(|| try_converge(&bench, &next));
+        let mut seen = std::collections::BTreeMap::new();
+        loop {
+            let ended = switch.is_finished();
+            let whole = fs::canonicalize(&link).unwrap();
+            let read = |name: &str| fs::read_to_string(whole.join(name)).unwrap();
+            let said = read("first.txt");
+            assert_eq!(read("last.txt"), said);
+            assert_eq!(read("d499/19999.txt"), "d499/19999.txt");
+            *seen.entry(said).or_insert(0) += 1;
+            if ended {
+                switch.join().unwrap().unwrap();
+                return seen;
+            }
+        }
+    });
+    println!("switched in {:?}; readers saw {seen:?}", begun.elapsed());
+    let whole: Vec<&str> = seen.keys().map(String::as_str).collect();
+    assert_eq!(whole, ["release 1", "release 2"]);
 }

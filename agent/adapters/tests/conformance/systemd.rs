@@ -2,13 +2,15 @@
 //! very program inside of it.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use holdfast_adapters::conformance::{Table, run};
 
 use crate::bench::runtime;
 use crate::bench_systemd::SystemdBench;
 use crate::host::{self, Host, Network};
-use crate::{inside_secret, inside_systemd, table};
+use crate::wait::until;
+use crate::{inside_power, inside_secret, inside_systemd, table};
 
 pub(crate) const TESTS: &[crate::Test] = &[
     ("systemd_conforms", systemd_conforms),
@@ -20,6 +22,10 @@ pub(crate) const TESTS: &[crate::Test] = &[
         "a_host_that_reboots_runs_no_finished_job_again",
         a_host_that_reboots_runs_no_finished_job_again,
     ),
+    (
+        "agent_and_systemd_killed_together_converge_later",
+        agent_and_systemd_killed_together_converge_later,
+    ),
 ];
 
 /// What is run inside of a host: `conforms`, or a name of [`inside_systemd::TESTS`].
@@ -29,6 +35,7 @@ pub(crate) fn inside(name: &str) -> ExitCode {
     }
     let tests = inside_systemd::TESTS.iter().chain(&inside_systemd::REBOOT);
     let tests = tests.chain(inside_secret::TESTS);
+    let tests = tests.chain(inside_power::TESTS).chain(&inside_power::POWER);
     let mut found = tests.filter(|(n, _)| *n == name);
     found.next().expect("there is such a test").1();
     ExitCode::SUCCESS
@@ -96,11 +103,37 @@ fn a_host_that_reboots_runs_no_finished_job_again() {
     }
 }
 
+/// The power goes while an agent converges: at its first steps, and later.
+fn agent_and_systemd_killed_together_converge_later() {
+    let Some((_network, mut host)) = boot("agent and systemd are killed together") else {
+        return;
+    };
+    let program = std::env::current_exe().unwrap();
+    let program = program.file_name().unwrap().to_str().unwrap();
+    let agent = format!(
+        "exec setsid /srv/programs/deps/{program} inside until_the_power_goes >/dev/null 2>&1 </dev/null &"
+    );
+    for pause in [0, 150, 700] {
+        host.run(&["sh", "-c", &agent]);
+        until("the agent has begun", || {
+            host.path("/var/lib/hf-power/agent").exists()
+        });
+        std::thread::sleep(Duration::from_millis(pause));
+        host.cut_power();
+        host.start();
+        assert!(
+            passes_inside(&host, "when_power_is_back"),
+            "{pause} ms after it began"
+        );
+    }
+}
+
 fn what_is_particular_to_systemd_holds() {
     let Some((_network, host)) = boot("what is particular to systemd") else {
         return;
     };
     let tests = inside_systemd::TESTS.iter().chain(inside_secret::TESTS);
+    let tests = tests.chain(inside_power::TESTS);
     let failed = tests.filter(|(name, _)| {
         let passed = passes_inside(&host, name);
         println!("  {name} ... {}", if passed { "ok" } else { "FAILED" });
