@@ -10,6 +10,10 @@ use bollard::Docker;
 
 use crate::disk::Disk;
 use crate::skip::skip;
+use mount::unmount;
+
+#[path = "../../../../tests/harness/mount.rs"]
+mod mount;
 
 /// Which engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -301,24 +305,6 @@ impl Drop for Engine {
         drop(self.disk.take());
         unmount(self.path());
         self.runtime.take().unwrap().shutdown_background();
-    }
-}
-
-/// Whatever the engine left mounted would keep its directory from being removed.
-fn unmount(below: &Path) {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let prefix = below.display().to_string();
-    let mut own: Vec<&str> = mounts
-        .lines()
-        .filter_map(|line| line.split(' ').nth(1))
-        .filter(|place| place.starts_with(&prefix))
-        .collect();
-    own.sort_unstable();
-    for place in own.iter().rev() {
-        let _ = Command::new("umount")
-            .args(["-l", place])
-            .stderr(Stdio::null())
-            .status();
     }
 }
 

@@ -7,6 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::skip::skip;
+use mount::unmount;
+
+#[path = "../../../../../tests/harness/mount.rs"]
+mod mount;
 
 /// A running engine with a registry that has one image.
 pub(crate) struct Engine {
@@ -175,20 +179,5 @@ impl Drop for Engine {
             }
         }
         unmount(self.root.path());
-    }
-}
-
-/// Whatever the engine left mounted would keep its directory from being removed.
-fn unmount(below: &Path) {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let prefix = below.display().to_string();
-    let places = mounts.lines().filter_map(|line| line.split(' ').nth(1));
-    let mut own: Vec<&str> = places.filter(|place| place.starts_with(&prefix)).collect();
-    own.sort_unstable();
-    for place in own.iter().rev() {
-        let _ = Command::new("umount")
-            .args(["-l", place])
-            .stderr(Stdio::null())
-            .status();
     }
 }
