@@ -1,7 +1,6 @@
 //! `aws-ecs`: conforms with tasks that are real containers, and does what is particular to services.
 
 use std::collections::BTreeSet;
-use std::process::ExitCode;
 
 use aws_sdk_ecs::Client;
 use aws_sdk_ecs::config::{BehaviorVersion, Credentials, Region};
@@ -44,9 +43,9 @@ fn client(endpoint: &str) -> Client {
 }
 
 /// What the suite has done behind the plugin's back, by commands.
-pub(crate) fn behind(endpoint: &str, act: &str, service: &str) -> ExitCode {
+pub(crate) fn behind(endpoint: &str, act: &str, service: &str) -> Result<(), String> {
     let ecs = client(endpoint);
-    let done: Result<(), String> = runtime().block_on(async {
+    runtime().block_on(async {
         match act {
             "kill" => {
                 let kill = ecs
@@ -78,14 +77,7 @@ pub(crate) fn behind(endpoint: &str, act: &str, service: &str) -> ExitCode {
             }
             other => Err(format!("{other:?} is no act")),
         }
-    });
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            eprintln!("{why}");
-            ExitCode::FAILURE
-        }
-    }
+    })
 }
 
 /// The release of each task that runs or begins to, by its environment.

@@ -1,6 +1,5 @@
 //! `aws-lambda`: conforms, and does what is particular to functions.
 
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use aws_sdk_lambda::Client;
@@ -55,9 +54,9 @@ fn client(endpoint: &str) -> Client {
 }
 
 /// What the suite has done behind the plugin's back, by commands.
-pub(crate) fn behind(endpoint: &str, act: &str, function: &str) -> ExitCode {
+pub(crate) fn behind(endpoint: &str, act: &str, function: &str) -> Result<(), String> {
     let lambda = client(endpoint);
-    let done: Result<(), String> = runtime().block_on(async {
+    runtime().block_on(async {
         match act {
             "kill" => lambda
                 .delete_function()
@@ -84,14 +83,7 @@ pub(crate) fn behind(endpoint: &str, act: &str, function: &str) -> ExitCode {
             }
             other => Err(format!("{other:?} is no act")),
         }
-    });
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            eprintln!("{why}");
-            ExitCode::FAILURE
-        }
-    }
+    })
 }
 
 /// What the function answers by its alias; nothing where it is not there.

@@ -59,9 +59,20 @@ fn main() -> ExitCode {
             eprintln!("{error}");
             ExitCode::FAILURE
         }
-        ["behind", endpoint, act, function] => lambda::behind(endpoint, act, function),
-        ["behind-ecs", endpoint, act, service] => ecs::behind(endpoint, act, service),
+        ["behind", endpoint, act, function] => ended(lambda::behind(endpoint, act, function)),
+        ["behind-ecs", endpoint, act, service] => ended(ecs::behind(endpoint, act, service)),
         _ => cases::run(&tests(), &words),
+    }
+}
+
+/// The end of a command that the suite runs.
+fn ended(done: Result<(), String>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
     }
 }
 
