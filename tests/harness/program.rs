@@ -117,6 +117,16 @@ impl Program {
         wait_for(&format!("{} ends", self.label), PATIENCE, ended)
     }
 
+    /// Memory that it holds, in KiB, by the kernel's word. It must run.
+    #[must_use]
+    pub fn resident_kib(&self) -> u64 {
+        let pid = self.pid().expect("it runs");
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.unwrap().trim().trim_end_matches(" kB");
+        number.parse().unwrap()
+    }
+
     /// Kills it, and starts it again with the same arguments.
     pub fn restart(&self) {
         self.kill9();

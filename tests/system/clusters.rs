@@ -94,11 +94,11 @@ fn a_service_comes_to_a_cluster_stays_there_and_goes() {
     let _ = fleet.join("cluster-1", "staging", &[]);
     fleet.wait_connected("cluster-1", true);
     let agent = &fleet.agent("cluster-1").program;
-    let before = resident_kib(agent);
+    let before = agent.resident_kib();
 
     let _ = fleet.release("web", "1.0", &[("app", &rendered("1.0", true))]);
     fleet.wait_stable("web", "staging", "1.0");
-    let after = resident_kib(agent);
+    let after = agent.resident_kib();
     println!("resident memory of the agent: {before} KiB before its first set, {after} KiB after");
     assert_eq!(pods(&cluster, "shop", "1.0"), 2, "stable means ready");
     assert_eq!(map(&cluster, "web").unwrap()["data"]["version"], "1.0");
@@ -226,15 +226,6 @@ fn a_job_in_a_cluster_is_tried_again_and_its_end_is_the_release_s() {
     assert!(failed.phase != Phase::Stable, "{failed:?}");
     assert!(failed.reason.contains("code 3"), "{}", failed.reason);
     assert_eq!(runs("2.0"), 2, "two attempts");
-}
-
-/// Memory that a program holds, by the kernel's word.
-fn resident_kib(program: &Program) -> u64 {
-    let status = format!("/proc/{}/status", program.pid().unwrap());
-    let status = std::fs::read_to_string(status).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.unwrap().trim().trim_end_matches(" kB");
-    number.parse().unwrap()
 }
 
 /// Applies a file of `deploy/kubernetes`, as kubectl does.

@@ -5,7 +5,6 @@ use bollard::Docker;
 use bollard::query_parameters as query;
 use holdfast_tests::fleet::Fleet;
 use holdfast_tests::manifest::ENVIRONMENTS;
-use holdfast_tests::program::{Program, built};
 use holdfast_tests::wait::{PATIENCE, expect, wait_for};
 use serde_json::json;
 
@@ -58,45 +57,6 @@ fn runs(engine: &Engine, image: &str) -> String {
     })
 }
 
-fn agent(fleet: &Fleet, engine: &Engine) -> Program {
-    let config = format!("[container]\nsocket = {:?}\n", engine.socket());
-    let config = fleet.write("agent.toml", &config);
-    let data = fleet.directory().join("staging-1");
-    let token = fleet.token("staging", &[]);
-    let data = data.to_str().unwrap();
-    let arguments = [
-        "run",
-        "--config",
-        &config,
-        "--coordinator",
-        fleet.address(),
-        "--token",
-        &token,
-        "--name",
-        "staging-1",
-        "--data",
-        data,
-    ];
-    let quick = [
-        ("HOLDFAST_RECONNECT_MAX", "500ms"),
-        ("HOLDFAST_LOG", "debug"),
-    ];
-    let agent = built("holdfast-agent");
-    Program::new("staging-1", agent, arguments, &quick, fleet.directory())
-}
-
-/// Memory that a program holds, by the kernel's word.
-fn resident_kib(program: &Program) -> u64 {
-    let status = format!("/proc/{}/status", program.pid().unwrap());
-    let status = std::fs::read_to_string(status).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.unwrap()
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .unwrap()
-}
-
 #[test]
 fn images_by_digest_reach_a_target_and_stay_there() {
     if !available("images_by_digest_reach_a_target_and_stay_there") {
@@ -104,12 +64,13 @@ fn images_by_digest_reach_a_target_and_stay_there() {
     }
     let (engine, registry) = (Engine::start(Kind::Docker), Registry::start(false));
     let images = [1, 2].map(|n| registry.push("team/web", &image(n, &json!({}))));
-    let fleet = Fleet::start();
+    let mut fleet = Fleet::start();
+    fleet.configure_agents(&format!("[container]\nsocket = {:?}\n", engine.socket()));
     fleet.try_apply("platform", ENVIRONMENTS).unwrap();
     let repository = format!("{}/team/web", registry.host());
     fleet.try_apply("team-web", &service(&repository)).unwrap();
-    let agent = agent(&fleet, &engine);
-    agent.start();
+    let _ = fleet.join("staging-1", "staging", &[]);
+    let agent = &fleet.agent("staging-1").program;
     let release = |version: &str, image: &str| {
         let artifact = format!("app={image}");
         fleet.operator(&[
@@ -124,11 +85,11 @@ fn images_by_digest_reach_a_target_and_stay_there() {
     };
 
     fleet.wait_connected("staging-1", true);
-    let before = resident_kib(&agent);
+    let before = agent.resident_kib();
     let _ = release("1.0", &images[0]).succeeds();
     fleet.wait_stable("web", "staging", "1.0");
     let first = runs(&engine, &images[0]);
-    let after = resident_kib(&agent);
+    let after = agent.resident_kib();
     println!(
         "resident memory of the agent: {before} KiB before its first container, {after} after"
     );
@@ -165,8 +126,7 @@ fn images_by_digest_reach_a_target_and_stay_there() {
     fleet.wait_stable("web", "staging", "2.0");
 
     // An agent that comes back finds it running.
-    agent.kill9();
-    agent.start();
+    agent.restart();
     fleet.wait_converged("staging-1");
     assert_eq!(runs(&engine, &images[1]), third);
     let log = agent.log();

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use holdfast_protocol::api::deployment::Phase;
 use holdfast_tests::fleet::Fleet;
 use holdfast_tests::manifest::ENVIRONMENTS;
-use holdfast_tests::program::{Program, built};
+use holdfast_tests::program::built;
 use holdfast_tests::wait::{PATIENCE, expect, wait_for};
 
 const SERVICE: &str = r#"
@@ -42,13 +42,11 @@ fn tool(fails: bool) -> String {
 /// A fleet of one target that has the plugin, and a place that everybody may write to.
 struct Site {
     fleet: Fleet,
-    /// Dropped before the fleet's directory goes.
-    agent: Program,
 }
 
 impl Site {
     fn start() -> Self {
-        let fleet = Fleet::start();
+        let mut fleet = Fleet::start();
         let open = |path: PathBuf, mode| {
             fs::create_dir_all(&path).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
@@ -60,25 +58,8 @@ impl Site {
         let plugins = open(fleet.directory().join("plugins"), 0o755);
         fs::copy(built("holdfast-plugins"), plugins.join("command")).unwrap();
         let config = format!("plugin-directory = {plugins:?}\n");
-        let config = fleet.write("agent.toml", &config);
-        let (token, data) = (fleet.token("staging", &[]), fleet.directory().join("edge"));
-        let arguments = [
-            "run",
-            "--config",
-            &config,
-            "--coordinator",
-            fleet.address(),
-            "--token",
-            &token,
-            "--name",
-            "edge",
-            "--data",
-            data.to_str().unwrap(),
-        ];
-        let quick = [("HOLDFAST_RECONNECT_MAX", "500ms")];
-        let path = built("holdfast-agent");
-        let agent = Program::new("edge", path, arguments, &quick, fleet.directory());
-        Self { fleet, agent }
+        fleet.configure_agents(&config);
+        Self { fleet }
     }
 
     fn manifests(&self) -> String {
@@ -101,10 +82,10 @@ impl Site {
 
 #[test]
 fn a_plugin_is_deployed_changed_put_back_repaired_shown_and_removed() {
-    let site = Site::start();
+    let mut site = Site::start();
+    site.fleet.apply(&site.manifests());
+    let _ = site.fleet.join("edge", "staging", &[]);
     let fleet = &site.fleet;
-    fleet.apply(&site.manifests());
-    site.agent.start();
     fleet.wait_connected("edge", true);
     let release = |version: &str, fails: bool| {
         fleet.release("limits", version, &[("tool", tool(fails).as_bytes())]);
@@ -141,5 +122,4 @@ fn a_plugin_is_deployed_changed_put_back_repaired_shown_and_removed() {
     wait_for("the file is gone", PATIENCE, || {
         expect(!site.file().exists(), site.file())
     });
-    site.agent.terminate();
 }
