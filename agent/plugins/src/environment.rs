@@ -1,6 +1,6 @@
 //! What the programs of a plugin learn of their call besides what a template says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::secret::{self, Text};
 use crate::{Call, Failure, Wrong};
@@ -46,6 +46,23 @@ pub fn of_change<T>(
         }
     }
     Ok(environment)
+}
+
+/// Which variables of something are not as `wanted`, in words for people; their values may be secrets
+/// and are not told.
+#[must_use]
+pub fn differs<V: PartialEq>(
+    seen: &BTreeMap<String, V>,
+    wanted: &BTreeMap<String, V>,
+) -> Vec<String> {
+    let names: BTreeSet<&String> = seen.keys().chain(wanted.keys()).collect();
+    let word = |name: &String| match (seen.get(name), wanted.get(name)) {
+        (Some(seen), Some(wanted)) if seen == wanted => None,
+        (Some(_), Some(_)) => Some(format!("environment.{name} has another value")),
+        (Some(_), None) => Some(format!("environment.{name} was added")),
+        (None, _) => Some(format!("environment.{name} is missing")),
+    };
+    names.into_iter().filter_map(word).collect()
 }
 
 /// What is wrong with a template's variables; `also` are beginnings of names that are set otherwise.

@@ -5,13 +5,13 @@ use std::time::Duration;
 use holdfast_plugins::hidden::hidden;
 use holdfast_plugins::made::Made;
 use holdfast_plugins::wait::wait_for;
-use holdfast_plugins::{About, Call, Failure, Plugin, Sighting, State, Wrong};
+use holdfast_plugins::{About, Call, Failure, Plugin, Sighting, Wrong};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
 use self::api::Ecs;
-use self::plan::{Life, Sight, Started, Step, Wanted, sight, step};
+use self::plan::{Life, Started, Step, Wanted, sight, step};
 use crate::connection::connect;
 use crate::place::Place;
 
@@ -64,13 +64,7 @@ impl Plugin for Services {
             let seen = ecs.look().await?;
             Ok(sight(&wanted, seen.as_ref()))
         })?;
-        let (state, message) = match sight {
-            Sight::Running => (State::Running, None),
-            Sight::Starting(why) => (State::Starting, Some(why)),
-            Sight::Failing(why) => (State::Failing, Some(why)),
-            Sight::Altered(what) => (State::Altered, Some(what)),
-            Sight::Absent => (State::Absent, None),
-        };
+        let (state, message) = sight.told();
         Ok(Sighting {
             body,
             message,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use holdfast_plugins::hidden::hidden;
 use holdfast_plugins::made::Made;
 use holdfast_plugins::wait::wait_for;
-use holdfast_plugins::{About, Call, Failure, Plugin, Sighting, State, Wrong, image, memory};
+use holdfast_plugins::{About, Call, Failure, Plugin, Sighting, Wrong, image, memory};
 use holdfast_protocol::digest::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,7 +14,7 @@ use serde_json::Value;
 use self::api::Lambda;
 use self::plan::Wanted;
 use self::seen::Sha;
-use self::sight::{Sight, sight};
+use self::sight::sight;
 use self::template::{Code, Function};
 use crate::connection::connect;
 use crate::place::Place;
@@ -80,7 +80,12 @@ impl Plugin for Functions {
             let seen = Lambda::new(&config, &wanted.function.name).look().await?;
             Ok(sight(&wanted, seen.as_ref()))
         })?;
-        Ok(told(call, sight, body))
+        let (state, message) = sight.told();
+        Ok(Sighting {
+            body,
+            message,
+            ..call.seen(state)
+        })
     }
 
     fn converge(&self, call: &Call<'_, Value>) -> Result<(), Failure> {
@@ -181,21 +186,6 @@ fn packed(path: &std::path::Path) -> Result<pack::Packed, Failure> {
         let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
         Failure::Permanent(format!("{error}{}", source.unwrap_or_default()))
     })
-}
-
-fn told(call: &Call<'_, Value>, sight: Sight, body: Option<Digest>) -> Sighting {
-    let (state, message) = match sight {
-        Sight::Running => (State::Running, None),
-        Sight::Starting(why) => (State::Starting, Some(why)),
-        Sight::Failing(why) => (State::Failing, Some(why)),
-        Sight::Altered(what) => (State::Altered, Some(what)),
-        Sight::Absent => (State::Absent, None),
-    };
-    Sighting {
-        body,
-        message,
-        ..call.seen(state)
-    }
 }
 
 /// Where it is remembered what an archive was.

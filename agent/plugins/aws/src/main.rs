@@ -10,6 +10,7 @@ mod lambda;
 mod owner;
 mod place;
 mod problem;
+mod sight;
 
 fn main() -> ExitCode {
     let called = std::env::args_os().next().unwrap_or_default();

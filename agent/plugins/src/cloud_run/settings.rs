@@ -1,10 +1,12 @@
 //! All that a revision is made of: written for Cloud Run, read from it, and compared. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use holdfast_protocol::digest::Digest;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+
+use crate::environment;
 
 /// What a revision is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -186,19 +188,9 @@ impl Settings {
             .chain(account)
             .filter(|(_, (seen, wanted))| seen != wanted)
             .map(|(field, (seen, wanted))| format!("{field} is {seen} instead of {wanted}"));
-        differs.chain(self.variables_differ(seen)).collect()
-    }
-
-    fn variables_differ(&self, seen: &Self) -> Vec<String> {
-        let (seen, wanted) = (&seen.environment, &self.environment);
-        let names: BTreeSet<&String> = seen.keys().chain(wanted.keys()).collect();
-        let word = |name: &String| match (seen.get(name), wanted.get(name)) {
-            (Some(seen), Some(wanted)) if seen == wanted => None,
-            (Some(_), Some(_)) => Some(format!("environment.{name} has another value")),
-            (Some(_), None) => Some(format!("environment.{name} was added")),
-            (None, _) => Some(format!("environment.{name} is missing")),
-        };
-        names.into_iter().filter_map(word).collect()
+        differs
+            .chain(environment::differs(&seen.environment, &self.environment))
+            .collect()
     }
 }
 

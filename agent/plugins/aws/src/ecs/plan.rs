@@ -10,6 +10,7 @@ use holdfast_protocol::digest::Digest;
 
 use super::template::{Deployment, Network, Service};
 use crate::owner::mine;
+use crate::sight::Sight;
 
 /// What is wanted, complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -235,16 +236,6 @@ fn sorted(network: &Network) -> Network {
     network.subnets.sort();
     network.security_groups.sort();
     network
-}
-
-/// What is told of a service.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Sight {
-    Running,
-    Starting(String),
-    Failing(String),
-    Altered(String),
-    Absent,
 }
 
 /// What is told of what was seen, and the body that it was made of.

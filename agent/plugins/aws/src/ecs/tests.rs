@@ -4,10 +4,10 @@ use holdfast_protocol::digest::Digest;
 use serde_json::json;
 
 use super::plan::{
-    Definition, Life, Refused, Rollout, RolloutState, Seen, Sight, Started, Step, Wanted, sight,
-    step,
+    Definition, Life, Refused, Rollout, RolloutState, Seen, Started, Step, Wanted, sight, step,
 };
 use super::template::{Deployment, read};
+use crate::sight::Sight;
 
 fn wanted() -> Wanted {
     let image = format!("registry.example.com/web@{}", Digest::of(b"image"));

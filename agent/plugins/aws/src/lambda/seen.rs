@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use holdfast_plugins::environment;
 use holdfast_protocol::digest::Digest;
 
 use super::template::Settings;
@@ -153,20 +154,6 @@ pub(crate) fn settings_differ(seen: &Settings, wanted: &Settings) -> Vec<String>
             all.push(differ(field, &seen, &wanted));
         }
     }
-    all.extend(environment_differs(&seen.environment, &wanted.environment));
+    all.extend(environment::differs(&seen.environment, &wanted.environment));
     all
-}
-
-fn environment_differs(
-    seen: &BTreeMap<String, String>,
-    wanted: &BTreeMap<String, String>,
-) -> Vec<String> {
-    let names: std::collections::BTreeSet<&String> = seen.keys().chain(wanted.keys()).collect();
-    let word = |name: &String| match (seen.get(name), wanted.get(name)) {
-        (Some(seen), Some(wanted)) if seen == wanted => None,
-        (Some(_), Some(_)) => Some(format!("environment.{name} has another value")),
-        (Some(_), None) => Some(format!("environment.{name} was added")),
-        (None, _) => Some(format!("environment.{name} is missing")),
-    };
-    names.into_iter().filter_map(word).collect()
 }

@@ -4,21 +4,7 @@ use holdfast_protocol::digest::Digest;
 
 use super::plan::{Wanted, own};
 use super::seen::{Seen, State, Version};
-
-/// What is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Sight {
-    /// It is as wanted, and can be called.
-    Running,
-    /// It is as wanted, and Lambda is at it.
-    Starting(String),
-    /// It is as wanted, and cannot be called.
-    Failing(String),
-    /// Somebody changed it: what differs.
-    Altered(String),
-    /// There is none.
-    Absent,
-}
+use crate::sight::Sight;
 
 /// What is told of what was seen, and the body that it was made of.
 pub(crate) fn sight(wanted: &Wanted, seen: Option<&Seen>) -> (Sight, Option<Digest>) {

@@ -8,8 +8,9 @@ use serde_json::json;
 
 use super::plan::{MADE, Refused, Step, Tried, Wanted, step};
 use super::seen::{Alias, Seen, Sha, State, Version};
-use super::sight::{Sight, sight};
+use super::sight::sight;
 use super::template::{Canary, read};
+use crate::sight::Sight;
 
 fn wanted() -> Wanted {
     let template = json!({
