@@ -20,7 +20,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::cluster::{self, Cluster, Manner, Place, labels};
 use super::field;
 use super::readiness::Readiness;
-use super::record::{self, RECORD_LABEL, Set};
+use super::record::{self, Left, RECORD_LABEL, Set};
 use super::refusal::ClusterError;
 use super::sight::{self, Pair};
 use super::watch::{Flow, Seen, Watch};
@@ -51,7 +51,7 @@ pub(super) struct Inner {
     pub(super) watch: Arc<Watch>,
     cluster: Mutex<Option<Cluster>>,
     /// What was made, as the records in the cluster say; nothing while they were not read.
-    sets: Mutex<Option<BTreeMap<ServiceName, Set>>>,
+    sets: Mutex<Option<Sets>>,
     /// How jobs failed, with the ids of their Jobs.
     exits: Mutex<BTreeMap<ServiceName, (String, Exit)>>,
     /// Whether a workload needs the cluster.
@@ -59,6 +59,9 @@ pub(super) struct Inner {
     /// Whether it is known that no earlier agent left sets.
     bare: AtomicBool,
 }
+
+/// Each set by its service. Shared: every look takes them, and one may have hundreds of kilobytes.
+pub(super) type Sets = BTreeMap<ServiceName, Arc<Set>>;
 
 /// Longest time that watches may take to show everything, of one look.
 const SYNC_MAX: Duration = Duration::from_secs(12);
@@ -197,7 +200,7 @@ impl Inner {
         let live = cluster.apply(&place, &secret, Manner::Forced).await?;
         let read = record::of_secret(&live);
         if let (Some((service, set)), Some(sets)) = (read, self.known_sets().as_mut()) {
-            sets.insert(service, set);
+            sets.insert(service, Arc::new(set));
         }
         self.tell_services();
         Ok(())
@@ -212,7 +215,7 @@ impl Inner {
         self.tell_services();
     }
 
-    fn known_sets(&self) -> std::sync::MutexGuard<'_, Option<BTreeMap<ServiceName, Set>>> {
+    fn known_sets(&self) -> std::sync::MutexGuard<'_, Option<Sets>> {
         self.sets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -226,10 +229,7 @@ impl Inner {
     }
 
     /// Every set, from the records in the cluster once, and then from memory.
-    pub(super) async fn sets(
-        &self,
-        cluster: &Cluster,
-    ) -> Result<BTreeMap<ServiceName, Set>, Failure> {
+    async fn sets(&self, cluster: &Cluster) -> Result<Sets, Failure> {
         let known = self.known_sets().clone();
         let own = labels(RECORD_LABEL, &self.agent);
         if let Some(sets) = known {
@@ -239,7 +239,10 @@ impl Inner {
         }
         let kind = super::kind::Kind::secret();
         let found = cluster.list(&kind, Some(&cluster.home), &own).await?;
-        let sets: BTreeMap<ServiceName, Set> = found.iter().filter_map(record::of_secret).collect();
+        let read = found.iter().filter_map(record::of_secret);
+        let sets: Sets = read
+            .map(|(service, set)| (service, Arc::new(set)))
+            .collect();
         *self.known_sets() = Some(sets.clone());
         self.tell_services();
         Ok(sets)
@@ -282,11 +285,7 @@ impl Inner {
     }
 
     /// Waits until every watch that the sets need shows what there is.
-    async fn synced(
-        &self,
-        cluster: &Cluster,
-        sets: &BTreeMap<ServiceName, Set>,
-    ) -> Result<(), Failure> {
+    async fn synced(&self, cluster: &Cluster, sets: &Sets) -> Result<(), Failure> {
         let mut stirred = self.watch.stirred();
         let wait = async {
             loop {
@@ -309,11 +308,7 @@ impl Inner {
     }
 
     /// Whether every watch that the sets need flows.
-    async fn flows(
-        &self,
-        cluster: &Cluster,
-        sets: &BTreeMap<ServiceName, Set>,
-    ) -> Result<bool, Failure> {
+    async fn flows(&self, cluster: &Cluster, sets: &Sets) -> Result<bool, Failure> {
         let mut all = true;
         for entry in sets.values().flat_map(|set| &set.objects) {
             let Some(kind) = cluster.kind(&entry.name).await? else {
@@ -396,11 +391,11 @@ impl Inner {
     ) -> Result<Vec<String>, Failure> {
         let mut what = Vec::new();
         for pair in pairs.iter_mut().filter(|pair| pair.differs()) {
-            let name = &pair.entry.name;
             if what.len() >= DIFFERENCES_MAX {
                 what.push("and more".to_owned());
                 break;
             }
+            let name = &pair.entry.name;
             let Some(left) = &pair.entry.left else {
                 what.push(format!("the making of {name} was interrupted"));
                 continue;
@@ -416,18 +411,27 @@ impl Inner {
                 what.push(format!("{name} was removed"));
                 continue;
             };
-            let uid = live.pointer("/metadata/uid").and_then(Value::as_str);
-            if uid != Some(left.uid.as_str()) {
-                what.push(format!("{name} was removed and made anew"));
-            } else if field::digest(&live) == Some(left.values) {
-                // The watch was behind.
-                self.watch.remember(service, name, &live);
-                pair.seen = Seen::of(&live);
-            } else {
-                let said = field::difference(left.fields.as_ref(), &live);
-                what.push(format!("{name}: {said}"));
+            if let Some(said) = difference(left, &live) {
+                what.push(format!("{name}{said}"));
+                continue;
             }
+            // The watch was behind.
+            self.watch.remember(service, name, &live);
+            pair.seen = Seen::of(&live);
         }
         Ok(what)
     }
+}
+
+/// What is not as it was left of an object, as words after its name; nothing where all of it is.
+fn difference(left: &Left, live: &Value) -> Option<String> {
+    let uid = live.pointer("/metadata/uid").and_then(Value::as_str);
+    if uid != Some(left.uid.as_str()) {
+        return Some(" was removed and made anew".to_owned());
+    }
+    if field::digest(live) == Some(left.values) {
+        return None;
+    }
+    let said = field::difference(left.fields.as_ref(), live);
+    Some(format!(": {said}"))
 }

@@ -7,6 +7,7 @@ use super::cluster::Manner;
 use super::converge::{LOOKS_MAX, Placed, Step, Way};
 use super::definition::{needs_kind, needs_others};
 use super::field;
+use super::record::Left;
 use super::refusal::ClusterError;
 use crate::failure::Failure;
 
@@ -14,6 +15,7 @@ use crate::failure::Failure;
 pub(super) enum Trouble {
     /// The server cannot say before something else is there.
     Untried,
+    /// It was refused, or the cluster is away.
     Failed(Failure),
 }
 
@@ -84,13 +86,7 @@ impl Way<'_> {
         if conflicts.is_empty() || forced {
             return Err(Trouble::of(refused, trial));
         }
-        let own = given.and_then(|left| left.fields.as_ref());
-        let own = own.map(field::paths).unwrap_or_default();
-        let theirs: Vec<String> = conflicts
-            .iter()
-            .filter(|(_, field)| !own.contains(field))
-            .map(|(manager, field)| format!("{field} is managed by {manager}"))
-            .collect();
+        let theirs = theirs(&conflicts, given);
         if theirs.is_empty() {
             let answer = self.cluster.apply(&placed.place, body, manner(true)).await;
             return answer.map_err(|error| Trouble::of(error, trial));
@@ -101,4 +97,14 @@ impl Way<'_> {
             theirs.join(", ")
         ))))
     }
+}
+
+/// The fields in conflict, each with its holder, that were never this agent's, in words.
+fn theirs(conflicts: &[(String, String)], given: Option<&Left>) -> Vec<String> {
+    let own = given.and_then(|left| left.fields.as_ref());
+    let own = own.map(field::paths).unwrap_or_default();
+    let others = conflicts.iter().filter(|(_, field)| !own.contains(field));
+    others
+        .map(|(holder, field)| format!("{field} is managed by {holder}"))
+        .collect()
 }

@@ -1,8 +1,8 @@
 //! The objects that a workload wants: those of its template, and those of manifests in its artifacts.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use holdfast_protocol::workload::{Form, Placeholder};
+use holdfast_protocol::workload::{Form, Placeholder, Workload};
 use tokio_util::sync::CancellationToken;
 
 use super::adapter::Inner;
@@ -63,24 +63,8 @@ impl Inner {
         for object in &mut objects {
             secret::fill(object, &wanted.secrets)?;
         }
-        for path in &template.manifests {
-            let filled = Placeholder::fill(path, &|placeholder| match placeholder {
-                Placeholder::ArtifactPath(name) => {
-                    let mut artifacts = wanted.workload.artifacts.iter();
-                    let artifact = artifacts.find(|artifact| artifact.name == *name)?;
-                    let place = own.join(artifact.name.as_str());
-                    let place = match artifact.form {
-                        Form::File => place.join(&artifact.file),
-                        Form::Tar | Form::TarGz | Form::TarZst | Form::Zip => place,
-                    };
-                    place.to_str().map(str::to_owned)
-                }
-                Placeholder::WorkloadDir => None,
-            });
-            let filled = filled.map_err(|unknown| {
-                Failure::Permanent(format!("manifests: {unknown:?} has no path here"))
-            })?;
-            objects.extend(manifest::read(Path::new(&filled))?);
+        for text in &template.manifests {
+            objects.extend(manifest::read(&path(&wanted.workload, own, text)?)?);
         }
         if objects.len() > OBJECTS_MAX {
             let why = format!(
@@ -92,14 +76,39 @@ impl Inner {
         if wanted.workload.job.is_some() {
             job::prepare(&mut objects, wanted.body).map_err(Failure::Permanent)?;
         }
-        let service = wanted.workload.service.as_str();
+        Ok(self.arranged(&wanted.workload, objects))
+    }
+
+    /// Labelled, in the order of applying; what runs to completion comes last.
+    fn arranged(&self, workload: &Workload, objects: Vec<Object>) -> Vec<Object> {
+        let service = workload.service.as_str();
         let labels = [(AGENT_LABEL, self.agent.as_str()), (SERVICE_LABEL, service)];
         let mut objects: Vec<Object> = objects
             .into_iter()
             .map(|object| object.labelled(labels))
             .collect();
-        let runs = wanted.workload.job.is_some();
+        let runs = workload.job.is_some();
         objects.sort_by_key(|object| (runs && job::is_job(&object.name), rank(&object.name.kind)));
-        Ok(objects)
+        objects
     }
+}
+
+/// Where manifests lie that a template names, in artifacts that are unpacked below `own`.
+fn path(workload: &Workload, own: &Path, text: &str) -> Result<PathBuf, Failure> {
+    let filled = Placeholder::fill(text, &|placeholder| match placeholder {
+        Placeholder::ArtifactPath(name) => {
+            let mut artifacts = workload.artifacts.iter();
+            let artifact = artifacts.find(|artifact| artifact.name == *name)?;
+            let place = own.join(artifact.name.as_str());
+            let place = match artifact.form {
+                Form::File => place.join(&artifact.file),
+                Form::Tar | Form::TarGz | Form::TarZst | Form::Zip => place,
+            };
+            place.to_str().map(str::to_owned)
+        }
+        Placeholder::WorkloadDir => None,
+    });
+    filled
+        .map(PathBuf::from)
+        .map_err(|unknown| Failure::Permanent(format!("manifests: {unknown:?} has no path here")))
 }
