@@ -87,7 +87,7 @@ impl Step<'_> {
         let put = self.put_before(&owner)?;
         let (there, missing) = plan::split(objects, &put, &lying);
         drop(put);
-        let list = self.put(&mut owner, &name, there, missing)?;
+        let list = self.put(&mut owner, &name, there, &missing)?;
         let same = owner
             .current
             .as_ref()
@@ -100,12 +100,7 @@ impl Step<'_> {
         owner.switch(version.clone(), self.keep);
         self.io
             .block_on(record::write_owner(self.place, &owner, false))?;
-        self.io.block_on(prune::drop_releases(
-            self.place,
-            &mut owner,
-            &list,
-            self.has_pages(),
-        ))?;
+        self.drop_releases(&mut owner, &list)?;
         let service = &self.wanted.workload.service;
         for path in [self.buckets.stage(service), self.buckets.journal(service)] {
             durable::remove_all(&path).map_err(failed("cannot clear what was unpacked"))?;
@@ -131,13 +126,14 @@ impl Step<'_> {
             return Ok(None);
         };
         let mut owner = owner.clone();
-        self.io.block_on(prune::drop_releases(
-            self.place,
-            &mut owner,
-            &list,
-            self.has_pages(),
-        ))?;
+        self.drop_releases(&mut owner, &list)?;
         Ok(Some(current.clone()))
+    }
+
+    /// Removes what no kept release has, beside the current one of `list`.
+    fn drop_releases(&self, owner: &mut Owner, list: &List) -> Result<(), Failure> {
+        let dropped = prune::drop_releases(self.place, owner, list, self.has_pages());
+        self.io.block_on(dropped)
     }
 
     /// Unpacks the archive and reads what it holds.
@@ -202,7 +198,7 @@ impl Step<'_> {
         owner: &mut Owner,
         name: &str,
         there: List,
-        missing: Vec<Object>,
+        missing: &[Object],
     ) -> Result<List, Failure> {
         let mut list = there;
         list.extend(
@@ -210,20 +206,11 @@ impl Step<'_> {
                 .iter()
                 .map(|o| (o.key.clone(), plan::entry(o, String::new()))),
         );
-        if owner.pending.as_deref() != Some(name) {
-            self.io
-                .block_on(record::write_list(self.place, name, &list))?;
-            // One that was begun before, and is not wanted any more, is dropped with the switch.
-            owner
-                .dropping
-                .extend(owner.pending.replace(name.to_owned()));
-            self.io
-                .block_on(record::write_owner(self.place, owner, false))?;
-        }
+        self.begin(owner, name, &list)?;
         let mut journal = Journal::open(&self.buckets.journal(&self.wanted.workload.service))?;
         let (all, mut done) = (missing.len(), 0);
         for wave in Wave::ALL {
-            let objects: Vec<Object> = missing.iter().filter(|o| o.wave == wave).cloned().collect();
+            let objects: Vec<&Object> = missing.iter().filter(|o| o.wave == wave).collect();
             let noted = |object: &Object, etag: String| {
                 let entry = plan::entry(object, etag);
                 journal.note(&object.key, &entry)?;
@@ -245,6 +232,21 @@ impl Step<'_> {
             list.len() - all
         ));
         Ok(list)
+    }
+
+    /// Names the release in the marker as the one that is being put.
+    fn begin(&self, owner: &mut Owner, name: &str, list: &List) -> Result<(), Failure> {
+        if owner.pending.as_deref() == Some(name) {
+            return Ok(());
+        }
+        self.io
+            .block_on(record::write_list(self.place, name, list))?;
+        // One that was begun before, and is not wanted any more, is dropped with the switch.
+        owner
+            .dropping
+            .extend(owner.pending.replace(name.to_owned()));
+        self.io
+            .block_on(record::write_owner(self.place, owner, false))
     }
 
     /// The name of a release in the place: what it is made of, and how it is laid out.

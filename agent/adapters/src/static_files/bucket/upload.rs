@@ -25,12 +25,12 @@ const CANCELLED_SEEN: Duration = Duration::from_millis(50);
 /// Puts all `objects`; tells of each one that is there, with the storage's word for it.
 pub(super) async fn all(
     place: &Place,
-    objects: &[Object],
+    objects: &[&Object],
     mut done: impl FnMut(&Object, String) -> Result<(), Failure>,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<(), Failure> {
     let one = |object| async move { (object, one(place, object).await) };
-    let mut puts = futures_util::stream::iter(objects)
+    let mut puts = futures_util::stream::iter(objects.iter().copied())
         .map(one)
         .buffer_unordered(UPLOADS_MAX);
     while !cancelled() {
