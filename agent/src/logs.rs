@@ -187,11 +187,7 @@ pub(crate) async fn serve(
 
 /// Cuts a line that is too long to travel.
 fn cut(mut line: LogLine) -> LogLine {
-    if line.text.len() > LOG_LINE_MAX_BYTES {
-        let end = (0..=LOG_LINE_MAX_BYTES)
-            .rev()
-            .find(|&i| line.text.is_char_boundary(i));
-        line.text.truncate(end.unwrap_or(0));
-    }
+    let end = line.text.floor_char_boundary(LOG_LINE_MAX_BYTES);
+    line.text.truncate(end);
     line
 }

@@ -73,7 +73,15 @@ impl Outputs {
         if all.is_empty() {
             return;
         }
-        if let Err(error) = write(&self.file(service, current.body), &all) {
+        let (outputs, service) = (self.clone(), service.clone());
+        // A disk may take its time, and the agent has one thread for all that goes on beside.
+        let put = move || outputs.put(&service, current.body, &all);
+        // Cut off only where the agent ends.
+        drop(tokio::task::spawn_blocking(put).await);
+    }
+
+    fn put(&self, service: &ServiceName, body: Digest, lines: &[LogLine]) {
+        if let Err(error) = write(&self.file(service, body), lines) {
             tracing::warn!(%service, %error, "its output could not be kept");
         }
         self.sweep();

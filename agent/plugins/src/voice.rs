@@ -50,8 +50,5 @@ impl<'a> Voice<'a> {
 }
 
 fn short(text: &str) -> String {
-    let end = (0..=TEXT_MAX_BYTES.min(text.len()))
-        .rev()
-        .find(|end| text.is_char_boundary(*end));
-    text[..end.unwrap_or(0)].to_owned()
+    text[..text.floor_char_boundary(TEXT_MAX_BYTES)].to_owned()
 }

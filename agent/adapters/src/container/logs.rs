@@ -281,10 +281,7 @@ fn line(piece: &LogOutput) -> LogLine {
     };
     let mut text = text.to_owned();
     if text.len() > LINE_MAX {
-        let end = (0..=LINE_MAX - '…'.len_utf8())
-            .rev()
-            .find(|i| text.is_char_boundary(*i));
-        text.truncate(end.unwrap_or(0));
+        text.truncate(text.floor_char_boundary(LINE_MAX - '…'.len_utf8()));
         text.push('…');
     }
     LogLine { at, text }

@@ -334,9 +334,7 @@ fn time_of(at: Timestamp) -> String {
 
 fn cut(mut text: String) -> String {
     if text.len() > LINE_MAX {
-        let fits = |i: &usize| text.is_char_boundary(*i);
-        let end = (0..=LINE_MAX - '…'.len_utf8()).rev().find(fits);
-        text.truncate(end.unwrap_or(0));
+        text.truncate(text.floor_char_boundary(LINE_MAX - '…'.len_utf8()));
         text.push('…');
     }
     text

@@ -123,8 +123,8 @@ pub(super) fn unready(output: &[u8]) -> Result<Vec<String>, Failure> {
         ))
     })?;
     let items = match value.get("items") {
-        Some(Value::Array(items)) => items.clone(),
-        Some(_) | None => vec![value],
+        Some(Value::Array(items)) => items.as_slice(),
+        Some(_) | None => std::slice::from_ref(&value),
     };
     Ok(items.iter().filter_map(waits).collect())
 }
