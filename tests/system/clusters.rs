@@ -80,16 +80,22 @@ pub(crate) fn available(test: &str) -> bool {
     missing.is_none()
 }
 
-#[test]
-fn a_service_comes_to_a_cluster_stays_there_and_goes() {
-    if !available("a_service_comes_to_a_cluster_stays_there_and_goes") {
-        return;
-    }
+/// A cluster with a namespace `shop`, and a fleet whose agents have its credentials.
+fn shop() -> (Cluster, Fleet) {
     let cluster = Cluster::start();
     cluster.namespace("shop");
     let mut fleet = Fleet::start();
     let kubeconfig = cluster.kubeconfig(AGENT, None);
     fleet.configure_agents(&format!("[kubernetes]\nkubeconfig = {kubeconfig:?}\n"));
+    (cluster, fleet)
+}
+
+#[test]
+fn a_service_comes_to_a_cluster_stays_there_and_goes() {
+    if !available("a_service_comes_to_a_cluster_stays_there_and_goes") {
+        return;
+    }
+    let (cluster, mut fleet) = shop();
     fleet.apply(&[ENVIRONMENTS, &service("shop")].join("---\n"));
     let _ = fleet.join("cluster-1", "staging", &[]);
     fleet.wait_connected("cluster-1", true);
@@ -189,11 +195,7 @@ fn a_job_in_a_cluster_is_tried_again_and_its_end_is_the_release_s() {
     if !available("a_job_in_a_cluster_is_tried_again_and_its_end_is_the_release_s") {
         return;
     }
-    let cluster = Cluster::start();
-    cluster.namespace("shop");
-    let mut fleet = Fleet::start();
-    let kubeconfig = cluster.kubeconfig(AGENT, None);
-    fleet.configure_agents(&format!("[kubernetes]\nkubeconfig = {kubeconfig:?}\n"));
+    let (_cluster, mut fleet) = shop();
     let marks = fleet.directory().join("marks");
     std::fs::create_dir(&marks).unwrap();
     fleet.apply(&[ENVIRONMENTS, &job(marks.to_str().unwrap())].join("---\n"));
