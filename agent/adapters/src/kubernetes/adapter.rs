@@ -20,7 +20,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::cluster::{self, Cluster, Manner, Place, labels};
 use super::field;
 use super::readiness::Readiness;
-use super::record::{self, Left, RECORD_LABEL, Set};
+use super::record::{self, Left, RECORD_LABEL, SERVICE_LABEL, Set};
 use super::refusal::ClusterError;
 use super::sight::{self, Pair};
 use super::watch::{Flow, Seen, Watch};
@@ -176,16 +176,26 @@ impl Inner {
         self.engaged.store(true, Ordering::SeqCst);
     }
 
-    /// What the cluster holds as the record of one service.
+    /// What the cluster holds as the record of one service. One that cannot be read is not none: what
+    /// it names would be left behind by everybody.
     pub(super) async fn read_record(
         &self,
         cluster: &Cluster,
         service: &ServiceName,
     ) -> Result<Option<Set>, Failure> {
         let place = self.record_place(cluster, service);
-        let found = cluster.get(&place).await?;
-        let set = found.as_ref().and_then(record::of_secret);
-        Ok(set.map(|(_, set)| set))
+        let Some(found) = cluster.get(&place).await? else {
+            return Ok(None);
+        };
+        let read = record::of_secret(&found).filter(|(named, _)| named == service);
+        let (_, set) = read.ok_or_else(|| {
+            Failure::Permanent(format!(
+                "{} is not as Holdfast wrote it: put it back, or delete it and what is labelled \
+                 {SERVICE_LABEL}={service}",
+                place.name
+            ))
+        })?;
+        Ok(Some(set))
     }
 
     pub(super) async fn write_record(

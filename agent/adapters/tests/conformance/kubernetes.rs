@@ -56,6 +56,10 @@ pub(crate) const TESTS: &[crate::Test] = &[
         an_agent_that_lost_its_directory_finds_its_sets,
     ),
     (
+        "a_record_that_somebody_changed_is_named_and_nothing_is_left_behind",
+        a_record_that_somebody_changed_is_named_and_nothing_is_left_behind,
+    ),
+    (
         "only_the_namespaces_that_the_target_allows_are_used",
         only_the_namespaces_that_the_target_allows_are_used,
     ),
@@ -525,6 +529,39 @@ fn an_agent_that_lost_its_directory_finds_its_sets() {
     assert!(why.contains("of another agent"), "{why}");
     driver.remove("kept");
     assert_eq!(bench.get("configmaps/kept"), None);
+}
+
+fn a_record_that_somebody_changed_is_named_and_nothing_is_left_behind() {
+    if !available("a_record_that_somebody_changed_is_named_and_nothing_is_left_behind") {
+        return;
+    }
+    let bench = KubernetesBench::shared("record");
+    let driver = Driver::new(&bench);
+    let wanted = bench.set("noted", &[config_map("noted", &json!({}))], &json!({}));
+    driver.converge(&wanted);
+    let labelled = "/api/v1/secrets?labelSelector=holdfast.service=noted";
+    let (_, records) = bench.cluster.ask("GET", labelled, None);
+    let record = &records["items"][0];
+    let text = |pointer: &str| record.pointer(pointer).unwrap().as_str().unwrap();
+    let path = format!(
+        "/api/v1/namespaces/{}/secrets/{}",
+        text("/metadata/namespace"),
+        text("/metadata/name")
+    );
+    bench.cluster.edit(&path, &json!({"data": {"set": "AAAA"}}));
+    let other = bench.set("noted", &[config_map("other", &json!({}))], &json!({}));
+    let why = driver.refused(&other);
+    assert!(why.contains(text("/metadata/name")), "{why}");
+    let service = ServiceName::parse("noted").unwrap();
+    match driver.runtime.block_on(driver.adapter.remove(&service)) {
+        Err(Failure::Permanent(why)) => assert!(why.contains("put it back"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    assert!(bench.get("configmaps/noted").is_some());
+    let before = text("/data/set");
+    bench.cluster.edit(&path, &json!({"data": {"set": before}}));
+    driver.remove("noted");
+    assert_eq!(bench.get("configmaps/noted"), None);
 }
 
 fn only_the_namespaces_that_the_target_allows_are_used() {
