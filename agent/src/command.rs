@@ -203,24 +203,24 @@ fn configured(flags: &Flags, join: &JoinFlags, link: &LinkFlags) -> Result<Confi
 }
 
 fn start_logging(config: &Config) -> Result<(), Failed> {
-    use tracing_subscriber::EnvFilter;
-    let filter: EnvFilter = config.log.parse().map_err(|error| {
+    use tracing_subscriber::filter::{LevelFilter, Targets};
+    use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::util::SubscriberInitExt as _;
+    let filter: Targets = config.log.parse().map_err(|error| {
         failed(
             format!("{:?} is not a log filter: {error}", config.log),
-            None,
+            Some("write a level, or TARGET=LEVEL, with commas between"),
             EXIT_USAGE,
         )
     })?;
     // The client of container engines would log whole requests, and with them what a workload's
     // environment holds.
-    let quiet = "bollard=info".parse().expect("a directive");
-    let filter = filter.add_directive(quiet);
-    let to_stderr = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let filter = filter.with_target("bollard", LevelFilter::INFO);
+    let filtered = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match config.log_format {
-        config::LogFormat::Text => to_stderr.with_ansi(false).init(),
-        config::LogFormat::Json => to_stderr.json().init(),
+        config::LogFormat::Text => filtered.with(lines.with_ansi(false)).init(),
+        config::LogFormat::Json => filtered.with(lines.json()).init(),
     }
     Ok(())
 }

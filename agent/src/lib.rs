@@ -14,7 +14,8 @@
 //! ([`cache`]); what differs ([`diff`]), what was tried ([`attempt`]), what is next ([`plan`]); the
 //! one loop ([`driver`], [`event`]) and what it starts ([`perform`], [`health`], [`artifacts`]); what
 //! is said ([`journal`], [`snapshot`], [`facts`]) and over what ([`link`], [`transport`], [`join`],
-//! [`logs`], [`socket`]); when it wakes ([`beat`]); how it is put together ([`run`], [`config`], [`command`]).
+//! [`logs`], [`socket`]); when it wakes ([`beat`]) and what it
+//! keeps in memory ([`resident`]); how it is put together ([`run`], [`config`], [`command`]).
 //!
 //! *Absent here:* policy of a deployment (which release, when, on which targets) and everything that
 //! is particular to a runtime.
@@ -47,6 +48,7 @@ pub mod logs;
 pub mod output;
 pub mod perform;
 pub mod plan;
+pub mod resident;
 pub mod run;
 pub mod secrets;
 pub mod snapshot;

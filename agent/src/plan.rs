@@ -16,7 +16,8 @@
 //!    take others with it; after the agent's own start the order counts again (a host reboot).
 //! 4. At most one action a service and, in each runtime, [`ACTIONS_MAX`] at once and as many more that bring
 //!    back what broke: a runtime that hangs, or is slow to bring something new, keeps nothing else down.
-//!    [`FETCHES_MAX`] fetches.
+//!    [`FETCHES_MAX`] fetches. One that ended and was not looked at yet keeps its service from the next,
+//!    and no other: a look is at everything.
 //! 5. What runs in the right body is never touched, whatever its checks say.
 //! 6. A job is run to completion once for each body; see `job`.
 //! 7. Once every action is performed and seen, the next plan has none.
@@ -673,7 +674,11 @@ struct Slots(BTreeMap<Lane, usize>);
 impl Slots {
     fn besides(busy: &BTreeMap<ServiceName, Busy>) -> Self {
         let mut taken = BTreeMap::new();
-        for busy in busy.values() {
+        let acting = |busy: &&Busy| match &busy.doing {
+            Doing::Converging { .. } | Doing::Removing => true,
+            Doing::Settling => false,
+        };
+        for busy in busy.values().filter(acting) {
             *taken.entry(busy.lane.clone()).or_default() += 1;
         }
         Self(taken)

@@ -38,6 +38,7 @@ use crate::journal::Journal;
 use crate::link::{self, Greeting, Link};
 use crate::logs::Logs;
 use crate::output::Outputs;
+use crate::resident;
 use crate::secrets::Secrets;
 use crate::snapshot::Snapshot;
 use crate::socket::{self, Served};
@@ -554,6 +555,9 @@ async fn sample_facts(data: PathBuf, events: mpsc::Sender<Event>) {
         let next = tokio::time::Instant::now() + facts::SAMPLE_INTERVAL;
         tokio::time::sleep_until(beat::ends_tokio(next)).await;
         let sampled = facts::sample(&data);
+        if let Err(error) = resident::give_back() {
+            tracing::debug!(%error, "resident pages of the program are kept");
+        }
         if events
             .send(Event::Sampled(Box::new(sampled)))
             .await

@@ -1,7 +1,7 @@
 //! What an agent costs a target: size of the program, memory, processor time and wake-ups while nothing
 //! happens, with ten workloads and with two hundred, and what it does to workloads that are as they are to
-//! be when it starts again. A real coordinator, a real agent, real processes. Prints a table and one JSON
-//! object. `cargo bench -p holdfast-tests --bench agent`, with the programs of `HOLDFAST_BIN_DIR`.
+//! be when it starts again, and how soon they run again after all have ended. A real coordinator, a real
+//! agent, real processes. Prints a table and one JSON object. `cargo bench -p holdfast-tests --bench agent`, with the programs of `HOLDFAST_BIN_DIR`.
 
 #![allow(
     clippy::print_stdout,
@@ -33,7 +33,7 @@ spec:
 /// Workloads, fewest first.
 const WORKLOADS: [usize; 2] = [10, 200];
 /// How long an agent has to come to rest after a start.
-const SETTLE: Duration = Duration::from_secs(45);
+const SETTLE: Duration = Duration::from_secs(75);
 /// How long an agent at rest is watched.
 const WATCH: Duration = Duration::from_secs(60);
 /// Time that all workloads have to run.
@@ -46,8 +46,15 @@ fn main() {
     let bytes = std::fs::metadata(&program).unwrap().len();
     println!("{}: {:.1} MB", program.display(), megabytes(bytes / 1024));
     println!(
-        "{:>9} {:>8} {:>8} {:>8} {:>12} {:>10} {:>9}",
-        "workloads", "RSS MB", "anon MB", "PSS MB", "CPU ms a min", "wakes a s", "restarted"
+        "{:>9} {:>8} {:>8} {:>8} {:>12} {:>10} {:>9} {:>8}",
+        "workloads",
+        "RSS MB",
+        "anon MB",
+        "PSS MB",
+        "CPU ms a min",
+        "wakes a s",
+        "restarted",
+        "start s"
     );
     let rows: Vec<Value> = WORKLOADS.into_iter().map(row).collect();
     println!(
@@ -89,17 +96,34 @@ fn row(count: usize) -> Value {
         (after.cpu_ms - before.cpu_ms) as f64 / minutes,
         (after.switches - before.switches) as f64 / (minutes * 60.0),
     );
+    let started = started_again(&agent, &data, &again);
     let kib = |name: &str| after.kib.get(name).copied().unwrap_or(0);
     println!(
-        "{count:>9} {:>8.1} {:>8.1} {:>8.1} {cpu:>12.1} {wakes:>10.2} {restarted:>9}",
+        "{count:>9} {:>8.1} {:>8.1} {:>8.1} {cpu:>12.1} {wakes:>10.2} {restarted:>9} {:>8.1}",
         megabytes(kib("Rss")),
         megabytes(kib("Anonymous")),
         megabytes(kib("Pss")),
+        started.as_secs_f64(),
     );
     json!({
         "workloads": count, "rssKib": kib("Rss"), "anonymousKib": kib("Anonymous"), "pssKib": kib("Pss"),
         "cpuMsAMinute": cpu, "wakesASecond": wakes, "workloadsRestarted": restarted,
+        "startMs": u64::try_from(started.as_millis()).unwrap(),
     })
+}
+
+/// As after a reboot of the machine: how long until all workloads run again, from the agent's start.
+fn started_again(agent: &Program, data: &Path, running: &BTreeSet<Process>) -> Duration {
+    agent.kill9();
+    running.iter().for_each(Process::kill9);
+    wait_for("every workload is gone", PATIENCE, || {
+        let left = workloads(data).len();
+        expect(left == 0, left)
+    });
+    let begun = Instant::now();
+    agent.start();
+    all_run(data, running.len());
+    begun.elapsed()
 }
 
 /// An agent as installed: nothing is quicker than by default.

@@ -29,6 +29,8 @@ mod job;
 #[cfg(feature = "kubernetes")]
 mod kind;
 #[cfg(feature = "kubernetes")]
+mod kubeconfig;
+#[cfg(feature = "kubernetes")]
 mod logs;
 #[cfg(feature = "kubernetes")]
 mod manifest;

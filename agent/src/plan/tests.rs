@@ -664,6 +664,17 @@ proptest! {
         prop_assert!(begun(false).count() <= ACTIONS_MAX.saturating_sub(busy));
         prop_assert!(begun(true).count() <= ACTIONS_MAX);
     }
+
+    #[test]
+    fn what_ended_and_was_not_looked_at_yet_holds_up_no_other_service(mut rig in any_rig(), settling in 0usize..8) {
+        let begun = rig.plan().actions;
+        for n in 0..settling {
+            let service = format!("b{n}");
+            rig.occupy(&service, "process");
+            rig.busy.get_mut(&name(&service)).unwrap().doing = Doing::Settling;
+        }
+        prop_assert_eq!(rig.plan().actions, begun);
+    }
 }
 
 #[test]

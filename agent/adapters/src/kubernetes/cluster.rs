@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+use kube::config::{Config, KubeConfigOptions};
 use kube::core::params::{
     DeleteParams, GetParams, ListParams, Patch, PatchParams, Preconditions, PropagationPolicy,
 };
@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use super::field::APPLIER;
 use super::kind::{Kind, Kinds, Listing};
+use super::kubeconfig;
 use super::object::Name;
 use super::refusal::ClusterError;
 use super::{POD_TOKEN, Settings};
@@ -327,7 +328,7 @@ async fn of_file(path: &Path, context: Option<&str>) -> Result<Config, ClusterEr
         what: path.display().to_string(),
         why,
     };
-    let file = Kubeconfig::read_from(path).map_err(|error| unusable(root(&error)))?;
+    let file = kubeconfig::read(path).map_err(unusable)?;
     let options = KubeConfigOptions {
         context: context.map(str::to_owned),
         ..KubeConfigOptions::default()

@@ -94,18 +94,20 @@ fn read_file(path: &Path) -> Result<Vec<Object>, Failure> {
 
 /// The objects of a text; lists are taken apart.
 fn parse(text: &str) -> Result<Vec<Object>, String> {
-    // As Kubernetes' own tools read YAML: 0644 is a file's mode.
-    let options = serde_saphyr::options! { legacy_octal_numbers: true };
-    let documents: Vec<Value> =
-        serde_saphyr::from_multiple_with_options(text, options).map_err(|error| place(&error))?;
     let mut objects = Vec::new();
-    for (i, document) in documents.into_iter().enumerate() {
+    for (i, document) in documents(text)?.into_iter().enumerate() {
         let at = |(path, why): (String, String)| format!("document {}: {path}: {why}", i + 1);
         for value in apart(document) {
             objects.push(Object::parse(value).map_err(at)?);
         }
     }
     Ok(objects)
+}
+
+/// The documents of a text, as Kubernetes' own tools read YAML: 0644 is a file's mode.
+pub(super) fn documents(text: &str) -> Result<Vec<Value>, String> {
+    let options = serde_saphyr::options! { legacy_octal_numbers: true };
+    serde_saphyr::from_multiple_with_options(text, options).map_err(|error| place(&error))
 }
 
 /// Only where it is: the text around it may be secret.

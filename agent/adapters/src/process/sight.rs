@@ -16,7 +16,7 @@ use crate::process::table::{self, Marked};
 use crate::process::{files, logs};
 use crate::run::{Exit, Live, Observed};
 
-/// All processes with this agent's mark, looked for at most once, and only when somebody asks.
+/// All leaders of a session with this agent's mark, looked for at most once, and only when somebody asks.
 pub(super) struct Scan<'a> {
     home: &'a str,
     found: OnceCell<Vec<Marked>>,
@@ -150,12 +150,10 @@ impl Inner {
         place: &Place,
         scan: &Scan<'_>,
     ) -> Result<Option<Record>, Failure> {
-        let leads = |found: &&Marked| found.stat.session == found.stat.pid;
         let own = scan
             .marked()?
             .iter()
-            .filter(|found| found.service == *service)
-            .filter(leads);
+            .filter(|found| found.service == *service);
         let Some(oldest) = own.min_by_key(|found| found.stat.start) else {
             return Ok(None);
         };
@@ -198,7 +196,7 @@ impl Inner {
 impl Scan<'_> {
     fn marked(&self) -> Result<&[Marked], Failure> {
         if self.found.get().is_none() {
-            let found = table::marked(self.home).map_err(failed("cannot read /proc"))?;
+            let found = table::marked_leaders(self.home).map_err(failed("cannot read /proc"))?;
             let _ = self.found.set(found);
         }
         Ok(self.found.get().map(Vec::as_slice).unwrap_or_default())

@@ -115,9 +115,19 @@ pub(crate) fn is_session_over(leader: &Identity) -> bool {
 
 /// All live processes that carry a mark of the agent directory `home`.
 pub(crate) fn marked(home: &str) -> io::Result<Vec<Marked>> {
+    marked_among(home, Stat::lives)
+}
+
+/// Those of them that lead a session, as each workload does at first. No environment of another process
+/// is read.
+pub(crate) fn marked_leaders(home: &str) -> io::Result<Vec<Marked>> {
+    marked_among(home, |stat| stat.lives() && stat.session == stat.pid)
+}
+
+fn marked_among(home: &str, wanted: impl Fn(&Stat) -> bool) -> io::Result<Vec<Marked>> {
     Ok(all()?
         .into_iter()
-        .filter(Stat::lives)
+        .filter(wanted)
         .filter_map(|s| marked_process(s, home))
         .collect())
 }

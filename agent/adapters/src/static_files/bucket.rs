@@ -40,6 +40,8 @@ mod cloud;
 mod cloud;
 pub(super) mod connect;
 mod converge;
+#[cfg(feature = "object-store")]
+mod http;
 mod journal;
 mod look;
 mod plan;

@@ -6,16 +6,13 @@ use std::time::Duration;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
 
 use crate::failure::Failure;
 use crate::static_files::bucket::connect::{Options, say};
+use crate::static_files::bucket::http::{Connector, OPTIONS};
 use crate::static_files::destination::{Destination, Scheme};
 
-/// Time until a connection stands.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// Time for one request with its answer.
-const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 /// How often one request is tried again; beyond that the driver tries the whole again, later.
 const RETRIES_MAX: usize = 4;
 /// How long one request is tried again.
@@ -55,7 +52,9 @@ pub(super) fn check_known(scheme: &str, key: &str) -> Result<(), String> {
         "az" => key.parse::<AzureConfigKey>().is_ok(),
         _ => return Err(format!("{scheme:?} is not s3, gs or az")),
     };
-    if known {
+    let own = key.strip_prefix("aws_").unwrap_or(key);
+    let counts = |key: ClientConfigKey| OPTIONS.contains(&key);
+    if known && own.parse().map_or(true, counts) {
         return Ok(());
     }
     Err(format!("{key:?} is no option of {scheme}"))
@@ -64,7 +63,7 @@ pub(super) fn check_known(scheme: &str, key: &str) -> Result<(), String> {
 fn s3(destination: &Destination, options: Options) -> object_store::Result<Arc<dyn ObjectStore>> {
     let plain = is_plain(&options);
     let builder = AmazonS3Builder::from_env()
-        .with_client_options(client())
+        .with_http_connector(Connector)
         .with_retry(retry())
         .with_allow_http(plain);
     let with = |builder: AmazonS3Builder, (key, value): (String, String)| {
@@ -78,7 +77,8 @@ fn s3(destination: &Destination, options: Options) -> object_store::Result<Arc<d
 
 fn gs(destination: &Destination, options: Options) -> object_store::Result<Arc<dyn ObjectStore>> {
     let builder = GoogleCloudStorageBuilder::from_env()
-        .with_client_options(client().with_allow_http(is_plain(&options)))
+        .with_http_connector(Connector)
+        .with_client_options(ClientOptions::new().with_allow_http(is_plain(&options)))
         .with_retry(retry());
     let with = |builder: GoogleCloudStorageBuilder, (key, value): (String, String)| {
         Ok::<_, object_store::Error>(builder.with_config(key.parse::<GoogleConfigKey>()?, value))
@@ -92,7 +92,7 @@ fn gs(destination: &Destination, options: Options) -> object_store::Result<Arc<d
 fn az(destination: &Destination, options: Options) -> object_store::Result<Arc<dyn ObjectStore>> {
     let plain = is_plain(&options);
     let builder = MicrosoftAzureBuilder::from_env()
-        .with_client_options(client())
+        .with_http_connector(Connector)
         .with_retry(retry())
         .with_allow_http(plain);
     let with = |builder: MicrosoftAzureBuilder, (key, value): (String, String)| {
@@ -102,12 +102,6 @@ fn az(destination: &Destination, options: Options) -> object_store::Result<Arc<d
     Ok(Arc::new(
         builder.with_container_name(&destination.bucket).build()?,
     ))
-}
-
-fn client() -> ClientOptions {
-    ClientOptions::new()
-        .with_connect_timeout(CONNECT_LIMIT)
-        .with_timeout(REQUEST_LIMIT)
 }
 
 fn retry() -> RetryConfig {
