@@ -411,15 +411,70 @@ impl Fleet {
     /// The same with something on standard input.
     #[must_use]
     pub fn operator_given(&self, input: &[u8], arguments: &[&str]) -> Said {
-        let data = self.coordinator_data();
-        let server = self.api.base().to_owned();
-        let token = data.join("admin.token");
-        let environment = [
-            ("HOLDFAST_SERVER", server.as_str()),
-            ("HOLDFAST_TOKEN_FILE", token.to_str().unwrap()),
-            ("HOLDFAST_CA", &data.join("ca.pem").display().to_string()),
-        ];
+        let own = self.operator_environment();
+        let environment = own.each_ref().map(|(key, value)| (*key, value.as_str()));
         self.run_given(input, "holdfast", arguments, &environment)
+    }
+
+    /// Starts `holdfast` as an operator of this fleet, with words that it does not end by itself of. It
+    /// ends with what this gives.
+    #[must_use]
+    pub fn follow(&self, label: &str, arguments: &[&str]) -> Program {
+        let own = self.operator_environment();
+        let environment = own.each_ref().map(|(key, value)| (*key, value.as_str()));
+        let words = arguments.iter().copied();
+        let program = Program::new(
+            label,
+            built("holdfast"),
+            words,
+            &environment,
+            self.directory(),
+        );
+        program.start();
+        program
+    }
+
+    fn operator_environment(&self) -> [(&'static str, String); 3] {
+        let data = self.coordinator_data();
+        let path = |name: &str| data.join(name).display().to_string();
+        [
+            ("HOLDFAST_SERVER", self.api.base().to_owned()),
+            ("HOLDFAST_TOKEN_FILE", path("admin.token")),
+            ("HOLDFAST_CA", path("ca.pem")),
+        ]
+    }
+
+    /// What a service that says `tick` again and again is heard to say, live: each look finds more.
+    ///
+    /// # Panics
+    /// Nothing comes while it is followed.
+    pub fn hear_ticks(&self, service: &str, environment: &str) {
+        let words = ["logs", service, "-e", environment, "--follow"];
+        let followed = self.follow("followed", &words);
+        let mut heard = 0;
+        for _ in 0..3 {
+            wait_for("another line comes", PATIENCE, || {
+                let ticks = followed.output().matches("tick").count();
+                let more = ticks > heard;
+                heard = heard.max(ticks);
+                expect(more, (heard, followed.last_words()))
+            });
+        }
+        followed.kill9();
+    }
+
+    /// What a service wrote during its deployment of `version`, as an operator is told.
+    ///
+    /// # Panics
+    /// There was none, or nothing is known of it.
+    #[must_use]
+    pub fn said_during(&self, (service, environment): (&str, &str), version: &str) -> String {
+        let all = self.history(service, environment).unwrap();
+        let mut all = all.into_iter();
+        let found = all.rfind(|one| one.version.as_str() == version);
+        let id = found.expect("it was deployed").id.to_string();
+        let words = ["logs", service, "-e", environment, "--deployment", &id];
+        self.operator(&words).succeeds()
     }
 
     /// Runs one of our programs to its end.

@@ -47,7 +47,7 @@ fn rendered(version: &str, extra: bool) -> Vec<u8> {
 /// The same with an image of this name: of `bad` ones there is none.
 fn rendered_with(image: &str, version: &str, extra: bool) -> Vec<u8> {
     let container = json!({"name": "main", "image": image,
-        "command": ["/bin/sh", "-c", format!("echo version {version}; exec sleep 86400")]});
+        "command": ["/bin/sh", "-c", format!("while :; do echo version {version} tick; sleep 1; done")]});
     let pod = json!({"metadata": {"labels": {"app": "web", "version": version}},
         "spec": {"containers": [container], "terminationGracePeriodSeconds": 0}});
     let web = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
@@ -114,6 +114,13 @@ fn a_service_comes_to_a_cluster_stays_there_and_goes() {
     fleet.wait_stable("web", "staging", "2.0");
     assert_eq!(pods(&cluster, "shop", "2.0"), 2);
     assert_eq!(map(&cluster, "extra"), None, "it left the set");
+    // Its pods are heard as they speak, and what those before said is kept.
+    fleet.hear_ticks("web", "staging");
+    let before = fleet.said_during(("web", "staging"), "1.0");
+    assert!(
+        before.contains("version 1.0") && !before.contains("version 2.0"),
+        "{before}"
+    );
 
     // What somebody edits or deletes comes back without the coordinator.
     fleet.coordinator.kill9();

@@ -30,6 +30,8 @@ spec:
   artifacts: {{app: {{image: {repository}}}}}
   template:
     image: \"{{{{ artifacts.app.image }}}}\"
+    command: [/bin/sh, -c]
+    args: [\"trap 'exit 0' TERM; while :; do echo $RELEASE tick; sleep 1 & wait $!; done\"]
     network: none
     environment: {{VERSION: \"{{{{ release.version }}}}\"}}
     restart: {{policy: always, backoff: {{initial: 100ms, max: 1s}}}}
@@ -113,6 +115,13 @@ fn images_by_digest_reach_a_target_and_stay_there() {
     fleet.wait_stable("web", "staging", "2.0");
     let second = runs(&engine, &images[1]);
     assert_ne!(first, second);
+    // It is heard as it speaks, and what the one before said is kept, though its container is gone.
+    fleet.hear_ticks("web", "staging");
+    let before = fleet.said_during(("web", "staging"), "1.0");
+    assert!(
+        before.contains("1 tick") && !before.contains("2 tick"),
+        "{before}"
+    );
 
     fleet.coordinator.kill9();
     let force = query::RemoveContainerOptionsBuilder::default()
