@@ -59,6 +59,16 @@ fn runs(engine: &Engine, image: &str) -> String {
     })
 }
 
+/// It is heard as it speaks, and what the release before said is kept, though its container is gone.
+fn is_heard_and_kept(fleet: &Fleet) {
+    fleet.hear_ticks("web", "staging");
+    let before = fleet.said_during(("web", "staging"), "1.0");
+    assert!(
+        before.contains("1 tick") && !before.contains("2 tick"),
+        "{before}"
+    );
+}
+
 #[test]
 fn images_by_digest_reach_a_target_and_stay_there() {
     if !available("images_by_digest_reach_a_target_and_stay_there") {
@@ -115,13 +125,7 @@ fn images_by_digest_reach_a_target_and_stay_there() {
     fleet.wait_stable("web", "staging", "2.0");
     let second = runs(&engine, &images[1]);
     assert_ne!(first, second);
-    // It is heard as it speaks, and what the one before said is kept, though its container is gone.
-    fleet.hear_ticks("web", "staging");
-    let before = fleet.said_during(("web", "staging"), "1.0");
-    assert!(
-        before.contains("1 tick") && !before.contains("2 tick"),
-        "{before}"
-    );
+    is_heard_and_kept(&fleet);
 
     fleet.coordinator.kill9();
     let force = query::RemoveContainerOptionsBuilder::default()

@@ -83,6 +83,40 @@ impl Coordinator {
         );
         String::from_utf8(output.stdout).unwrap()
     }
+
+    /// Starts `holdfast` with arguments that it does not end by itself of.
+    pub(crate) fn follow(&self, arguments: &[&str]) -> Followed {
+        let path = self.directory.path().join("followed");
+        let child = Command::new(&self.operator[0])
+            .args(&self.operator[1..])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(fs::File::create(&path).unwrap())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Followed { child, path }
+    }
+}
+
+/// What an operator follows, until this goes.
+pub(crate) struct Followed {
+    child: Child,
+    path: PathBuf,
+}
+
+impl Followed {
+    /// All that came so far.
+    pub(crate) fn heard(&self) -> String {
+        fs::read_to_string(&self.path).unwrap()
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 impl Drop for Coordinator {

@@ -29,7 +29,7 @@ spec:
   template:
     command: ["/bin/sh", "-c", "cat $CONF && exec /usr/bin/sleep 86397"]
     environment: {CONF: "{{ workload.dir }}/web.conf"}
-    files: {web.conf: "a line of web.conf\n"}
+    files: {web.conf: "a line of web.conf {{ release.version }}\n"}
     restart: {policy: always, backoff: {initial: 100ms}}
 ---
 apiVersion: holdfast/v1
@@ -91,8 +91,14 @@ fn what_somebody_does_to_a_unit_is_repaired_and_told() {
     let said = coordinator.operator(&["logs", "web", "-e", "staging", "--tail", "5"]);
     assert!(said.contains("a line of web.conf"), "{said}");
 
+    // What it says when it is begun again is heard at once.
+    let followed = coordinator.follow(&["logs", "web", "-e", "staging", "--follow"]);
+    let lines = || followed.heard().matches("a line of web.conf").count();
+    let before = until("what it said is there", || Some(lines()).filter(|n| *n > 0));
     host.run(&["systemctl", "stop", UNIT]);
     let second = until("what was stopped runs again", || other(&host, &first));
+    until("a new line is heard", || lines() > before);
+    drop(followed);
     let drop_in = "mkdir -p /etc/systemd/system/holdfast-web.service.d && cd \
         /etc/systemd/system/holdfast-web.service.d && printf '[Service]\\nNice=9\\n' > a.conf && \
         systemctl daemon-reload";
@@ -105,7 +111,7 @@ fn what_somebody_does_to_a_unit_is_repaired_and_told() {
     until("all is well again", || ready(&host));
     assert_eq!(
         host.workload(&WORKLOAD),
-        [second],
+        std::slice::from_ref(&second),
         "nothing was restarted for it"
     );
     let told = host.run(&["journalctl", "--unit=holdfast-agent", "--output=cat"]);
@@ -113,6 +119,7 @@ fn what_somebody_does_to_a_unit_is_repaired_and_told() {
         assert!(told.contains(words), "{words:?} is not in {told}");
     }
 
+    what_it_said_is_kept(&coordinator, &host, &second);
     let said = host.run(&["sh", "/srv/deploy/install.sh", "--uninstall", "--purge"]);
     assert!(said.contains("are gone"), "{said}");
     until("the purged workloads have ended", || {
@@ -120,6 +127,22 @@ fn what_somebody_does_to_a_unit_is_repaired_and_told() {
     });
     let left = host.run(&["find", "/etc/systemd", "/var/lib", "-name", "*holdfast*"]);
     assert_eq!(left, "");
+}
+
+/// The next release comes, and what the one before said is told by the number of its deployment.
+fn what_it_said_is_kept(coordinator: &Coordinator, host: &Host, before: &Process) {
+    coordinator.operator(&["release", "create", "web", "--version", "2.0.0"]);
+    until("the next release runs", || other(host, before));
+    let history = coordinator.operator(&["history", "web", "-e", "staging", "-o", "json"]);
+    let history: serde_json::Value = serde_json::from_str(&history).unwrap();
+    let all = history["items"].as_array().unwrap();
+    let first = all.iter().find(|one| one["version"] == "1.0.0").unwrap();
+    let id = first["id"].to_string();
+    let kept = until("what it said is kept", || {
+        let said = coordinator.operator(&["logs", "web", "-e", "staging", "--deployment", &id]);
+        Some(said).filter(|said| said.contains("web.conf 1.0.0"))
+    });
+    assert!(!kept.contains("web.conf 2.0.0"), "{kept}");
 }
 
 /// Joins, deploys and gives the process of the service `web`; prints what that cost the agent.
