@@ -135,11 +135,21 @@ impl Volume {
             )
         };
         let (source, rest) = split_source(text).ok_or_else(refused)?;
-        let (target, mode) = rest.split_once(':').unwrap_or((rest, "rw"));
+        let (target, mode) = match rest.split_once(':') {
+            Some((target, mode)) => (target, Some(mode)),
+            None => (rest, None),
+        };
+        let is_artifact = source.starts_with(PLACEHOLDER_OPEN);
         let read_only = match mode {
-            "ro" => true,
-            "rw" => false,
-            _ => return Err(refused()),
+            Some("ro") => true,
+            Some("rw") if is_artifact => {
+                return Err(format!(
+                    "{target:?} is an artifact, which others run from, too: it is only read"
+                ));
+            }
+            None => is_artifact,
+            Some("rw") => false,
+            Some(_) => return Err(refused()),
         };
         check_path(target, "the path inside the container")?;
         let source = if source == "tmpfs" {
@@ -294,6 +304,11 @@ mod tests {
             artifact.source,
             Source::Path("\u{e000}artifact:app\u{e001}/conf".to_owned())
         );
+        assert!(
+            read("\u{e000}artifact:app\u{e001}:/srv").read_only,
+            "what it is said to be stays so"
+        );
+        assert!(Volume::parse("\u{e000}artifact:app\u{e001}:/srv:rw").is_err());
         for bad in [
             "data",
             "data:",

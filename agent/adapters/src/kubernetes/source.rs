@@ -9,7 +9,7 @@ use super::adapter::Inner;
 use super::object::Object;
 use super::order::rank;
 use super::record::{AGENT_LABEL, SERVICE_LABEL};
-use super::spec::{OBJECTS_MAX, Template};
+use super::spec::{LABEL_PREFIX, OBJECTS_MAX, Template};
 use super::{job, manifest, secret};
 use crate::durable;
 use crate::failure::Failure;
@@ -64,7 +64,9 @@ impl Inner {
             secret::fill(object, &wanted.secrets)?;
         }
         for text in &template.manifests {
-            objects.extend(manifest::read(&path(&wanted.workload, own, text)?)?);
+            let read = manifest::read(&path(&wanted.workload, own, text)?)?;
+            refuse_own_labels(&read)?;
+            objects.extend(read);
         }
         if objects.len() > OBJECTS_MAX {
             let why = format!(
@@ -111,4 +113,40 @@ fn path(workload: &Workload, own: &Path, text: &str) -> Result<PathBuf, Failure>
     filled
         .map(PathBuf::from)
         .map_err(|unknown| Failure::Permanent(format!("manifests: {unknown:?} has no path here")))
+}
+
+/// Labels of the agent's own say whose an object is, and which are its records: no artifact may.
+fn refuse_own_labels(objects: &[Object]) -> Result<(), Failure> {
+    for object in objects {
+        let labels = object.body.pointer("/metadata/labels");
+        let labels = labels.and_then(serde_json::Value::as_object);
+        let mut keys = labels.into_iter().flatten().map(|(key, _)| key);
+        if let Some(key) = keys.find(|key| key.starts_with(LABEL_PREFIX)) {
+            return Err(Failure::Permanent(format!(
+                "{}: label {key}: labels that begin with {LABEL_PREFIX} are the agent's own",
+                object.name
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_artifact_does_not_say_what_is_the_agents() {
+        let object = |labels: serde_json::Value| {
+            let metadata = serde_json::json!({"name": "a", "labels": labels});
+            let value =
+                serde_json::json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata});
+            Object::parse(value).unwrap()
+        };
+        let plain = object(serde_json::json!({"app": "holdfast"}));
+        assert_eq!(refuse_own_labels(std::slice::from_ref(&plain)), Ok(()));
+        let forged = object(serde_json::json!({"holdfast.record": "x"}));
+        let refused = refuse_own_labels(&[plain, forged]).unwrap_err();
+        assert!(refused.to_string().contains("holdfast.record"), "{refused}");
+    }
 }

@@ -64,7 +64,8 @@ pub(super) fn difference(written: &str, found: &str) -> Option<String> {
     let (written, found) = (lines(written), lines(found));
     let missing: Vec<_> = written.iter().filter(|l| !found.contains(l)).collect();
     let added: Vec<_> = found.iter().filter(|l| !written.contains(l)).collect();
-    let first = match (added.first(), missing.first()) {
+    let told = |lines: &[&String]| lines.first().map(|line| without_value(line));
+    let first = match (told(&added), told(&missing)) {
         (Some(added), Some(missing)) => format!("{added:?} stands in the place of {missing:?}"),
         (Some(added), None) => format!("{added:?} was added"),
         (None, Some(missing)) => format!("{missing:?} is missing"),
@@ -75,6 +76,19 @@ pub(super) fn difference(written: &str, found: &str) -> Option<String> {
         0 => first,
         more => format!("{first}, and {more} more lines differ"),
     })
+}
+
+/// Directives in which people put passwords by hand: what is said of them leaves the target.
+const MAY_BE_SECRET: [&str; 4] = ["Environment", "Exec", "SetCredential", "X-"];
+
+/// A line of a unit, without a value that may be a secret.
+fn without_value(line: &str) -> String {
+    match line.split_once('=') {
+        Some((name, _)) if MAY_BE_SECRET.iter().any(|one| name.starts_with(one)) => {
+            format!("{name}=…")
+        }
+        Some(_) | None => line.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -113,6 +127,10 @@ mod tests {
         assert_eq!(
             said("[Service]\nRestart=always\nUser=web\nNice=5\n").unwrap(),
             "\"Nice=5\" was added"
+        );
+        assert_eq!(
+            said(&format!("{written}Environment=TOKEN=hunter2\n")).unwrap(),
+            "\"Environment=…\" was added"
         );
         assert_eq!(
             said("[Service]\nUser=web\n").unwrap(),
