@@ -10,7 +10,6 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bollard::models::{NetworkCreateRequest, NetworkDisconnectRequest};
 use bollard::query_parameters::ListNetworksOptionsBuilder;
@@ -23,7 +22,7 @@ use super::body::{self, AGENT_LABEL};
 use super::engine::{ANSWER_MAX, Engine, EngineError, WORK_MAX, within};
 use super::image;
 use super::record::{Current, Need, Record};
-use super::sight::{Health, Seen, State};
+use super::sight::{Seen, State};
 use super::spec::{self, Template, Update};
 use super::wiring::{Network, Source};
 use crate::clock;
@@ -34,15 +33,8 @@ use crate::secret::Secret;
 use crate::unpacked::Store;
 
 mod job;
+mod ready;
 mod secret;
-
-/// How long a new release without a check must run before the one before it is stopped.
-const RAN_LONG_ENOUGH: Duration = Duration::from_secs(2);
-/// Longest time that a new release may take until the one before it is stopped: less than any
-/// converge may.
-const READY_MAX: Duration = Duration::from_secs(5 * 60);
-/// Pause between two looks at a release that is to become ready, where no event tells.
-const READY_LOOK: Duration = Duration::from_millis(500);
 
 /// One service on its way to one body.
 struct Way<'a> {
@@ -223,24 +215,6 @@ impl Way<'_> {
             return self.settle(&kept.id, &others).await;
         }
         self.replace(&found).await
-    }
-
-    /// Goes on with an update that was cut off while both ran: what runs is not stopped for one that was
-    /// never ready.
-    async fn take_up(&self, kept: &Seen, others: &[&Seen]) -> Result<(), Failure> {
-        let record = self.inner.records.read(&self.wanted.workload.service);
-        let current = record.and_then(|record| record.current);
-        let settled = current.is_some_and(|current| current.container == kept.id);
-        let runs = others.iter().any(|other| other.is_running());
-        match self.template.update {
-            Update::StartFirst if runs && !settled => {}
-            Update::StartFirst | Update::Recreate => return Ok(()),
-        }
-        let ready = self.becomes_ready(&kept.id).await;
-        if ready.is_err() {
-            self.engine.remove(&kept.id).await?;
-        }
-        ready
     }
 
     /// Puts right what is there in the right body. False where only a new container can.
@@ -439,62 +413,6 @@ impl Way<'_> {
                 } else {
                     Ok(())
                 }
-            }
-        }
-    }
-
-    /// Waits until the engine says that the new container is ready.
-    async fn becomes_ready(&self, id: &str) -> Result<(), Failure> {
-        let limit = self.wanted.workload.progress_deadline().min(READY_MAX);
-        let mut stirred = self.inner.watch.stirred();
-        let wait = async {
-            loop {
-                if self.is_ready(id).await? {
-                    return Ok(());
-                }
-                // An event tells at once; where none comes, the next look does.
-                let _ = tokio::time::timeout(READY_LOOK, stirred.changed()).await;
-            }
-        };
-        let late = || {
-            Err(Failure::Retryable(format!(
-                "the new release was not ready within {} s; the one before it goes on",
-                limit.as_secs()
-            )))
-        };
-        tokio::select! {
-            () = self.cancel.cancelled() => Err(Failure::Cancelled),
-            ready = tokio::time::timeout(limit, wait) => ready.unwrap_or_else(|_| late()),
-        }
-    }
-
-    async fn is_ready(&self, id: &str) -> Result<bool, Failure> {
-        let gone = |how: String| {
-            Failure::Retryable(format!("the new release {how}; the one before it goes on"))
-        };
-        let Some(seen) = self.inner.look(&self.engine, id).await? else {
-            return Err(gone("was removed".to_owned()));
-        };
-        match seen.state {
-            State::Running {
-                health: Health::Good,
-                ..
-            } => Ok(true),
-            State::Running {
-                since,
-                health: Health::Unchecked,
-                ..
-            } => Ok(clock::now().since(since) >= RAN_LONG_ENOUGH),
-            State::Running {
-                health: Health::Starting | Health::Bad(_),
-                ..
-            }
-            | State::Made
-            | State::Paused
-            | State::Changing(_) => Ok(false),
-            State::Ended { code, .. } => {
-                let code = code.map_or_else(String::new, |code| format!(" with exit code {code}"));
-                Err(gone(format!("ended at once{code}")))
             }
         }
     }
