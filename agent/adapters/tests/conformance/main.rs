@@ -40,6 +40,7 @@ mod inside_systemd;
 mod killed;
 mod kubernetes;
 mod kubernetes_faults;
+mod kubernetes_kinds;
 mod many;
 mod plugin;
 mod process;
@@ -99,6 +100,7 @@ fn tests() -> Vec<Test> {
     tests.extend(container_others::TESTS);
     tests.extend(kubernetes::TESTS);
     tests.extend(kubernetes_faults::TESTS);
+    tests.extend(kubernetes_kinds::TESTS);
     tests
 }
 
