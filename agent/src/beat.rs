@@ -40,10 +40,10 @@ pub fn ends(at: Instant) -> Instant {
     ends_at(at, first, now())
 }
 
-/// The same, for waits of tokio.
+/// The end of a wait of so long, from now.
 #[must_use]
-pub fn ends_tokio(at: tokio::time::Instant) -> tokio::time::Instant {
-    ends(at.into_std()).into()
+pub fn after(span: Duration) -> tokio::time::Instant {
+    ends(now() + span).into()
 }
 
 fn ends_at(at: Instant, first: Instant, now: Instant) -> Instant {

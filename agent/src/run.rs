@@ -25,7 +25,6 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::artifacts::Store;
-use crate::beat;
 use crate::cache::{Cache, CacheError, record};
 use crate::checks::{Checks, LAUNCH};
 use crate::clock::Clock;
@@ -38,12 +37,12 @@ use crate::journal::Journal;
 use crate::link::{self, Greeting, Link};
 use crate::logs::Logs;
 use crate::output::Outputs;
-use crate::resident;
 use crate::secrets::Secrets;
 use crate::snapshot::Snapshot;
 use crate::socket::{self, Served};
 use crate::streams::Offers;
 use crate::transport::DialError;
+use crate::{beat, resident};
 
 /// Time that the link and the socket have to end.
 const END_LIMIT: Duration = Duration::from_secs(2);
@@ -552,12 +551,9 @@ async fn dial_after(
 
 async fn sample_facts(data: PathBuf, events: mpsc::Sender<Event>) {
     loop {
-        let next = tokio::time::Instant::now() + facts::SAMPLE_INTERVAL;
-        tokio::time::sleep_until(beat::ends_tokio(next)).await;
+        tokio::time::sleep_until(beat::after(facts::SAMPLE_INTERVAL)).await;
+        resident::give_back();
         let sampled = facts::sample(&data);
-        if let Err(error) = resident::give_back() {
-            tracing::debug!(%error, "resident pages of the program are kept");
-        }
         if events
             .send(Event::Sampled(Box::new(sampled)))
             .await

@@ -120,7 +120,7 @@ impl Conversation<'_> {
                     }
                     self.renew_if_due()?;
                     let pause = pulse.pause().min(self.renewal_pause());
-                    look_at = beat::ends_tokio(Instant::now() + pause);
+                    look_at = beat::after(pause);
                 }
                 () = tokio::time::sleep_until(welcome_by), if !self.welcomed => {
                     return Err(LinkError::Silent);
