@@ -1,8 +1,7 @@
 //! One Debian host: a file tree of its own that survives reboots, booted by systemd-nspawn into a
 //! network of its own that has nothing but loopback.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -10,6 +9,7 @@ use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::skip::skip;
 use crate::tree;
 use crate::wait::until;
 
@@ -42,15 +42,7 @@ pub(crate) fn is_skipped(test: &str) -> bool {
     let Some(missing) = missing() else {
         return false;
     };
-    assert!(
-        std::env::var_os("HOLDFAST_NO_SKIP").is_none(),
-        "cannot be skipped here: {missing}"
-    );
-    println!("skipped: {missing}");
-    if let Some(log) = std::env::var_os("HOLDFAST_SKIP_LOG") {
-        let log = OpenOptions::new().append(true).create(true).open(log);
-        writeln!(log.unwrap(), "systemd: {test}: {missing}").unwrap();
-    }
+    skip(test, &missing);
     true
 }
 

@@ -15,6 +15,7 @@ mod unit;
 mod wait;
 
 use coordinator::Coordinator;
+use holdfast_tests::skip;
 use host::{Host, Network, Process};
 use wait::until;
 

@@ -2,10 +2,10 @@
 //! itself once there is space.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
+use holdfast_tests::disk::Disk;
+use holdfast_tests::skip::skip;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
@@ -17,64 +17,10 @@ const WRITES: usize = 120;
 /// What the process may grow by while it waits for space.
 const GROWTH_MAX_BYTES: u64 = 8 * 1024 * 1024;
 
-/// A file system of its own, as small as it is told.
-struct Small(PathBuf);
-
-impl Small {
-    fn mount(path: &Path, size: &str) -> Option<Self> {
-        let mounted = Command::new("mount")
-            .args([
-                "-t",
-                "tmpfs",
-                "-o",
-                &format!("size={size}"),
-                "holdfast-test",
-            ])
-            .arg(path)
-            .status();
-        mounted
-            .is_ok_and(|status| status.success())
-            .then(|| Self(path.to_owned()))
-    }
-
-    /// Takes all the space that is left.
-    fn fill(&self) -> PathBuf {
-        use std::io::Write as _;
-        let path = self.0.join("ballast");
-        let mut file = std::fs::File::create(&path).unwrap();
-        for size in [64 * 1024, 4096, 512, 1] {
-            while file.write_all(&vec![0_u8; size]).is_ok() {}
-        }
-        path
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        drop(Command::new("umount").arg("-l").arg(&self.0).status());
-    }
-}
-
-/// Counts a test that cannot run here; fails where nothing may be skipped.
-fn skip(test: &str, reason: &str) {
-    assert!(
-        std::env::var_os("HOLDFAST_NO_SKIP").is_none(),
-        "cannot be skipped here: {reason}"
-    );
-    if let Some(log) = std::env::var_os("HOLDFAST_SKIP_LOG") {
-        use std::io::Write as _;
-        let log = std::fs::OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(log);
-        writeln!(log.unwrap(), "coordinator: {test}: {reason}").unwrap();
-    }
-}
-
 #[tokio::test]
 async fn a_full_disk_stops_writes_alone_and_it_goes_on_when_there_is_space() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(disk) = Small::mount(folder.path(), "32m") else {
+    let Some(disk) = Disk::mount(folder.path(), "32m") else {
         return skip("full disk", "a file system cannot be mounted");
     };
     let program = Program::start_in(&folder.path().join("data"));
@@ -82,7 +28,7 @@ async fn a_full_disk_stops_writes_alone_and_it_goes_on_when_there_is_space() {
     program.release("1").await;
     let before = program.get("/v1/audit").await;
     assert_eq!(before["valid"], true);
-    let ballast = disk.fill();
+    disk.fill();
 
     let writes = write_much(&program);
     until_stuck(&program, &writes).await;
@@ -104,7 +50,7 @@ async fn a_full_disk_stops_writes_alone_and_it_goes_on_when_there_is_space() {
     let grown = program.resident_bytes().saturating_sub(memory);
     assert!(grown < GROWTH_MAX_BYTES, "{grown} bytes");
 
-    std::fs::remove_file(ballast).unwrap();
+    disk.free();
     for write in writes {
         let answer = write.await.unwrap().unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
@@ -130,13 +76,13 @@ async fn a_full_disk_stops_writes_alone_and_it_goes_on_when_there_is_space() {
 #[tokio::test]
 async fn it_stops_when_it_is_told_to_although_the_disk_is_full() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(disk) = Small::mount(folder.path(), "32m") else {
+    let Some(disk) = Disk::mount(folder.path(), "32m") else {
         return skip("full disk, stopped", "a file system cannot be mounted");
     };
     let data = folder.path().join("data");
     let mut program = Program::start_in(&data);
     program.apply().await;
-    let ballast = disk.fill();
+    disk.fill();
     let writes = write_much(&program);
     until_stuck(&program, &writes).await;
     program.terminate();
@@ -150,7 +96,7 @@ async fn it_stops_when_it_is_told_to_although_the_disk_is_full() {
         acknowledged += usize::from(answer.is_ok_and(|answer| answer.status().is_success()));
     }
     assert!(acknowledged < WRITES);
-    std::fs::remove_file(ballast).unwrap();
+    disk.free();
     let again = Program::start_in(&data);
     assert_eq!(again.get("/v1/audit").await["valid"], true);
     let releases = again.get("/v1/releases").await;
