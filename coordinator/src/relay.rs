@@ -7,7 +7,7 @@
 //! more bytes on disk than the operator allows, the oldest go first. What lies here can be fetched
 //! again, so it is in no backup. A target is given bytes as they come and verifies the whole itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -76,7 +76,7 @@ pub struct Relayer {
     held: Gauge,
     questions: mpsc::Receiver<Question>,
     underway: BTreeMap<Digest, watch::Receiver<Progress>>,
-    waiting: Vec<(Errand, watch::Sender<Progress>)>,
+    waiting: VecDeque<(Errand, watch::Sender<Progress>)>,
     fetches: JoinSet<Digest>,
 }
 
@@ -100,7 +100,7 @@ pub fn relay(
         held,
         questions,
         underway: BTreeMap::new(),
-        waiting: Vec::new(),
+        waiting: VecDeque::new(),
         fetches: JoinSet::new(),
     };
     (relay, relayer)
@@ -166,7 +166,7 @@ impl Relayer {
             None => {
                 let (told, progress) = watch::channel(Progress::Going(0));
                 self.underway.insert(errand.artifact, progress.clone());
-                self.waiting.push((errand, told));
+                self.waiting.push_back((errand, told));
                 progress
             }
         };
@@ -175,8 +175,9 @@ impl Relayer {
     }
 
     fn begin(&mut self) {
-        while self.fetches.len() < RELAYS_MAX && !self.waiting.is_empty() {
-            let (errand, told) = self.waiting.remove(0);
+        while self.fetches.len() < RELAYS_MAX
+            && let Some((errand, told)) = self.waiting.pop_front()
+        {
             let (homes, directory) = (Arc::clone(&self.homes), self.directory.clone());
             self.fetches.spawn(async move {
                 let (artifact, home) = (errand.artifact, errand.home.plain());

@@ -5,7 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use holdfast_protocol::digest::Digest;
-use holdfast_protocol::frame::{self, Decoder};
+use holdfast_protocol::frame::{self, Decoder, FrameError};
 use holdfast_protocol::name::TargetName;
 use holdfast_protocol::stream::{AgentOpens, ArtifactReply};
 use quinn::{RecvStream, SendStream};
@@ -22,7 +22,7 @@ const HEADER_MAX_BYTES: usize = 1_024;
 /// Time for the header to arrive.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for a refusal to arrive before the connection is closed for it.
-pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes read from disk at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Time for the first byte from a home; shorter than the silence that targets put up with.
@@ -67,11 +67,12 @@ pub async fn serve(context: Context, asker: Asker, mut send: SendStream, receive
     let content = match known.await {
         Ok(Ok(content)) => content,
         // Outdated, and no offence; or the coordinator stops.
-        Ok(Err(true)) | Err(_) => return answer(&mut send, ArtifactReply::Unavailable).await,
+        Ok(Err(true)) | Err(_) => {
+            return answer(&mut send, frame::encode(&ArtifactReply::Unavailable)).await;
+        }
         Ok(Err(false)) => {
-            answer(&mut send, ArtifactReply::Unavailable).await;
-            // The answer has to arrive before the connection ends.
-            drop(tokio::time::timeout(ANSWER_TIMEOUT, send.stopped()).await);
+            answer(&mut send, frame::encode(&ArtifactReply::Unavailable)).await;
+            arrived(&send).await;
             let what =
                 format!("asked for the artifact {digest}, which its assignment does not name");
             return offend(&context, asker, &what).await;
@@ -128,16 +129,22 @@ async fn header(mut receive: RecvStream) -> Result<AgentOpens, Unreadable> {
         .unwrap_or(Err(Unreadable::Gone))
 }
 
-async fn answer(send: &mut SendStream, reply: ArtifactReply) {
-    if let Ok(reply) = frame::encode(&reply) {
+/// Answers a stream with one message, as a frame.
+pub(super) async fn answer(send: &mut SendStream, reply: Result<Vec<u8>, FrameError>) {
+    if let Ok(reply) = reply {
         // A peer that has gone needs no answer.
         drop(send.write_all(&reply).await);
         drop(send.finish());
     }
 }
 
+/// Waits for a while until an answer has arrived: it has to before the connection ends for it.
+pub(super) async fn arrived(send: &SendStream) {
+    drop(tokio::time::timeout(ANSWER_TIMEOUT, send.stopped()).await);
+}
+
 async fn away(send: &mut SendStream, message: String) -> io::Result<()> {
-    answer(send, ArtifactReply::Away { message }).await;
+    answer(send, frame::encode(&ArtifactReply::Away { message })).await;
     Ok(())
 }
 

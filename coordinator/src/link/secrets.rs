@@ -6,7 +6,7 @@ use holdfast_protocol::stream::SecretReply;
 use quinn::SendStream;
 
 use super::Context;
-use super::artifacts::{ANSWER_TIMEOUT, Asker, offend};
+use super::artifacts::{Asker, answer, arrived, offend};
 use crate::world::secret::{Sealing, Withheld};
 
 /// Answers one request. A target is given the secrets of its own assignment; asking for one that its
@@ -22,14 +22,9 @@ pub async fn serve(context: &Context, asker: Asker, which: &SecretRef, mut send:
         // The coordinator stops.
         Err(_) => (SecretReply::Unavailable, false),
     };
-    if let Ok(reply) = frame::encode(&reply) {
-        // A peer that has gone needs no answer.
-        drop(send.write_all(&reply).await);
-        drop(send.finish());
-    }
+    answer(&mut send, frame::encode(&reply)).await;
     if strange {
-        // The answer has to arrive before the connection ends.
-        drop(tokio::time::timeout(ANSWER_TIMEOUT, send.stopped()).await);
+        arrived(&send).await;
         let what = format!("asked for the secret {which}, which its assignment does not name");
         offend(context, asker, &what).await;
     }
