@@ -1,6 +1,6 @@
 //! Artifacts: which target may have which, and which are needed no more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use holdfast_engine::compiled::Configuration;
@@ -168,6 +168,26 @@ impl World {
         needed
     }
 
+    /// Which releases lost a file by the removal of these uploads, in words.
+    fn without(&self, removed: &BTreeSet<Digest>) -> String {
+        let lost = |release: &&Arc<Release>| {
+            let mut artifacts = release.artifacts.values();
+            artifacts.any(|a| a.is_uploaded() && removed.contains(&a.digest))
+        };
+        let counts = self
+            .releases
+            .iter()
+            .map(|(service, releases)| (service, releases.iter().filter(lost).count()));
+        let of: Vec<String> = counts
+            .filter(|(_, count)| *count > 0)
+            .map(|(service, count)| format!("{count} of {service}"))
+            .collect();
+        match of.as_slice() {
+            [] => "no release had them".to_owned(),
+            some => format!("releases without files now: {}", some.join(", ")),
+        }
+    }
+
     /// Service and place in order of every release that a track has or wants.
     fn needed_points(&self) -> BTreeSet<(&ServiceName, u64)> {
         let mut points = BTreeSet::new();
@@ -246,37 +266,19 @@ impl Round<'_> {
         let needed = self.world.needed_artifacts(keep);
         let unneeded: Vec<Digest> = old.difference(&needed).copied().collect();
         let mut bytes = 0;
-        let mut of: BTreeMap<&ServiceName, u64> = BTreeMap::new();
-        let mut known = Vec::new();
+        let mut known = BTreeSet::new();
         for digest in &unneeded {
             self.world.removing.insert(*digest);
             let Some(size) = self.world.artifacts.remove(digest) else {
                 continue;
             };
             bytes += size;
-            known.push(*digest);
+            known.insert(*digest);
             self.writes.push(Write::DropArtifact(*digest));
         }
-        for (service, releases) in &self.world.releases {
-            let lost = |release: &&Arc<Release>| {
-                let mut artifacts = release.artifacts.values();
-                artifacts.any(|a| a.is_uploaded() && known.contains(&a.digest))
-            };
-            let lost = releases.iter().filter(lost).count() as u64;
-            if lost > 0 {
-                of.insert(service, lost);
-            }
-        }
         if !known.is_empty() {
-            let of: Vec<String> = of.iter().map(|(s, n)| format!("{n} of {s}")).collect();
-            let releases = match of.as_slice() {
-                [] => "no release had them".to_owned(),
-                some => format!("releases without files now: {}", some.join(", ")),
-            };
-            let message = format!(
-                "uploads removed: {}, {bytes} bytes; {releases}",
-                known.len()
-            );
+            let (count, without) = (known.len(), self.world.without(&known));
+            let message = format!("uploads removed: {count}, {bytes} bytes; {without}");
             self.record(Entry {
                 kind: "artifacts.removed",
                 message,

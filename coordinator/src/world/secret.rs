@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use holdfast_certs::seal::{Owner, SealingPublicKey};
-use holdfast_certs::vault::{Plain, Vault, VaultError};
+use holdfast_certs::vault::{Plain, Vault};
 use holdfast_engine::compiled::Compiled;
 use holdfast_protocol::api::Code;
 use holdfast_protocol::api::secret::Secret;
@@ -232,6 +232,45 @@ impl World {
         opened.map_err(|error| format!("secret {which} of {environment}: {error}"))
     }
 
+    /// Refuses to let go of a secret that a manifest names.
+    fn check_unused(&self, told: &Secret) -> Result<(), Refused> {
+        let (environment, name) = (&told.environment, &told.name);
+        if !told.used_by.is_empty() {
+            let users: Vec<&str> = told.used_by.iter().map(AsRef::as_ref).collect();
+            let detail = format!("{} in {environment} use secret {name}", users.join(", "));
+            return Err(Refused::new(Code::Conflict, detail)
+                .help("take it out of their manifests first, and apply them"));
+        }
+        let mut notifiers = self.compiled.notifiers.values();
+        let naming = notifiers.find(|notifier| notifier.names(environment, name));
+        let Some(notifier) = naming else {
+            return Ok(());
+        };
+        let detail = format!(
+            "notifier {} uses secret {name} of {environment}",
+            notifier.name
+        );
+        Err(Refused::new(Code::Conflict, detail)
+            .help("take it out of its manifest first, and apply that"))
+    }
+
+    /// Every value under another key.
+    fn recrypted(&self, vault: &Vault) -> Result<Vec<row::Secret>, String> {
+        let before = &self.trust.vault;
+        let recrypt = |(row, closed): (&row::Secret, &Vec<u8>)| {
+            let which = row.which();
+            let opened = before.open(&row.environment, &which, closed);
+            let closed = opened.and_then(|value| vault.close(&row.environment, &which, &value));
+            let closed = closed
+                .map_err(|error| format!("secret {which} in {}: {error}", row.environment))?;
+            Ok(row::Secret {
+                closed: Some(closed),
+                ..row.clone()
+            })
+        };
+        self.secrets.rows().map(recrypt).collect()
+    }
+
     fn is_known(&self, environment: &EnvironmentName, name: &SecretName) -> bool {
         self.secrets.last(environment, name).is_some()
             || !self.compiled.users_of(environment, name).is_empty()
@@ -309,22 +348,7 @@ impl Round<'_> {
         let Some(told) = self.world.secret(environment, name) else {
             return Err(unknown(environment, name));
         };
-        if !told.used_by.is_empty() {
-            let users: Vec<&str> = told.used_by.iter().map(AsRef::as_ref).collect();
-            let detail = format!("{} in {environment} use secret {name}", users.join(", "));
-            return Err(Refused::new(Code::Conflict, detail)
-                .help("take it out of their manifests first, and apply them"));
-        }
-        let notifiers = self.world.compiled.notifiers.values();
-        let mut naming = notifiers.filter(|notifier| notifier.names(environment, name));
-        if let Some(notifier) = naming.next() {
-            let detail = format!(
-                "notifier {} uses secret {name} of {environment}",
-                notifier.name
-            );
-            return Err(Refused::new(Code::Conflict, detail)
-                .help("take it out of its manifest first, and apply that"));
-        }
+        self.world.check_unused(&told)?;
         let gone = row::Secret {
             environment: environment.clone(),
             name: name.clone(),
@@ -348,25 +372,9 @@ impl Round<'_> {
     /// [`Refused`] when a value does not open, or the keys cannot be kept.
     pub fn rekey_secrets(&mut self, by: &str) -> Result<Steered, Refused> {
         let failed = |error: String| Refused::new(Code::Internal, error);
-        let before = self.world.trust.vault.clone();
-        let both = before
-            .add_key()
-            .map_err(|error| failed(format!("no key can be added: {error}")))?;
-        let mut moved = Vec::new();
-        for (row, closed) in self.world.secrets.rows() {
-            let which = row.which();
-            let open = |error: VaultError| {
-                failed(format!("secret {which} in {}: {error}", row.environment))
-            };
-            let value = before
-                .open(&row.environment, &which, closed)
-                .map_err(open)?;
-            let closed = both.close(&row.environment, &which, &value).map_err(open)?;
-            moved.push(row::Secret {
-                closed: Some(closed),
-                ..row.clone()
-            });
-        }
+        let both = self.world.trust.vault.add_key();
+        let both = both.map_err(|error| failed(format!("no key can be added: {error}")))?;
+        let moved = self.world.recrypted(&both).map_err(failed)?;
         let authorities = self.world.trust.authorities.clone();
         let kept = authorities.keep_vault(&both);
         kept.map_err(|error| failed(crate::chain(&error)))?;
