@@ -161,7 +161,10 @@ pub enum Doing {
     /// It is being removed.
     Removing,
     /// Something ended; nobody has looked since.
-    Settling,
+    Settling {
+        /// The body that it was to be brought to; none after a removal.
+        body: Option<Digest>,
+    },
 }
 
 /// Something to do.
@@ -592,7 +595,7 @@ fn cancels(selected: &BTreeMap<ServiceName, Digest>, world: &World<'_>) -> Vec<A
                 service: service.clone(),
             })
         }
-        Doing::Converging { .. } | Doing::Removing | Doing::Settling => None,
+        Doing::Converging { .. } | Doing::Removing | Doing::Settling { .. } => None,
     };
     world.busy.iter().filter_map(stale).collect()
 }

@@ -208,7 +208,12 @@ impl Driver {
         };
         self.running.insert(service.clone(), settling);
         if let Some(busy) = self.busy.get_mut(service) {
-            busy.doing = Doing::Settling;
+            let body = match &busy.doing {
+                Doing::Converging { body, .. } => Some(*body),
+                Doing::Settling { body } => *body,
+                Doing::Removing => None,
+            };
+            busy.doing = Doing::Settling { body };
         }
         self.look(runtime);
     }

@@ -65,7 +65,7 @@ impl Slots {
         let mut taken = BTreeMap::new();
         let acting = |busy: &&Busy| match &busy.doing {
             Doing::Converging { .. } | Doing::Removing => true,
-            Doing::Settling => false,
+            Doing::Settling { .. } => false,
         };
         for busy in busy.values().filter(acting) {
             *taken.entry(busy.lane.clone()).or_default() += 1;

@@ -121,6 +121,7 @@ impl Subject<'_> {
     /// While something is under way, what was seen before it says little.
     fn while_busy(&self, state: State, message: String) -> (State, String) {
         let under_way = self.unready(State::Progressing);
+        let looking = || "looking at what came of it".to_owned();
         let busy = self.world.busy.get(self.service);
         match busy.map(|busy| &busy.doing) {
             Some(Doing::Converging { body, progress }) if *body == self.body => {
@@ -131,7 +132,17 @@ impl Subject<'_> {
                 };
                 (under_way, message)
             }
-            Some(Doing::Settling) => (under_way, "looking at what came of it".to_owned()),
+            Some(Doing::Settling { body: Some(body) }) if *body == self.body => {
+                let refused = self.attempt.failure.as_ref().filter(|f| !f.is_retryable());
+                (under_way, refused.map_or_else(looking, ToString::to_string))
+            }
+            // Something else was done: what was seen of this body may have ended with it, and it has lost
+            // nothing by that.
+            Some(Doing::Settling { .. }) => (State::Progressing, looking()),
+            Some(Doing::Converging { .. }) if state == State::Ready => (
+                State::Progressing,
+                "another release gives way to it".to_owned(),
+            ),
             Some(Doing::Converging { .. } | Doing::Removing) | None => (state, message),
         }
     }

@@ -1,5 +1,6 @@
 //! Rules of the plan, as scenarios over a world that behaves, and as properties over any world.
 
+mod busy;
 mod job;
 
 use std::sync::Arc;
@@ -671,7 +672,7 @@ proptest! {
         for n in 0..settling {
             let service = format!("b{n}");
             rig.occupy(&service, "process");
-            rig.busy.get_mut(&name(&service)).unwrap().doing = Doing::Settling;
+            rig.busy.get_mut(&name(&service)).unwrap().doing = Doing::Settling { body: None };
         }
         prop_assert_eq!(rig.plan().actions, begun);
     }
