@@ -14,7 +14,7 @@
 //! ([`cache`]); what differs ([`diff`]), what was tried ([`attempt`]), what is next ([`plan`]); the
 //! one loop ([`driver`], [`event`]) and what it starts ([`perform`], [`health`], [`artifacts`]); what
 //! is said ([`journal`], [`snapshot`], [`facts`]) and over what ([`link`], [`transport`], [`join`],
-//! [`logs`], [`socket`]); when it wakes ([`beat`]) and what it
+//! [`logs`] without the values of secrets ([`veil`]), [`socket`]); when it wakes ([`beat`]) and what it
 //! keeps in memory ([`resident`]); how it is put together ([`run`], [`config`], [`command`]).
 //!
 //! *Absent here:* policy of a deployment (which release, when, on which targets) and everything that
@@ -55,6 +55,7 @@ pub mod snapshot;
 pub mod socket;
 pub mod streams;
 pub mod transport;
+pub mod veil;
 
 #[cfg(test)]
 mod fixture;

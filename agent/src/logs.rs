@@ -17,6 +17,7 @@ use crate::driver::Adapters;
 use crate::output::Outputs;
 use crate::snapshot::Snapshot;
 use crate::transport::StreamError;
+use crate::veil::Veil;
 
 /// Finds the adapter that has a workload's output.
 #[derive(Clone)]
@@ -62,10 +63,9 @@ impl Logs {
         let adapter = self.adapters.get(adapter_of(&runtime));
         let adapter =
             adapter.ok_or_else(|| format!("there is no adapter for runtime {runtime}"))?;
-        adapter
-            .logs(service, request)
-            .await
-            .map_err(|failure| failure.to_string())
+        let lines = adapter.logs(service, request).await;
+        let lines = lines.map_err(|failure| failure.to_string())?;
+        Ok(covered(lines, self.outputs.veil(service)))
     }
 
     /// What a workload wrote during one deployment.
@@ -122,6 +122,27 @@ impl Logs {
 
 /// Lines on their way from what is kept to a reader.
 const LINES_WAITING_MAX: usize = 256;
+
+/// Lines without what is not to be seen of them.
+fn covered(mut lines: mpsc::Receiver<LogLine>, veil: Veil) -> mpsc::Receiver<LogLine> {
+    if veil.is_empty() {
+        return lines;
+    }
+    let (reader, receiver) = mpsc::channel(LINES_WAITING_MAX);
+    tokio::spawn(async move {
+        loop {
+            let line = tokio::select! {
+                line = lines.recv() => line,
+                () = reader.closed() => None,
+            };
+            let Some(line) = line else { return };
+            if reader.send(veil.cover(line)).await.is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
 
 /// Hands on what is kept, then what comes. It ends with its reader.
 async fn joined(

@@ -3,10 +3,11 @@
 //! *Expected flow*: before a service is brought to another body, or removed, the end of what it wrote is
 //! read from its runtime once and put into a file; that costs nothing while it runs. *Guarantees*: at
 //! most [`KEPT_MAX_BYTES`] a deployment, [`DEPLOYMENTS_MAX`] deployments a service, [`TOTAL_MAX_BYTES`]
-//! in all, the oldest go first; nothing that fails here stops what is converged. *Assumptions*: what a
+//! in all, the oldest go first; nothing that fails here stops what is converged; no value of a secret that the
+//! workload was given is written down. *Assumptions*: what a
 //! workload writes while it is being stopped is its runtime's to keep.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,12 +16,15 @@ use std::time::Duration;
 use holdfast_adapters::run::{Adapter, LogRequest};
 use holdfast_protocol::digest::Digest;
 use holdfast_protocol::name::{ServiceName, Version};
+use holdfast_protocol::secret::SecretRef;
 use holdfast_protocol::stream::{LOG_TAIL_MAX_LINES, LogLine};
 use holdfast_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::record;
 use crate::desired::Intent;
+use crate::secrets::Secrets;
+use crate::veil::Veil;
 
 /// Output that is kept of one deployment, in bytes.
 pub const KEPT_MAX_BYTES: usize = 256 << 10;
@@ -35,6 +39,7 @@ const READ_LIMIT: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone)]
 pub struct Outputs {
     root: PathBuf,
+    secrets: Secrets,
 }
 
 /// One deployment of one service, as far as this target is concerned.
@@ -51,13 +56,28 @@ pub struct Kept {
     pub from: Timestamp,
     /// When the next one was begun, or the service was removed; none while it runs.
     pub until: Option<Timestamp>,
+    /// The secrets that it was given.
+    #[serde(default)]
+    pub secrets: BTreeSet<SecretRef>,
 }
 
 impl Outputs {
-    /// Keeps output below `root`, which need not exist.
+    /// Keeps output below `root`, which need not exist; `secrets` has the values that are not to be in it.
     #[must_use]
-    pub const fn new(root: PathBuf) -> Self {
-        Self { root }
+    pub const fn new(root: PathBuf, secrets: Secrets) -> Self {
+        Self { root, secrets }
+    }
+
+    /// What is not to be seen of what a service writes: the values that it was given in any deployment
+    /// that is kept here, as far as they are still here.
+    #[must_use]
+    pub fn veil(&self, service: &ServiceName) -> Veil {
+        let given = self
+            .index(service)
+            .into_iter()
+            .flat_map(|kept| kept.secrets);
+        let given: BTreeSet<_> = given.collect();
+        Veil::over(given.iter().filter_map(|one| self.secrets.value(one).ok()))
     }
 
     /// Reads the end of what the newest deployment wrote, while its runtime still has it.
@@ -95,7 +115,9 @@ impl Outputs {
         service: &ServiceName,
         current: &Kept,
     ) -> Vec<LogLine> {
-        let reading = tokio::time::timeout(READ_LIMIT, written(adapter, service, current.from));
+        let veil = self.veil(service);
+        let written = written(adapter, service, current.from, &veil);
+        let reading = tokio::time::timeout(READ_LIMIT, written);
         let fresh = reading.await.unwrap_or_else(|_| {
             tracing::debug!(%service, "its runtime does not give its output in time");
             Vec::new()
@@ -122,6 +144,7 @@ impl Outputs {
             configuration: intent.workload.configuration,
             from: now,
             until: None,
+            secrets: intent.secrets.clone(),
         });
         let excess = index.len().saturating_sub(DEPLOYMENTS_MAX);
         for kept in index.drain(..excess) {
@@ -208,7 +231,12 @@ fn close(index: &mut [Kept], now: Timestamp) {
 }
 
 /// What a workload wrote since a time, as far as its runtime has it.
-async fn written(adapter: &dyn Adapter, service: &ServiceName, since: Timestamp) -> Vec<LogLine> {
+async fn written(
+    adapter: &dyn Adapter,
+    service: &ServiceName,
+    since: Timestamp,
+    veil: &Veil,
+) -> Vec<LogLine> {
     let request = LogRequest {
         since: Some(since),
         tail: LOG_TAIL_MAX_LINES as usize,
@@ -221,6 +249,7 @@ async fn written(adapter: &dyn Adapter, service: &ServiceName, since: Timestamp)
     let mut lines = VecDeque::new();
     let mut bytes = 0;
     while let Some(line) = receiver.recv().await {
+        let line = veil.cover(line);
         bytes += cost(&line);
         lines.push_back(line);
         while bytes > KEPT_MAX_BYTES
@@ -314,6 +343,7 @@ mod tests {
     use futures_util::future::BoxFuture;
     use holdfast_adapters::failure::Failure;
     use holdfast_adapters::run::{Observed, Wanted};
+    use holdfast_certs::seal::{Owner, SealingKey};
     use tokio::sync::mpsc;
     use tokio_util::sync::CancellationToken;
 
@@ -393,10 +423,46 @@ mod tests {
             .collect()
     }
 
+    fn outputs(home: &Path) -> (Outputs, Secrets) {
+        let key = SealingKey::generate().unwrap();
+        let secrets = Secrets::open(&home.join("secrets"), key, owner()).unwrap();
+        (Outputs::new(home.join("output"), secrets.clone()), secrets)
+    }
+
+    fn owner() -> Owner {
+        Owner {
+            environment: "staging".parse().unwrap(),
+            target: "web-1".parse().unwrap(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_holds_no_value_of_a_secret_that_was_given_now_or_before() {
+        let home = tempfile::tempdir().unwrap();
+        let (outputs, secrets) = outputs(home.path());
+        let service = intent(1).workload.service;
+        let given = |version| SecretRef {
+            name: "password".parse().unwrap(),
+            version,
+        };
+        for (version, value) in [(1, "hunter2-then"), (2, "hunter3-now")] {
+            let sealed = secrets
+                .public()
+                .seal(&owner(), &given(version), value.as_bytes());
+            secrets.keep(&given(version), &sealed.unwrap()).unwrap();
+            let mut intent = intent(u32::try_from(version).unwrap());
+            intent.secrets = [given(version)].into();
+            outputs.begin(&intent, at(version * 10));
+        }
+        let said = lines(&[(20, "PASSWORD=hunter3-now"), (30, "was hunter2-then")]);
+        outputs.keep(&said, &service).await;
+        assert_eq!(texts(&outputs, 2), ["PASSWORD=[secret]", "was [secret]"]);
+    }
+
     #[tokio::test]
     async fn each_deployment_keeps_its_own_end_and_the_oldest_goes() {
         let home = tempfile::tempdir().unwrap();
-        let outputs = Outputs::new(home.path().join("output"));
+        let (outputs, _) = outputs(home.path());
         let service = intent(1).workload.service;
         let all = lines(&[(10, "one"), (20, "two"), (30, "three")]);
         for release in 1..=3 {
@@ -426,7 +492,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_kept_of_a_container_that_was_made_again_stays_and_is_bounded() {
         let home = tempfile::tempdir().unwrap();
-        let outputs = Outputs::new(home.path().join("output"));
+        let (outputs, _) = outputs(home.path());
         let service = intent(1).workload.service;
         outputs.begin(&intent(1), at(0));
         outputs.keep(&lines(&[(1, "a"), (2, "b")]), &service).await;

@@ -24,6 +24,7 @@ use crate::event::Event;
 use crate::output::Outputs;
 use crate::plan::Fetch;
 use crate::secrets::Secrets;
+use crate::veil::Veil;
 
 /// Time one converge may take.
 pub const CONVERGE_LIMIT: Duration = Duration::from_secs(10 * 60);
@@ -214,7 +215,9 @@ pub(crate) async fn conclude(
 ) {
     let work = async {
         outputs.keep(adapter.as_ref(), &service).await;
-        let output = tokio::time::timeout(OUTPUT_LIMIT, last_words(adapter.as_ref(), &service));
+        let veil = outputs.veil(&service);
+        let words = last_words(adapter.as_ref(), &service, &veil);
+        let output = tokio::time::timeout(OUTPUT_LIMIT, words);
         let output = output.await.unwrap_or_default();
         if stop {
             let removed = tokio::time::timeout(REMOVE_LIMIT, adapter.remove(&service)).await;
@@ -240,7 +243,7 @@ pub(crate) async fn conclude(
 }
 
 /// The last lines of a workload's output, in one; empty where there are none or they cannot be read.
-async fn last_words(adapter: &dyn Adapter, service: &ServiceName) -> String {
+async fn last_words(adapter: &dyn Adapter, service: &ServiceName, veil: &Veil) -> String {
     let request = LogRequest {
         since: None,
         tail: LAST_LINES,
@@ -251,7 +254,7 @@ async fn last_words(adapter: &dyn Adapter, service: &ServiceName) -> String {
     };
     let mut words = Vec::with_capacity(LAST_LINES);
     while let Some(line) = lines.recv().await {
-        words.push(line.text.trim().to_owned());
+        words.push(veil.cover(line).text.trim().to_owned());
     }
     words.join(" | ")
 }

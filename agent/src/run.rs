@@ -398,9 +398,10 @@ fn assemble(
     let certificate = &identity.certificate;
     let certificate_clock = Arc::new(CertificateClock::not_before(certificate.not_before));
     let facts = facts::sample(data);
-    let outputs = Outputs::new(data.join("output"));
     let key = home.files()?.sealing_key()?;
     let owner = Owner::from(&certificate.identity);
+    let secrets = Secrets::open(&data.join("secrets"), key, owner).map_err(failed)?;
+    let outputs = Outputs::new(data.join("output"), secrets.clone());
     let parts = Parts {
         clock: Clock::start(),
         certificate_clock: Arc::clone(&certificate_clock),
@@ -413,7 +414,7 @@ fn assemble(
         store: Store::open(&data.join("artifacts")).map_err(failed)?,
         homes: config.artifacts.rules.clone().map(Homes::new).map(Arc::new),
         fetches_max: config.artifacts.parallel,
-        secrets: Secrets::open(&data.join("secrets"), key, owner).map_err(failed)?,
+        secrets,
         journal: Journal::open(&data.join("journal")),
         outputs: outputs.clone(),
         facts: facts.clone(),

@@ -222,7 +222,7 @@ impl Secrets {
     }
 
     /// Keeps what came, if it opens here and is not here yet.
-    fn keep(&self, secret: &SecretRef, sealed: &Sealed) -> Result<(), AskError> {
+    pub(crate) fn keep(&self, secret: &SecretRef, sealed: &Sealed) -> Result<(), AskError> {
         let came = self.key.open(&self.owner, secret, sealed)?;
         if secret.is_newest() && self.value(secret).is_ok_and(|here| here == came) {
             return Ok(());

@@ -262,3 +262,48 @@ fn all_values_move_under_a_new_key_and_still_open() {
     };
     assert_eq!(list["items"][0]["version"], 1);
 }
+
+/// A job that fails as many do: it prints its environment.
+const JOB: &str = r#"
+apiVersion: holdfast/v1
+kind: Service
+metadata: {name: web, owner: team-web}
+spec:
+  kind: job
+  runtime: process
+  attempts: 1
+  template:
+    command: ["/bin/sh", "-c", "echo no way in, TOKEN=$TOKEN; exit 3"]
+    environment: {TOKEN: {secret: web-token}}
+"#;
+
+#[test]
+fn what_a_workload_says_of_its_secret_is_not_handed_on() {
+    let mut fleet = Fleet::start();
+    fleet.apply(&[ENVIRONMENTS, JOB].join("---"));
+    fleet.join("staging-1", "staging", &[]);
+    let value = "canary-4d1e-said";
+    set(&fleet, "staging", value);
+    fleet.release("web", "1.0.0", &[]);
+    let failed = fleet.wait_phase(("web", "staging"), "1.0.0", Phase::Halted);
+    let said = format!("{failed:?}");
+    assert!(said.contains("no way in, TOKEN=[secret]"), "{said}");
+    let id = failed.id.to_string();
+    let asked: [&[&str]; 6] = [
+        &["show", &id, "-o", "json"],
+        &["logs", "web", "-e", "staging"],
+        &["logs", "web", "-e", "staging", "--deployment", &id],
+        &["history", "-o", "json"],
+        &["why", "web", "-e", "staging"],
+        &["events", "-o", "json"],
+    ];
+    for arguments in asked {
+        let said = format!("{:?}", fleet.operator(arguments));
+        assert!(!said.contains(value), "{arguments:?}: {said}");
+    }
+    let logs = fleet.operator(&["logs", "web", "-e", "staging"]).succeeds();
+    assert!(logs.contains("TOKEN=[secret]"), "{logs}");
+    let mut found = Vec::new();
+    files_with(&fleet.coordinator_data(), &[value], &mut found);
+    assert_eq!(found, Vec::<PathBuf>::new());
+}

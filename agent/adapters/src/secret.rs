@@ -28,9 +28,7 @@ pub(crate) fn of(value: &Value, stage: Stage) -> Option<Result<SecretName, Strin
 pub(crate) mod memory;
 
 #[cfg(feature = "run")]
-pub(crate) use values::masked;
-#[cfg(feature = "run")]
-pub use values::{Secret, Secrets};
+pub use values::{Secret, Secrets, masked};
 
 #[cfg(feature = "run")]
 mod values {
@@ -76,11 +74,13 @@ mod values {
     /// Shortest line of a value that is looked for: shorter ones stand in any text by chance.
     const MASKED_MIN_BYTES: usize = 4;
 
-    /// `text` without any line of `values`.
-    pub(crate) fn masked<'v>(values: impl Iterator<Item = &'v str>, text: String) -> String {
+    /// `text` with `[secret]` for every line of `values` that has four bytes or more.
+    pub fn masked<'v>(values: impl Iterator<Item = &'v str>, text: String) -> String {
         let lines = values.flat_map(str::lines);
-        let lines = lines.filter(|line| line.len() >= MASKED_MIN_BYTES);
-        lines.fold(text, |text, line| {
+        let mut lines: Vec<_> = lines.filter(|l| l.len() >= MASKED_MIN_BYTES).collect();
+        // One that is in another would leave the rest of that one.
+        lines.sort_by_key(|line| std::cmp::Reverse(line.len()));
+        lines.into_iter().fold(text, |text, line| {
             if text.contains(line) {
                 text.replace(line, "[secret]")
             } else {
