@@ -15,7 +15,6 @@ use holdfast_certs::clock::Clock as CertificateClock;
 use holdfast_certs::identity::Identity;
 use holdfast_certs::keystore::KeystoreError;
 use holdfast_certs::keystore::agent::{Files, StoredIdentity};
-use holdfast_certs::seal::Owner;
 use holdfast_certs::token::{Token, TokenError};
 use holdfast_homes::way::Homes;
 use holdfast_protocol::name::TargetName;
@@ -398,9 +397,8 @@ fn assemble(
     let certificate = &identity.certificate;
     let certificate_clock = Arc::new(CertificateClock::not_before(certificate.not_before));
     let facts = facts::sample(data);
-    let key = home.files()?.sealing_key()?;
-    let owner = Owner::from(&certificate.identity);
-    let secrets = Secrets::open(&data.join("secrets"), key, owner).map_err(failed)?;
+    let (sealed, key) = (data.join("secrets"), home.files()?.sealing_key()?);
+    let secrets = Secrets::open(&sealed, key, (&certificate.identity).into()).map_err(failed)?;
     let outputs = Outputs::new(data.join("output"), secrets.clone());
     let parts = Parts {
         clock: Clock::start(),

@@ -51,7 +51,11 @@ mod tests {
     #[test]
     fn a_value_is_covered_wherever_it_stands_and_each_of_its_lines() {
         let value = |bytes: &[u8]| Zeroizing::new(bytes.to_vec());
-        let veil = Veil::over([value(b"hunter2"), value(b"hunter2-and-more"), value(b"first line\nsecond\n")]);
+        let veil = Veil::over([
+            value(b"hunter2"),
+            value(b"hunter2-and-more"),
+            value(b"first line\nsecond\n"),
+        ]);
         let cover = |text: &str| {
             let text = text.to_owned();
             veil.cover(LogLine { at: None, text }).text

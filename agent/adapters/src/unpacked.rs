@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -169,7 +169,6 @@ pub(crate) fn lay_aside(
     cancelled: &dyn Fn() -> bool,
 ) -> Result<(), Failure> {
     let attempt = || format!("cannot lay down artifact {}", artifact.name);
-    verify(artifact, blob, cancelled)?;
     durable::remove_all(fresh).map_err(failed(attempt()))?;
     fs::create_dir(fresh)
         .and_then(|()| fs::set_permissions(fresh, fs::Permissions::from_mode(0o755)))
@@ -177,11 +176,16 @@ pub(crate) fn lay_aside(
     match artifact.form {
         Form::File => {
             let path = fresh.join(&artifact.file);
-            fs::copy(blob, &path)
-                .and_then(|_| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
+            let mut file = File::create_new(&path).map_err(failed(attempt()))?;
+            // What is judged is what lies there: the blob may change under whoever reads it twice.
+            verify(artifact, blob, cancelled, &mut |read| {
+                file.write_all(read).map_err(failed(attempt()))
+            })?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
                 .map_err(failed(attempt()))?;
         }
         Form::Tar | Form::TarGz | Form::TarZst | Form::Zip => {
+            verify(artifact, blob, cancelled, &mut |_| Ok(()))?;
             unpack::unpack(blob, artifact.form, fresh, cancelled).map_err(|error| {
                 match Failure::from(error) {
                     Failure::Permanent(why) => {
@@ -198,8 +202,13 @@ pub(crate) fn lay_aside(
     Ok(())
 }
 
-/// Refuses a blob that is not what the workload names, however it came here.
-fn verify(artifact: &Artifact, blob: &Path, cancelled: &dyn Fn() -> bool) -> Result<(), Failure> {
+/// Refuses a blob that is not what the workload names, however it came here. `take` is given all of it.
+fn verify(
+    artifact: &Artifact,
+    blob: &Path,
+    cancelled: &dyn Fn() -> bool,
+    take: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let unreadable = |error: io::Error| {
         Failure::Retryable(format!("cannot read artifact {}: {error}", artifact.name))
     };
@@ -212,7 +221,11 @@ fn verify(artifact: &Artifact, blob: &Path, cancelled: &dyn Fn() -> bool) -> Res
         }
         match file.read(&mut buffer).map_err(unreadable)? {
             0 => break,
-            read => hasher.update(buffer.get(..read).unwrap_or_default()),
+            read => {
+                let read = buffer.get(..read).unwrap_or_default();
+                hasher.update(read);
+                take(read)?;
+            }
         }
     }
     let found = hasher.finish();

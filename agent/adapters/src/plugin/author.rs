@@ -207,8 +207,11 @@ impl Tested {
         let content = self.fill(content, service, Some(release));
         let digest = Digest::of(content.as_bytes());
         let blob = self.scratch.0.join("blobs").join(digest.hex());
-        // One that is missing is what the case then says.
-        drop(fs::write(&blob, &content));
+        // As in an agent's store, one that is whole is never written again: a converge that was given up may
+        // still read it. One that is missing is what the case then says.
+        if fs::read(&blob).ok().as_deref() != Some(content.as_bytes()) {
+            drop(fs::write(&blob, &content));
+        }
         let artifact = body::Artifact {
             name: name.clone(),
             digest,
