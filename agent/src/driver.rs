@@ -167,6 +167,8 @@ pub struct Driver {
     standings_unsaved: bool,
     mended_at: Option<Moment>,
     next_observe: Moment,
+    /// Everything is being looked at, and the program has not been given back since.
+    looked: bool,
     leaving: Option<Leaving>,
     holding: Option<Holding>,
 }
@@ -225,6 +227,7 @@ impl Driver {
             standings_unsaved: false,
             mended_at: None,
             next_observe: now.at,
+            looked: false,
             leaving: None,
             holding: None,
             parts,
@@ -285,6 +288,7 @@ impl Driver {
         self.probes.keep(&plan.probes, &fill, now.wall);
         self.publish(now, &plan);
         self.report(now);
+        self.rest();
         let first_look = self.outlets.first_look.is_some();
         let dial = first_look.then(|| Moment::default().after(FIRST_LOOK_MAX).max(now.at));
         let wakes = [

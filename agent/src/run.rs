@@ -24,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::artifacts::Store;
+use crate::beat;
 use crate::cache::{Cache, CacheError, record};
 use crate::checks::{Checks, LAUNCH};
 use crate::clock::Clock;
@@ -41,7 +42,6 @@ use crate::snapshot::Snapshot;
 use crate::socket::{self, Served};
 use crate::streams::Offers;
 use crate::transport::DialError;
-use crate::{beat, resident};
 
 /// Time that the link and the socket have to end.
 const END_LIMIT: Duration = Duration::from_secs(2);
@@ -551,7 +551,6 @@ async fn dial_after(
 async fn sample_facts(data: PathBuf, events: mpsc::Sender<Event>) {
     loop {
         tokio::time::sleep_until(beat::after(facts::SAMPLE_INTERVAL)).await;
-        resident::give_back();
         let sampled = facts::sample(&data);
         if events
             .send(Event::Sampled(Box::new(sampled)))

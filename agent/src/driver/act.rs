@@ -25,6 +25,7 @@ use crate::event::Event;
 use crate::health::{self, Probe, Probed};
 use crate::perform;
 use crate::plan::{Action, Busy, Doing, Fetch, Lane, Plan, Source};
+use crate::resident;
 
 /// Verdicts that may wait.
 const PROBED_MAX: usize = 64;
@@ -163,9 +164,19 @@ impl Driver {
             return;
         }
         self.next_observe = self.parts.clock.on_beat(now.after(OBSERVE_INTERVAL));
+        self.looked = true;
         let runtimes: Vec<_> = self.parts.adapters.keys().copied().collect();
         for runtime in runtimes {
             self.look(runtime);
+        }
+    }
+
+    /// Once everything was looked at, most of the program is not needed until the next time.
+    pub(super) fn rest(&mut self) {
+        let looking = self.looks.values().any(|look| look.under_way);
+        if self.looked && !looking {
+            self.looked = false;
+            resident::give_back();
         }
     }
 
