@@ -17,7 +17,7 @@ use super::proof::{
     verified, write,
 };
 use super::stage::{Stage, TARGETS};
-use super::teller::Teller;
+use super::teller::{MARGIN, Teller};
 use super::{ensure, eventually, example};
 use crate::client::Client;
 use crate::clock;
@@ -365,7 +365,8 @@ async fn why(client: &Client, teller: &mut Teller<'_>) -> Result<(), Failure> {
     teller.shown("\n$ holdfast why site -e staging")?;
     let now = clock::now();
     for wait in &waits {
-        teller.shown(&text::wait(wait, now))?;
+        // In lines that the margin leaves room for, as `why` itself breaks them.
+        teller.plain(&text::wait_at(wait, now, MARGIN.len()))?;
     }
     teller.step(
         "why",

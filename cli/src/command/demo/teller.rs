@@ -126,7 +126,7 @@ fn wrapped_line(line: &str) -> Vec<String> {
 /// Longest line beside the margin, in characters; only a single longer word exceeds it.
 const LINE_MAX_CHARS: usize = 92;
 /// As wide as the time before a step.
-const MARGIN: &str = "        ";
+pub(super) const MARGIN: &str = "        ";
 
 #[cfg(test)]
 mod tests {
