@@ -368,7 +368,11 @@ impl Inner {
 /// Whether this is a job that has run to completion in this body: it is never run again.
 fn has_succeeded(wanted: &Wanted, place: &Place) -> bool {
     let record = place.record().filter(|record| record.body == wanted.body);
-    let ended = record.and_then(|record| place.ended(&record.process));
+    // Who stayed with it noted its end before he was gone; who watches may not have come to that yet.
+    let ended = record.and_then(|record| {
+        let noted = place.ended(&record.process);
+        noted.or_else(|| place.kept(&record.process))
+    });
     wanted.workload.job.is_some() && ended.is_some_and(|ended| ended.exit() == Exit::Code(0))
 }
 

@@ -64,6 +64,25 @@ pub(crate) struct Order {
     /// Whether the launcher stays and writes down how the program ended.
     #[serde(default)]
     pub(crate) keeps_end: bool,
+    /// What the agent saw before it decided; none from an agent that does not say it.
+    #[serde(default)]
+    pub(crate) seen: Option<Seen>,
+}
+
+/// What was recorded of a workload when its agent decided to start it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Seen {
+    /// The newest process, if there was one.
+    pub(crate) process: Option<Identity>,
+}
+
+impl Order {
+    /// Whether a job was begun since its agent looked, by the launcher of one that was killed: that one
+    /// is the attempt that was asked for, also where it is over.
+    fn is_overtaken_by(&self, record: &Record) -> bool {
+        let another = |seen: &Seen| seen.process.as_ref() != Some(&record.process);
+        self.keeps_end && record.body == self.body && self.seen.as_ref().is_some_and(another)
+    }
 }
 
 /// The user that a workload runs as.
@@ -94,7 +113,7 @@ pub(crate) enum Word {
     /// It has written itself down and is about to execute the program. The end of the pipe after
     /// this, without another word, is the start.
     Recorded(Record),
-    /// The workload runs already.
+    /// The workload runs already, or is a job that was begun meanwhile.
     Runs(Record),
     /// It cannot be started.
     Refused {
@@ -151,7 +170,7 @@ fn say(answers: Option<&mut File>, word: &Word) -> io::Result<()> {
     answers.write_all(&line)
 }
 
-/// Gives the record of the workload where it runs already.
+/// Gives the record of the workload where it runs already, or was begun since its agent looked.
 fn become_workload(answers: &mut Option<File>) -> Result<Record, Refusal> {
     let order = read_order()?;
     let place = Place {
@@ -170,7 +189,8 @@ fn become_workload(answers: &mut Option<File>) -> Result<Record, Refusal> {
     let recorded = place
         .record_if_readable()
         .map_err(refused("read the workload's record"))?;
-    if let Some(record) = recorded.filter(|record| record.process.lives()) {
+    let stands = |record: &Record| record.process.lives() || order.is_overtaken_by(record);
+    if let Some(record) = recorded.filter(stands) {
         return Ok(record);
     }
     let started_at = clock::now();

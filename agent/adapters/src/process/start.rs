@@ -11,7 +11,7 @@ use holdfast_protocol::workload::{Form, Placeholder, Workload};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::failure::Failure;
-use crate::process::launch::{ORDER_MAX_BYTES, Order, User, Word};
+use crate::process::launch::{ORDER_MAX_BYTES, Order, Seen, User, Word};
 use crate::process::record::{Place, Record};
 use crate::process::spec::{MARKER, Template};
 use crate::process::{table, user};
@@ -105,6 +105,9 @@ pub(crate) fn plan(
             .filter(|share| *share < 1.0)
             .map(|_| NICE),
         keeps_end: wanted.workload.job.is_some(),
+        seen: Some(Seen {
+            process: place.record().map(|record| record.process),
+        }),
     };
     let (secrets, laid) = secret_files(wanted, template, user.as_ref(), memory)?;
     Ok(Plan {

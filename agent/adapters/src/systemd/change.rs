@@ -71,6 +71,7 @@ impl Change<'_> {
             boot: table::boot().to_owned(),
             micros: u64::try_from(clock::monotonic().as_micros()).unwrap_or(u64::MAX),
         };
+        let micros = begun.micros;
         let record = Record {
             begun: Some(begun),
             ..self.settled()
@@ -82,10 +83,25 @@ impl Change<'_> {
             Ended::Done => return Ok(()),
             Ended::Otherwise(result) => result,
         };
+        if self.has_run(&unit, micros)? {
+            return Ok(());
+        }
         self.failed_start(&unit, &result).inspect_err(|_| {
             // Where this note fails, an end that nobody saw is all that is known of the attempt.
             let _ = self.place.write(&unsettled(self.plan, self.before));
         })
+    }
+
+    /// Whether the program was executed since a moment, and ended. Where it ends at once, systemd may see that
+    /// before it sees the start, and calls the start failed: but that was an attempt.
+    fn has_run(&self, unit: &str, since_micros: u64) -> Result<bool, Failure> {
+        let path = self.line.load(unit)?;
+        let began: u64 = self
+            .line
+            .property(&path, SERVICE, "ExecMainStartTimestampMonotonic")?;
+        let code: i32 = self.line.property(&path, SERVICE, "ExecMainCode")?;
+        let status: i32 = self.line.property(&path, SERVICE, "ExecMainStatus")?;
+        Ok(began >= since_micros && is_own_end(code, status))
     }
 
     /// What runs is stopped as its own unit says, where the new one says something else.
@@ -347,6 +363,19 @@ fn unsettled(plan: &Plan, before: Option<&Record>) -> Record {
     }
 }
 
+/// Whether a program ended so, and not what systemd does in its place before it is executed:
+/// systemd.exec(5), "Process Exit Codes", from 200 on.
+const fn is_own_end(code: i32, status: i32) -> bool {
+    const EXITED: i32 = 1;
+    const KILLED: i32 = 2;
+    const DUMPED: i32 = 3;
+    match code {
+        EXITED => status < 200 || status > 245,
+        KILLED | DUMPED => true,
+        _ => false,
+    }
+}
+
 /// systemd's exit codes for what it could not set up (systemd.exec(5), "Process Exit Codes"), where
 /// trying again cannot help.
 fn hopeless(code: i32, status: i32) -> Option<&'static str> {
@@ -370,5 +399,20 @@ const fn number(signal: StopSignal) -> i32 {
         StopSignal::Usr1 => Signal::USR1.as_raw(),
         StopSignal::Usr2 => Signal::USR2.as_raw(),
         StopSignal::Kill => Signal::KILL.as_raw(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_ended_at_once_is_told_from_one_that_was_never_executed() {
+        for (code, status) in [(1, 0), (1, 3), (1, 199), (1, 255), (2, 9), (3, 11)] {
+            assert!(is_own_end(code, status), "{code} {status}");
+        }
+        for (code, status) in [(0, 0), (1, 200), (1, 203), (1, 217), (1, 243)] {
+            assert!(!is_own_end(code, status), "{code} {status}");
+        }
     }
 }
